@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LB_HASH_H
+#define LB_HASH_H
+
+#include "lb/addr.h"
+
+/**
+ * What is hashed of a packet: its 5-tuple in client-to-service direction, network byte order, padded
+ * with zeros to three AES blocks. Built by the parse stage; also by trace.
+ */
+struct lb_flow_key {
+	struct lb_addr src;
+	struct lb_addr dst;
+	uint16_t sport_be;
+	uint16_t dport_be;
+	uint8_t proto;
+	uint8_t zero[11];
+};
+static_assert(sizeof(struct lb_flow_key) == 48, "three AES blocks");
+
+/** Round keys expanded from the fleet's 128-bit secret. Read-only after init. */
+struct lb_hash_key {
+	uint8_t round_keys[12][16];
+} __attribute__((aligned(64)));
+
+/** Expand @p secret (16 bytes). Any thread. */
+void lb_hash_key_init(struct lb_hash_key *key, const uint8_t secret[16]);
+
+/**
+ * Keyed 64-bit flow hash of @p n keys: AES rounds with AES-NI where the CPU has it, else the same rounds
+ * in portable code: every host of a fleet computes the same value. Any thread.
+ */
+void lb_hash_flows(const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes,
+	unsigned n);
+
+/** The portable path by itself, for tests and comparison. */
+void lb_hash_flows_portable(const struct lb_hash_key *key, const struct lb_flow_key *keys,
+	uint64_t *hashes, unsigned n);
+
+/** Name of the path that lb_hash_flows takes on this CPU: "aes-ni" or "portable". */
+const char *lb_hash_impl(void);
+
+/**
+ * The slot that a flow hash selects in a table of @p n_slots (1..2^32-1). The multiplication by an odd
+ * constant first mixes all bits into the high ones, so that the slot is independent of the bits that
+ * choose the flow-table bucket: with `tracking: changed` only flows of few slots are recorded, and these
+ * must still spread over all buckets.
+ */
+static inline uint32_t lb_hash_slot(uint64_t hash, uint32_t n_slots)
+{
+	uint64_t mixed = hash * UINT64_C(0x9e3779b97f4a7c15);
+
+	return (uint32_t)(((unsigned __int128)mixed * n_slots) >> 64);
+}
+
+/**
+ * Unkeyed 64-bit hash of a byte string (FNV-1a with a final avalanche): for names, where every host must agree and nobody
+ * gains by colliding. @p seed separates independent uses.
+ */
+uint64_t lb_hash_bytes(const void *data, size_t len_bytes, uint64_t seed);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LB_MSG_H
+#define LB_MSG_H
+
+#include <assert.h>
+#include <stdint.h>
+
+#include "lb/addr.h"
+#include "lb/hash.h"
+
+/*
+ * The 64-byte messages of the three rings. Control sends commands; the data plane answers each with one
+ * reply that carries the same `seq` and an errno-style status (0 or -errno); workers send events. Fields
+ * named zero must be zero: a message that sets them is refused with -EINVAL, so that they can get a
+ * meaning later. Ids are indexes: they are checked by the receiver, never trusted.
+ */
+
+#define LB_MAX_SERVICES 4096u  /* service ids 0..4095 */
+#define LB_MAX_BACKENDS 65535u /* backend ids 0..65534; 65535 is "none" */
+#define LB_MAX_NEXTHOPS 16384u /* next-hop ids 1..16383; 0 is "none" (rte_fib, 2-byte entries: 15 bits) */
+#define LB_BACKEND_NONE UINT16_MAX
+#define LB_NEXTHOP_NONE 0u
+
+enum lb_op {
+	LB_OP_PING = 1,       /* no payload */
+	LB_OP_SYNC_BEGIN,     /* no payload: every object becomes unmentioned */
+	LB_OP_SYNC_END,       /* no payload: objects still unmentioned are removed; -EINVAL without BEGIN */
+	LB_OP_SECRET_SET,     /* .secret; -EBUSY if another secret is set and flows are live */
+	LB_OP_SERVICE_SET,    /* .service; -EEXIST if its key belongs to another id */
+	LB_OP_SERVICE_DEL,    /* .id: with its table and its backends; -ENOENT */
+	LB_OP_BACKEND_SET,    /* .backend; -ENOENT no such service; -EEXIST nat endpoint in use by another id;
+			       * -EBUSY id belongs to another endpoint or service (delete first) */
+	LB_OP_BACKEND_DEL,    /* .id; -ENOENT; -EBUSY while the service's table names it */
+	LB_OP_TABLE_PUBLISH,  /* .table; -EINVAL length or buffer; -EBADMSG checksum; -ERANGE a slot names no
+			       * backend of this service */
+	LB_OP_NEXTHOP_SET,    /* .nexthop */
+	LB_OP_NEXTHOP_DEL,    /* .id; -ENOENT; -EBUSY while a backend or route names it */
+	LB_OP_ROUTE_SET,      /* .route; -ENOENT no such next hop; -ENOSPC */
+	LB_OP_ROUTE_DEL,      /* .route (next hop ignored); -ENOENT */
+	LB_OP_TRACE,          /* .trace; reply.trace */
+	LB_OP_FLOWS_FLUSH,    /* .flush; reply.n_flows */
+	LB_OP_FLOWS_COUNT,    /* .flush: as above but only counts */
+	LB_OP_N
+};
+
+enum lb_event_op {
+	LB_EVENT_TRACKING = 1, /* a service's tracking turned to `changed` or back; .tracking */
+	LB_EVENT_TABLE_PRESSURE, /* a worker's flow table passed its high-water mark or came back; .pressure */
+	LB_EVENT_BACKEND_SUSPECT, /* backend refused or did not answer; .id */
+	LB_EVENT_PORT_LINK,    /* .link */
+};
+
+enum lb_mode { LB_MODE_NAT, LB_MODE_FULLNAT, LB_MODE_DSR, LB_MODE_IPIP, LB_MODE_GUE, LB_MODE_N };
+enum lb_on_empty { LB_ON_EMPTY_DROP, LB_ON_EMPTY_RESET, LB_ON_EMPTY_LAST_RESORT, LB_ON_EMPTY_N };
+enum lb_tracking { LB_TRACKING_ALL, LB_TRACKING_CHANGED, LB_TRACKING_N };
+enum lb_scheduler {
+	LB_SCHED_MAGLEV, LB_SCHED_RING, LB_SCHED_RR, LB_SCHED_WRR, LB_SCHED_LC, LB_SCHED_WLC,
+	LB_SCHED_P2C, LB_SCHED_SOURCE, LB_SCHED_N
+};
+
+/* What the data plane needs to know of a backend's state: may its recorded flows go on? */
+enum lb_backend_state {
+	LB_BACKEND_DOWN,  /* flows with an entry are looked up anew */
+	LB_BACKEND_UP,    /* serves */
+	LB_BACKEND_DRAIN, /* recorded flows go on; the table has no slot for it */
+	LB_BACKEND_STATE_N
+};
+
+struct lb_msg_service {
+	struct lb_service_key key;
+	uint16_t id;
+	uint8_t mode;      /* enum lb_mode */
+	uint8_t on_empty;  /* enum lb_on_empty */
+	uint8_t tracking;  /* enum lb_tracking */
+	uint8_t scheduler; /* enum lb_scheduler */
+	uint8_t zero[2];
+	uint32_t idle_timeout_ms; /* 1000..LB_IDLE_TIMEOUT_MAX_MS */
+};
+
+struct lb_msg_backend {
+	struct lb_addr addr;
+	uint16_t port_be; /* 0: the packet's port is kept (service with port 0) */
+	uint16_t id;
+	uint16_t service;
+	uint16_t nexthop; /* LB_NEXTHOP_NONE: not resolved yet */
+	uint8_t state;    /* enum lb_backend_state */
+	uint8_t zero[3];
+	uint32_t weight; /* for display and load-aware schedulers */
+};
+
+struct lb_msg_table {
+	uint16_t service;
+	uint16_t buffer; /* 0..LB_SHM_N_TABLES-1; control leaves it alone until the reply */
+	uint32_t n_slots;
+	uint64_t checksum; /* lb_hash_bytes(slots, 2 * n_slots, version) */
+	uint32_t version;  /* chosen by control, shown in status */
+	uint32_t zero;
+};
+
+struct lb_msg_nexthop {
+	uint16_t id;
+	uint16_t port; /* DPDK port id to send from */
+	uint8_t mac[6];
+	uint8_t resolved; /* 0: packets for it are dropped and counted until it is */
+	uint8_t zero[5];
+};
+
+struct lb_msg_route {
+	struct lb_addr prefix; /* bits past the length are zero; IPv4 in mapped form */
+	uint8_t family;        /* 4 or 6 */
+	uint8_t length;        /* 0..32 or 0..128 */
+	uint16_t nexthop;
+	uint32_t zero;
+};
+
+struct lb_msg_flush {
+	uint16_t service;
+	uint16_t backend; /* LB_BACKEND_NONE: every backend of the service */
+	uint32_t zero;
+};
+
+/* From where a traced packet's backend came: design section 7's decision order. */
+enum lb_decision {
+	LB_DECISION_NONE,      /* no service, or no backend; see .verdict */
+	LB_DECISION_ENTRY,     /* flow-table entry */
+	LB_DECISION_SLOT,      /* the slot's backend */
+	LB_DECISION_ORIGIN,    /* the slot's origin: slot in transition, flow may be older than it */
+	LB_DECISION_REPLY,     /* from a nat backend to a client: source becomes the VIP */
+	LB_DECISION_N
+};
+
+struct lb_msg_trace { /* command */
+	struct lb_addr src, dst;
+	uint16_t sport_be, dport_be;
+	uint8_t proto;
+	uint8_t syn; /* 1: as a TCP SYN, 0: as a mid-stream packet */
+	uint8_t zero[2];
+};
+
+struct lb_msg_trace_reply {
+	uint16_t service;
+	uint16_t backend;
+	uint16_t origin; /* the slot's origin, LB_BACKEND_NONE if the slot is not in transition */
+	uint8_t decision; /* enum lb_decision */
+	uint8_t verdict;  /* enum lb_verdict: what would happen to such a packet */
+	uint32_t slot;
+	uint32_t slot_age_s; /* since the slot's last change; UINT32_MAX: never */
+	uint32_t entry_age_s;
+	uint16_t worker;     /* that holds the entry; UINT16_MAX: none */
+	uint8_t entry_state; /* enum lb_flow_state */
+	uint8_t zero;
+	uint32_t table_version;
+	uint64_t hash;
+	uint16_t slot_backend; /* the slot's backend now */
+	uint16_t zero2[3];
+};
+
+struct lb_msg {
+	uint32_t seq; /* replies: of the command; events: counts up per worker */
+	uint16_t op;  /* enum lb_op or enum lb_event_op */
+	uint16_t worker; /* events: which worker; else 0 */
+	union {
+		uint8_t payload[56];
+		uint16_t id;
+		uint8_t secret[16];
+		struct lb_msg_service service;
+		struct lb_msg_backend backend;
+		struct lb_msg_table table;
+		struct lb_msg_nexthop nexthop;
+		struct lb_msg_route route;
+		struct lb_msg_flush flush;
+		struct lb_msg_trace trace;
+		struct {
+			int32_t status; /* 0 or -errno */
+			uint32_t zero;
+			union {
+				struct lb_msg_trace_reply trace;
+				uint64_t n_flows;
+			};
+		} reply;
+		struct {
+			uint16_t service;
+			uint8_t tracking; /* enum lb_tracking in force from now */
+		} tracking;
+		struct {
+			uint64_t n_used, n_max;
+		} pressure;
+		struct {
+			uint16_t port;
+			uint8_t up;
+		} link;
+	};
+};
+static_assert(sizeof(struct lb_msg) == 64, "one cache line");
+
+/** Longest idle timeout: 2 h, what the flow table's 12-bit time can tell apart. */
+#define LB_IDLE_TIMEOUT_MAX_MS 7200000u
+#define LB_IDLE_TIMEOUT_MIN_MS 1000u
+
+/** Names for logs and lbctl, e.g. "TABLE_PUBLISH", "nat"; "?" out of range. */
+const char *lb_op_name(unsigned op);
+const char *lb_mode_name(unsigned mode);
+const char *lb_scheduler_name(unsigned scheduler);
+const char *lb_on_empty_name(unsigned on_empty);
+const char *lb_tracking_name(unsigned tracking);
+const char *lb_backend_state_name(unsigned state);
+const char *lb_decision_name(unsigned decision);
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LB_VERDICT_H
+#define LB_VERDICT_H
+
+/*
+ * A packet's fate. Every drop has its own counter, named here once: X(identifier, name, what it means).
+ * The order is the index in shared memory: append only, and raise LB_SHM_ABI when one is removed.
+ */
+#define LB_VERDICTS(X)                                                                              \
+	X(FORWARD, "forward", "client to backend, forwarded")                                       \
+	X(REPLY, "reply", "backend to client, forwarded")                                           \
+	X(HOST, "host", "not for a service: the kernel's, or dropped where there is no kernel port") \
+	X(TRUNCATED_L2, "truncated_l2", "frame shorter than its Ethernet and VLAN headers")         \
+	X(TRUNCATED_L3, "truncated_l3", "frame shorter than its IP header")                         \
+	X(TRUNCATED_L4, "truncated_l4", "frame shorter than its TCP or UDP header")                 \
+	X(VLAN_STACKED, "vlan_stacked", "more than one VLAN tag")                                   \
+	X(IP_BAD_VERSION, "ip_bad_version", "IP version does not match the EtherType")              \
+	X(IP_BAD_HEADER_LENGTH, "ip_bad_header_length", "IPv4 header length below 20 bytes")        \
+	X(IP_BAD_LENGTH, "ip_bad_length", "IP length beyond the frame or below its header")         \
+	X(IP_BAD_CHECKSUM, "ip_bad_checksum", "IPv4 header checksum is wrong")                      \
+	X(IP_BAD_ADDRESS, "ip_bad_address",                                                         \
+		"source is multicast, broadcast, loopback or unspecified, or equals the destination") \
+	X(IP_OPTIONS_BAD, "ip_bad_options", "source-routing or malformed IPv4 options")             \
+	X(IP6_EXT_HEADERS, "ip6_ext_headers", "IPv6 extension headers malformed or too many")       \
+	X(IP6_ROUTING, "ip6_routing", "IPv6 routing header with segments left")                     \
+	X(FRAGMENT, "fragment", "an IP fragment")                                                   \
+	X(TTL_EXPIRED, "ttl_expired", "TTL or hop limit would reach 0")                             \
+	X(TCP_BAD_HEADER, "tcp_bad_header", "TCP data offset below 20 bytes or beyond the packet")  \
+	X(TCP_BAD_FLAGS, "tcp_bad_flags", "TCP flags that no stack sends: SYN with FIN or RST, none") \
+	X(UDP_BAD_LENGTH, "udp_bad_length", "UDP length below 8 bytes or beyond the packet")        \
+	X(PORT_ZERO, "port_zero", "source or destination port 0")                                   \
+	X(VIP_NO_SERVICE, "vip_no_service", "to a VIP, but no service has this port and protocol")  \
+	X(VIP_PROTOCOL, "vip_protocol", "to a VIP, but neither TCP nor UDP")                        \
+	X(NO_TABLE, "no_table", "the service has no lookup table yet")                              \
+	X(NO_BACKEND, "no_backend", "no backend of the service may take the packet")                \
+	X(NEXTHOP_UNRESOLVED, "nexthop_unresolved", "the next hop's MAC address is not known (yet)") \
+	X(NO_ROUTE, "no_route", "no route back to the client")                                      \
+	X(TX_FULL, "tx_full", "the NIC's transmit queue was full")                                  \
+	X(MODE_UNSUPPORTED, "mode_unsupported", "the service's mode is not forwarded by this build")
+
+enum lb_verdict {
+#define X(id, name, meaning) LB_VERDICT_##id,
+	LB_VERDICTS(X)
+#undef X
+		LB_VERDICT_N
+};
+
+/** The first verdict that is a drop; those before it are forwarded or handed on. */
+#define LB_VERDICT_FIRST_DROP LB_VERDICT_TRUNCATED_L2
+
+/** Name ("ttl_expired") and meaning (a sentence); "?" out of range. */
+const char *lb_verdict_name(unsigned verdict);
+const char *lb_verdict_meaning(unsigned verdict);
+
+#endif
