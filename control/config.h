@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LB_CONTROL_CONFIG_H
+#define LB_CONTROL_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "lb/addr.h"
+#include "lb/msg.h"
+
+/*
+ * A configuration: what a YAML (or JSON) text says, with defaults filled in and everything validated. It
+ * holds no run-time state. Strings and arrays are owned by the config.
+ */
+
+#define LB_CONFIG_NAME_MAX 63       /* service and backend names: [A-Za-z0-9._:\[\]-], no leading '-' */
+#define LB_CONFIG_MAX_WEIGHT 256u
+#define LB_CONFIG_MAX_TIER 7u
+#define LB_CONFIG_MAX_BYTES (64u << 20) /* of a config text */
+
+enum lb_check_type {
+	LB_CHECK_NONE, LB_CHECK_TCP, LB_CHECK_HTTP, LB_CHECK_HTTPS, LB_CHECK_UDP, LB_CHECK_DNS,
+	LB_CHECK_EXEC, LB_CHECK_TYPE_N
+};
+
+enum lb_client_address { LB_CLIENT_ADDRESS_NONE, LB_CLIENT_ADDRESS_TOA, LB_CLIENT_ADDRESS_PROXY_V2 };
+
+enum lb_admin_state { LB_ADMIN_ENABLED, LB_ADMIN_DRAIN, LB_ADMIN_DISABLED };
+
+struct lb_config_check {
+	enum lb_check_type type; /* default: tcp for tcp services, none for udp */
+	uint16_t port;           /* host byte order; 0: the backend's */
+	char *path;              /* http: default "/" */
+	char *host;              /* http: Host header; NULL: the backend's address */
+	char *expect_body;       /* substring; NULL: any */
+	uint16_t expect_status_min, expect_status_max; /* default 200-399 */
+	uint32_t interval_ms;    /* default 2000 */
+	uint32_t timeout_ms;     /* default 1000; at most the interval */
+	uint32_t rise, fall;     /* default 2, 3 */
+};
+
+struct lb_config_backend {
+	char *name;    /* default: "ADDRESS:PORT" */
+	char *address; /* as written; an IP address (host names: not yet, an error says so) */
+	struct lb_endpoint endpoint; /* port 0 only with a service of port 0 */
+	uint32_t weight; /* default 1 */
+	uint32_t tier;   /* default 0; `backup: true` is tier 1 */
+	enum lb_admin_state admin; /* key `state: enabled | drain | disabled` */
+	unsigned line;
+};
+
+struct lb_config_service {
+	char *name;
+	struct lb_service_key key; /* VIP, port (0: all), protocol */
+	enum lb_mode mode;
+	enum lb_scheduler scheduler;
+	uint32_t table_size;
+	enum lb_tracking tracking;
+	enum lb_client_address client_address;
+	uint32_t idle_timeout_ms;
+	enum lb_on_empty on_empty;
+	uint32_t min_healthy;
+	uint32_t slow_start_ms;
+	struct lb_config_check check;
+	struct lb_config_backend *backends;
+	size_t n_backends;
+	unsigned line;
+};
+
+struct lb_config {
+	bool has_secret;
+	uint8_t secret[16];
+	struct lb_addr *local_addresses;
+	size_t n_local_addresses;
+	bool has_gateway;
+	uint8_t gateway_mac[6];
+	uint16_t gateway_port; /* DPDK port id */
+	struct lb_config_service *services;
+	size_t n_services;
+};
+
+/* Where and why a text was refused: "FILE:LINE: REASON". */
+struct lb_config_error {
+	char where[300];  /* "FILE:LINE" or "services[3].backends[0].weight" for API bodies as well */
+	char message[500]; /* what is wrong and what was expected */
+};
+
+/**
+ * Parse and validate @p text (@p len bytes; YAML or JSON; NUL, tabs as indentation, invalid UTF-8, aliases,
+ * anchors, duplicate and unknown keys are errors).
+ * @param file  name for messages.
+ * @return 0 and @p out, to be freed with lb_config_free(); -EINVAL and @p error; -ENOMEM.
+ */
+int lb_config_parse(const char *file, const char *text, size_t len, struct lb_config **out,
+	struct lb_config_error *error);
+
+/** Read a file (at most LB_CONFIG_MAX_BYTES) and parse it. @return as above; -errno of open/read, with @p error. */
+int lb_config_load(const char *file, struct lb_config **out, struct lb_config_error *error);
+
+void lb_config_free(struct lb_config *config);
+
+/** A deep copy; NULL without memory. */
+struct lb_config *lb_config_clone(const struct lb_config *config);
+
+/**
+ * The whole config as YAML text that parses back to an equal config; keys in the order of the interface
+ * page, defaults left out except where they surprise. The caller frees. NULL without memory.
+ */
+char *lb_config_to_yaml(const struct lb_config *config);
+
+/** The same as JSON; new reference. */
+json_t *lb_config_to_json(const struct lb_config *config);
+
+/**
+ * Changes of one object, as the API takes them: a JSON object with config keys, e.g. {"weight": 3}.
+ * They edit @p config in place after validating the result as a whole; on error nothing has changed.
+ * @return 0; -EINVAL bad keys or values, -ENOENT no such service/backend, -EEXIST name or key taken.
+ */
+int lb_config_service_add(struct lb_config *config, json_t *object, struct lb_config_error *error);
+int lb_config_service_set(struct lb_config *config, const char *service, json_t *object,
+	struct lb_config_error *error);
+int lb_config_service_del(struct lb_config *config, const char *service, struct lb_config_error *error);
+int lb_config_backend_add(struct lb_config *config, const char *service, json_t *object,
+	struct lb_config_error *error);
+int lb_config_backend_set(struct lb_config *config, const char *service, const char *backend,
+	json_t *object, struct lb_config_error *error);
+int lb_config_backend_del(struct lb_config *config, const char *service, const char *backend,
+	struct lb_config_error *error);
+
+/** Find by name; NULL: none. */
+struct lb_config_service *lb_config_find_service(const struct lb_config *config, const char *name);
+struct lb_config_backend *lb_config_find_backend(const struct lb_config_service *service,
+	const char *name);
+
+/** Called once per difference between two configs, in a stable order: "service web: backend api-1: weight 5 -> 3". */
+typedef void lb_config_diff_fn(void *arg, char sign, const char *path, const char *text);
+
+/**
+ * Differences, services and backends matched by name. @p sign is '+', '-' or '~'; @p path is e.g.
+ * "service web backend api-1"; @p text e.g. "weight 5 -> 3". @return their number.
+ */
+size_t lb_config_diff(const struct lb_config *from, const struct lb_config *to, lb_config_diff_fn *fn,
+	void *arg);
+
+const char *lb_check_type_name(enum lb_check_type type);
+const char *lb_admin_state_name(enum lb_admin_state state);
+const char *lb_client_address_name(enum lb_client_address client_address);
+
+#endif
