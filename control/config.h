@@ -116,6 +116,7 @@ json_t *lb_config_to_json(const struct lb_config *config);
 
 /**
  * Changes of one object, as the API takes them: a JSON object with config keys, e.g. {"weight": 3}.
+ * A scalar may also be a JSON string, read as an unquoted YAML scalar: {"weight": "3"} (lbctl sends these).
  * They edit @p config in place after validating the result as a whole; on error nothing has changed.
  * @return 0; -EINVAL bad keys or values, -ENOENT no such service/backend, -EEXIST name or key taken.
  */
