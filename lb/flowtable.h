@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lb/flowmatch.h"
 #include "lb/msg.h"
 #include "lb/shm.h"
 
@@ -15,6 +16,11 @@
  * the 64-bit flow hash. Private to one worker, no atomics; the main lcore may read entries (each is one
  * aligned 64-bit word) for display. It stores no tuple: 32 bits of signature and the pair of buckets
  * identify a flow, and the caller treats a hit on a backend of another service as a miss.
+ *
+ * The low 32 bits of the hash choose the first bucket, the high 32 bits are the signature. The other bucket of an
+ * entry is f(signature) - bucket modulo the number of buckets: the same rule leads from each of the two to the
+ * other, so that an entry can be moved by what is stored of it, and the number of buckets need not be a power of two.
+ * An entry goes to its first bucket as long as that has a free way: a lookup then ends in the first line nearly always.
  */
 
 #define LB_FLOWTABLE_WAYS 8u
@@ -22,6 +28,7 @@
 /* Coarse time: 12 bits of 2-second ticks tell 8 192 s apart; timeouts go up to LB_IDLE_TIMEOUT_MAX_MS. */
 #define LB_FLOW_TICK_MS 2000u
 #define LB_FLOW_TIME_BITS 12u
+#define LB_FLOW_TIME_MASK ((1u << LB_FLOW_TIME_BITS) - 1u)
 
 enum lb_flow_state {
 	LB_FLOW_FREE,        /* the entry is empty (the whole word is 0) */
@@ -33,13 +40,31 @@ enum lb_flow_state {
 	LB_FLOW_STATE_N
 };
 
-/* Idle time in ticks after which an entry in this state is expired; ESTABLISHED and UDP: the service's. */
+/*
+ * Ticks without a packet that an entry in this state outlives, unless the service's timeout is shorter; ESTABLISHED
+ * and UDP: the service's.
+ */
 #define LB_FLOW_SYN_TICKS 15u    /* 30 s: RFC 6298 back-off sends a SYN again after 1, 3, 7, 15 s */
 #define LB_FLOW_FIN_TICKS 30u    /* 60 s: half-closed, as tcp_fin_timeout */
 #define LB_FLOW_CLOSED_TICKS 1u
+#define LB_FLOW_IDLE_TICKS_MAX ((LB_IDLE_TIMEOUT_MAX_MS + LB_FLOW_TICK_MS - 1) / LB_FLOW_TICK_MS)
+static_assert(LB_FLOW_IDLE_TICKS_MAX < LB_FLOW_TIME_MASK - 64, "12 bits tell the longest timeout apart");
 
-/* | signature 32 | backend 16 | time 12 | state 4 | from the high end. */
-typedef uint64_t lb_flow_entry_u64;
+/** A service's idle timeout as what belongs into idle_ticks: rounded up, never 0. */
+static inline uint16_t lb_flow_idle_ticks(uint32_t idle_timeout_ms)
+{
+	uint32_t ticks = (idle_timeout_ms + LB_FLOW_TICK_MS - 1) / LB_FLOW_TICK_MS;
+
+	return (uint16_t)(ticks == 0 ? 1 : ticks > LB_FLOW_IDLE_TICKS_MAX ? LB_FLOW_IDLE_TICKS_MAX : ticks);
+}
+
+/** A CLOCK_MONOTONIC time as ticks. */
+static inline uint32_t lb_flow_tick(uint64_t now_ns)
+{
+	return (uint32_t)(now_ns / (LB_FLOW_TICK_MS * UINT64_C(1000000)));
+}
+
+/* An entry: | signature 32 | backend 16 | time 12 | state 4 | from the high end. */
 
 static inline enum lb_flow_state lb_flow_entry_state(uint64_t entry)
 {
@@ -47,7 +72,7 @@ static inline enum lb_flow_state lb_flow_entry_state(uint64_t entry)
 }
 static inline uint32_t lb_flow_entry_time(uint64_t entry)
 {
-	return (uint32_t)(entry >> 4) & 0xfff;
+	return (uint32_t)(entry >> 4) & LB_FLOW_TIME_MASK;
 }
 static inline uint16_t lb_flow_entry_backend(uint64_t entry)
 {
@@ -57,10 +82,43 @@ static inline uint32_t lb_flow_entry_signature(uint64_t entry)
 {
 	return (uint32_t)(entry >> 32);
 }
+static inline uint64_t lb_flow_entry_make(uint32_t signature, uint16_t backend, uint32_t tick,
+	enum lb_flow_state state)
+{
+	return (uint64_t)signature << 32 | (uint64_t)backend << 16 |
+		(uint64_t)(tick & LB_FLOW_TIME_MASK) << 4 | (uint64_t)state;
+}
 
-struct lb_flowtable; /* see below: defined here so that the lookup can be inlined */
+/** Ticks since the entry's last packet, modulo 4096. */
+static inline uint32_t lb_flow_entry_age(uint64_t entry, uint32_t now_tick)
+{
+	return (now_tick - lb_flow_entry_time(entry)) & LB_FLOW_TIME_MASK;
+}
 
-/** Bytes of memory for at least @p n_flows entries (header and buckets; a power of two of buckets is not required). */
+struct lb_flow_bucket {
+	uint64_t entries[LB_FLOWTABLE_WAYS];
+} __attribute__((aligned(64)));
+static_assert(sizeof(struct lb_flow_bucket) == 64, "one cache line");
+
+struct lb_flow_header; /* at the start of the memory; private to flowtable.c */
+
+/* The worker's view of its table: worker: rw; main lcore: ro after init, for display. */
+struct lb_flowtable {
+	struct lb_flow_bucket *buckets; /* 1 <= n_buckets < 2^31 */
+	const uint16_t *idle_ticks;     /* per backend id; 0: no such backend, its entries are dead */
+	int64_t *active;
+	size_t active_stride;
+	struct lb_flow_counters *counters;
+	uint32_t n_buckets;
+	uint32_t sweep_bucket; /* where the sweep goes on */
+	uint64_t displace_max; /* with more entries in use than this, none is moved to make room */
+	struct lb_flow_header *header;
+};
+
+/**
+ * Bytes of memory for @p n_flows entries at 90 % load (header and buckets; the number of buckets need not be
+ * a power of two): 8.9 bytes each. 0 if @p n_flows is 0 or beyond 2^33.
+ */
 uint64_t lb_flowtable_bytes(uint64_t n_flows);
 
 struct lb_flowtable_config {
@@ -72,47 +130,158 @@ struct lb_flowtable_config {
 	int64_t *active;     /* per backend id: entries in use, with a stride of active_stride bytes */
 	size_t active_stride;
 	struct lb_flow_counters *counters; /* this worker's; insert, expire, evict, used are kept here */
+	uint32_t worker;     /* this worker's index, and how many there are: RSS spreads the flows over */
+	uint32_t n_workers;  /* them, so that an adopted table must have the same */
 };
 
 /**
- * Prepare the table in @p config->mem. If the memory holds a valid table of the same version, geometry
- * and secret (a restart), its entries are adopted: counted into active and used, those that expired
- * meanwhile dropped; else it is cleared.
+ * Prepare the table in @p config->mem. If the memory holds a valid table of the same version, geometry,
+ * worker and secret (a restart), its entries are adopted: counted into active and used, those dropped that expired
+ * meanwhile or whose backend has idle_ticks 0; else it is cleared. A table of another size or number
+ * of workers is refused, since entries do not hold the whole hash.
  * @param now_tick ticks of CLOCK_MONOTONIC, which goes on over a restart of the process.
  * @param why receives why nothing was adopted, or "" (why_bytes; may be NULL).
- * @return number of adopted entries, or -EINVAL.
+ * @return number of adopted entries, or -EINVAL: memory unaligned or too small, n_flows out of range, a
+ * pointer is NULL.
  */
 int64_t lb_flowtable_init(struct lb_flowtable *table, const struct lb_flowtable_config *config,
 	uint32_t now_tick, char *why, size_t why_bytes);
 
-/** Fetch both candidate buckets' lines. Worker. */
-static inline void lb_flowtable_prefetch(const struct lb_flowtable *table, uint64_t hash);
+/** Entries that the table has room for: 1 / 0.9 of n_flows. Any thread. */
+static inline uint64_t lb_flowtable_capacity(const struct lb_flowtable *table)
+{
+	return (uint64_t)table->n_buckets * LB_FLOWTABLE_WAYS;
+}
+
+/* For the inline functions below: ticks that each state outlives by itself; ESTABLISHED and UDP have no limit. */
+static const uint16_t lb_flow_state_ticks[16] = {
+	[LB_FLOW_SYN] = LB_FLOW_SYN_TICKS,
+	[LB_FLOW_ESTABLISHED] = UINT16_MAX,
+	[LB_FLOW_FIN] = LB_FLOW_FIN_TICKS,
+	[LB_FLOW_CLOSED] = LB_FLOW_CLOSED_TICKS,
+	[LB_FLOW_UDP] = UINT16_MAX,
+};
+
+/** Ticks without a packet that @p entry outlives; 0: it is dead (free, invalid state, no such backend). */
+static inline uint32_t lb_flow_entry_limit(const uint16_t *idle_ticks, uint64_t entry)
+{
+	uint32_t own = lb_flow_state_ticks[entry & 0xf];
+	uint32_t idle = __atomic_load_n(&idle_ticks[lb_flow_entry_backend(entry)], __ATOMIC_RELAXED);
+
+	return own < idle ? own : idle;
+}
 
 /**
- * Find the live entry of @p hash. @return a pointer to it, valid until the next insert or sweep; NULL: miss
- * (an entry that has expired is a miss). Worker.
+ * Whether @p entry counts as a flow at @p now_tick. Time is known to 2 s, so that one at its limit may be up to 2 s short
+ * of it: it still lives, as the promise is kept only by entries that stay for the whole idle timeout.
  */
-static inline uint64_t *lb_flowtable_lookup(struct lb_flowtable *table, uint64_t hash, uint32_t now_tick);
+static inline bool lb_flow_entry_live(const uint16_t *idle_ticks, uint64_t entry, uint32_t now_tick)
+{
+	uint32_t limit = lb_flow_entry_limit(idle_ticks, entry);
+
+	return limit != 0 && lb_flow_entry_age(entry, now_tick) <= limit;
+}
+
+static inline uint32_t lb_flowtable_first_bucket(const struct lb_flowtable *table, uint64_t hash)
+{
+	return (uint32_t)(((hash & UINT32_MAX) * table->n_buckets) >> 32);
+}
+
+/** The other candidate bucket of an entry in @p bucket; an involution. May be the same one (1 in n_buckets). */
+static inline uint32_t lb_flowtable_other_bucket(const struct lb_flowtable *table, uint32_t bucket,
+	uint32_t signature)
+{
+	uint32_t sum = (uint32_t)(((uint64_t)signature * table->n_buckets) >> 32);
+
+	return sum >= bucket ? sum - bucket : sum + table->n_buckets - bucket;
+}
+
+/** Fetch the line in which the flow nearly always is. Worker. */
+static inline void lb_flowtable_prefetch(const struct lb_flowtable *table, uint64_t hash)
+{
+	__builtin_prefetch(&table->buckets[lb_flowtable_first_bucket(table, hash)]);
+}
+
+/** Fetch the second candidate's line too: where a miss is likely. Worker. */
+static inline void lb_flowtable_prefetch_second(const struct lb_flowtable *table, uint64_t hash)
+{
+	uint32_t first = lb_flowtable_first_bucket(table, hash);
+
+	__builtin_prefetch(
+		&table->buckets[lb_flowtable_other_bucket(table, first, (uint32_t)(hash >> 32))]);
+}
+
+/** The first live entry of @p bucket with @p signature among the ways in @p ways; NULL: none. */
+static inline uint64_t *lb_flow_bucket_find(const struct lb_flowtable *table,
+	struct lb_flow_bucket *bucket, uint32_t signature, uint32_t ways, uint32_t now_tick)
+{
+	uint32_t mask = lb_flow_match(bucket->entries, signature) & ways;
+
+	for (; mask != 0; mask &= mask - 1) {
+		uint64_t *entry = &bucket->entries[__builtin_ctz(mask)];
+
+		if (__builtin_expect(lb_flow_entry_live(table->idle_ticks, *entry, now_tick), 1))
+			return entry;
+	}
+	return NULL;
+}
 
 /**
- * The next entry after @p entry whose signature matches too: for the caller that found the first one to belong
- * to another service. @return as lookup. Worker.
+ * Find the live entry of @p hash. @return a pointer to it, valid until the next insert, purge or sweep (an insert
+ * may move other entries); NULL: miss (an entry that has expired is a miss). Worker; the main lcore may, for display.
+ */
+static inline uint64_t *lb_flowtable_lookup(struct lb_flowtable *table, uint64_t hash, uint32_t now_tick)
+{
+	uint32_t first = lb_flowtable_first_bucket(table, hash);
+	uint32_t signature = (uint32_t)(hash >> 32);
+	uint64_t *entry = lb_flow_bucket_find(table, &table->buckets[first], signature, 0xff, now_tick);
+
+	if (__builtin_expect(entry != NULL, 1))
+		return entry;
+	first = lb_flowtable_other_bucket(table, first, signature);
+	return lb_flow_bucket_find(table, &table->buckets[first], signature, 0xff, now_tick);
+}
+
+/**
+ * Look up @p n flows, whose first lines have been prefetched; the second line is fetched only for those that are
+ * not in their first. @param entries_out n pointers as lb_flowtable_lookup() returns them, valid as long: touch
+ * and move the hits before recording the misses, and look up a miss again before it is recorded if an earlier
+ * packet of the burst may have recorded it. @return number of hits. Worker.
+ */
+unsigned lb_flowtable_lookup_burst(struct lb_flowtable *table, const uint64_t *hashes,
+	uint64_t **entries_out, unsigned n, uint32_t now_tick);
+
+/**
+ * The next live entry after @p entry whose signature matches too: for the caller that found the first one to
+ * belong to another service. @return as lookup. Worker.
  */
 uint64_t *lb_flowtable_lookup_next(struct lb_flowtable *table, uint64_t hash, uint64_t *entry,
 	uint32_t now_tick);
 
 /**
- * Note a packet of the flow: refresh the time and set the state; writes the line only if something changed.
+ * Note a packet of the flow: refresh the time and set the state (not FREE); writes the line only if something
+ * changed. Worker.
  */
-static inline void lb_flowtable_touch(uint64_t *entry, enum lb_flow_state state, uint32_t now_tick);
+static inline void lb_flowtable_touch(uint64_t *entry, enum lb_flow_state state, uint32_t now_tick)
+{
+	uint64_t old = *entry;
+	uint64_t new = (old & ~UINT64_C(0xffff)) | (uint64_t)(now_tick & LB_FLOW_TIME_MASK) << 4 |
+		(uint64_t)state;
 
-/** Point an entry to another backend (its own is down), keeping both active counts right. */
+	if (new != old)
+		__atomic_store_n(entry, new, __ATOMIC_RELAXED);
+}
+
+/** Point an entry to another backend (its own is down), keeping both active counts right. Worker. */
 void lb_flowtable_move(struct lb_flowtable *table, uint64_t *entry, uint16_t backend);
 
 /**
- * Record a flow (which the caller has just looked up and missed). Takes, of both buckets, the emptier
- * bucket's free entry; else an expired one; else the oldest embryonic or closed one (SYN, CLOSED, FIN);
- * else, unless @p may_evict is false or the flow is only a SYN, the oldest one: a SYN never evicts an established flow.
+ * Record a flow (which the caller has just looked up and missed). Takes an expired entry of the same flow; else a free
+ * way of the first bucket, then of the second; else an expired entry; else moves an entry of these buckets to
+ * its other bucket; else replaces one: CLOSED ones first, then the oldest SYN, then, only if @p may_evict and the
+ * flow is not itself a SYN, the oldest FIN, then the one idle for longest. So a SYN never evicts more than a SYN:
+ * a flood replaces what is embryonic, oldest first.
+ * @param backend below LB_BACKEND_NONE. @param state not FREE.
  * @return the entry; NULL if nothing could be replaced (counted as insert_failed). Worker.
  */
 uint64_t *lb_flowtable_insert(struct lb_flowtable *table, uint64_t hash, uint16_t backend,
@@ -123,15 +292,30 @@ void lb_flowtable_del(struct lb_flowtable *table, uint64_t *entry);
 
 /**
  * Go on with the sweep over at most @p n_buckets buckets, reclaiming expired entries and those of purged
- * backends. Must go round once in less than 4096 - 3600 ticks (992 s) or old entries look young again: the caller sees
- * to that. Worker. @return entries reclaimed.
+ * backends. Must be called at least once a minute (it also notes the time for an adoption), and must go round once in less
+ * than 4096 - 3600 ticks (992 s) or old entries look young again: the caller sees to that. Worker. @return
+ * entries reclaimed.
  */
 unsigned lb_flowtable_sweep(struct lb_flowtable *table, uint32_t now_tick, unsigned n_buckets);
 
-/** Remove every entry of @p backend, or of every backend with a flag in @p purge (LB_MAX_BACKENDS + 1 bytes), walking the whole table. Worker. @return entries removed. */
+/**
+ * Remove every entry of every backend that has a flag in @p purge (LB_MAX_BACKENDS + 1 bytes), walking the
+ * whole table. Not counted as expired or evicted. Worker. @return entries removed.
+ */
 uint64_t lb_flowtable_purge(struct lb_flowtable *table, const uint8_t *purge);
 
-/** Entries in use per backend and state, for display: racy but never out of bounds. Any thread. */
+/**
+ * Entries in use of @p backend (LB_BACKEND_NONE: of all), walking the whole table, for display: racy but never
+ * out of bounds; expired ones that have not been reclaimed count. Any thread.
+ */
 uint64_t lb_flowtable_count(const struct lb_flowtable *table, uint16_t backend);
+
+/** Word @p idx (< capacity) of the table, 0: free; for display. Any thread. */
+static inline uint64_t lb_flowtable_peek(const struct lb_flowtable *table, uint64_t idx)
+{
+	const struct lb_flow_bucket *bucket = &table->buckets[idx / LB_FLOWTABLE_WAYS];
+
+	return __atomic_load_n(&bucket->entries[idx % LB_FLOWTABLE_WAYS], __ATOMIC_RELAXED);
+}
 
 #endif

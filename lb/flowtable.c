@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "lb/flowtable.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define FLOW_MAGIC UINT64_C(0x776f6c666c7546) /* "Fulflow" */
+#define FLOW_VERSION 1u
+
+/*
+ * What makes a table in memory usable by the next process. The worker that owns the table writes; at the next start
+ * lb_flowtable_init() reads, trusting nothing.
+ */
+struct lb_flow_header {
+	uint64_t magic; /* written last */
+	uint32_t version;
+	uint32_t entry_bytes;
+	uint32_t n_buckets;
+	uint32_t tick_ms;
+	uint32_t worker;
+	uint32_t n_workers;
+	uint64_t secret_id;
+	uint32_t last_tick; /* of the last sweep: the entries' 12 bits of time are relative to it */
+	uint32_t zero[5];
+};
+static_assert(sizeof(struct lb_flow_header) == 64, "buckets follow, aligned");
+
+// A table of n flows has n / 0.9 ways: with two candidate buckets of eight, next to nothing is lost at 90 % load.
+static uint64_t n_buckets_for(uint64_t n_flows)
+{
+	uint64_t n_ways = (n_flows * 10 + 8) / 9;
+
+	return (n_ways + LB_FLOWTABLE_WAYS - 1) / LB_FLOWTABLE_WAYS;
+}
+
+uint64_t lb_flowtable_bytes(uint64_t n_flows)
+{
+	if (n_flows == 0 || n_flows > UINT64_C(1) << 33)
+		return 0;
+	return sizeof(struct lb_flow_header) + n_buckets_for(n_flows) * sizeof(struct lb_flow_bucket);
+}
+
+static inline int64_t *active_of(const struct lb_flowtable *table, uint16_t backend)
+{
+	return (int64_t *)((char *)table->active + backend * table->active_stride);
+}
+
+static inline void count_add(struct lb_flowtable *table, uint16_t backend)
+{
+	++*active_of(table, backend);
+	table->counters->used++;
+}
+
+static inline void count_del(struct lb_flowtable *table, uint16_t backend)
+{
+	--*active_of(table, backend);
+	table->counters->used--;
+}
+
+static inline void entry_store(uint64_t *entry, uint64_t value)
+{
+	__atomic_store_n(entry, value, __ATOMIC_RELAXED); // the main lcore may read it at any time
+}
+
+/* ---- start and adoption ---- */
+
+static struct lb_flow_header header_wanted(const struct lb_flowtable *table,
+	const struct lb_flowtable_config *config, uint32_t now_tick)
+{
+	return (struct lb_flow_header){
+		.magic = FLOW_MAGIC,
+		.version = FLOW_VERSION,
+		.entry_bytes = sizeof(uint64_t),
+		.n_buckets = table->n_buckets,
+		.tick_ms = LB_FLOW_TICK_MS,
+		.worker = config->worker,
+		.n_workers = config->n_workers,
+		.secret_id = config->secret_id,
+		.last_tick = now_tick,
+	};
+}
+
+/* Why the table under @p found cannot be gone on with as @p wanted; "": it can. */
+static void why_not(const struct lb_flow_header *found, const struct lb_flow_header *wanted, char *why,
+	size_t why_bytes)
+{
+	if (found->magic != FLOW_MAGIC)
+		snprintf(why, why_bytes, "the memory holds no flow table");
+	else if (found->version != FLOW_VERSION || found->entry_bytes != wanted->entry_bytes ||
+		found->tick_ms != wanted->tick_ms)
+		snprintf(why, why_bytes, "flow table has version %" PRIu32 ", this is %" PRIu32,
+			found->version, wanted->version);
+	else if (found->n_workers != wanted->n_workers || found->worker != wanted->worker)
+		snprintf(why, why_bytes,
+			"flow table is worker %" PRIu32 "'s of %" PRIu32 ", this is %" PRIu32 " of %" PRIu32
+			": RSS spreads the flows differently",
+			found->worker, found->n_workers, wanted->worker, wanted->n_workers);
+	else if (found->n_buckets != wanted->n_buckets)
+		snprintf(why, why_bytes,
+			"flow table has %" PRIu32 " buckets, this needs %" PRIu32
+			": entries do not hold what another size needs",
+			found->n_buckets, wanted->n_buckets);
+	else if (found->secret_id != wanted->secret_id)
+		snprintf(why, why_bytes, "flow table was made with another hash secret");
+	else if ((int32_t)(wanted->last_tick - found->last_tick) < 0)
+		snprintf(why, why_bytes, "flow table is from the future: the clock went back");
+	else
+		why[0] = '\0';
+}
+
+// Entries may be a little newer than the last sweep, whose tick their time is relative to.
+#define ADOPT_SLACK_TICKS 64u
+
+static bool adoptable(const struct lb_flowtable *table, uint64_t entry, uint32_t last_tick,
+	uint32_t down_ticks)
+{
+	uint32_t limit = lb_flow_entry_limit(table->idle_ticks, entry);
+	uint32_t age = lb_flow_entry_age(entry, last_tick + ADOPT_SLACK_TICKS);
+
+	age = age > ADOPT_SLACK_TICKS ? age - ADOPT_SLACK_TICKS : 0;
+	// age + down_ticks is not wrapped: it tells entries apart however long the process was away
+	return limit != 0 && (uint64_t)age + down_ticks <= limit;
+}
+
+static int64_t adopt(struct lb_flowtable *table, uint32_t last_tick, uint32_t now_tick)
+{
+	uint64_t n_entries = lb_flowtable_capacity(table);
+	int64_t n_adopted = 0;
+
+	for (uint64_t i = 0; i < n_entries; i++) {
+		uint64_t *entry = &table->buckets[i / LB_FLOWTABLE_WAYS].entries[i % LB_FLOWTABLE_WAYS];
+
+		if (*entry == 0)
+			continue;
+		if (!adoptable(table, *entry, last_tick, now_tick - last_tick)) {
+			entry_store(entry, 0);
+			continue;
+		}
+		count_add(table, lb_flow_entry_backend(*entry));
+		n_adopted++;
+	}
+	return n_adopted;
+}
+
+static bool config_valid(const struct lb_flowtable_config *config)
+{
+	uint64_t n_bytes = lb_flowtable_bytes(config->n_flows);
+
+	return config->mem != NULL && (uintptr_t)config->mem % 64 == 0 && n_bytes != 0 &&
+		config->mem_bytes >= n_bytes && config->idle_ticks != NULL && config->active != NULL &&
+		config->active_stride % sizeof(int64_t) == 0 && config->counters != NULL;
+}
+
+int64_t lb_flowtable_init(struct lb_flowtable *table, const struct lb_flowtable_config *config,
+	uint32_t now_tick, char *why, size_t why_bytes)
+{
+	struct lb_flow_header *header = config->mem;
+	struct lb_flow_header wanted;
+	char reason[160];
+	int64_t n_adopted = 0;
+
+	if (!config_valid(config))
+		return -EINVAL;
+	*table = (struct lb_flowtable){
+		.header = header,
+		.buckets = (struct lb_flow_bucket *)(header + 1),
+		.n_buckets = (uint32_t)n_buckets_for(config->n_flows),
+		.idle_ticks = config->idle_ticks,
+		.active = config->active,
+		.active_stride = config->active_stride,
+		.counters = config->counters,
+	};
+	// Beyond 31/32 full a free way is rarely one move away, and looking for it costs a line each.
+	table->displace_max = lb_flowtable_capacity(table) / 32 * 31;
+	table->counters->used = 0;
+	wanted = header_wanted(table, config, now_tick);
+	why_not(header, &wanted, reason, sizeof(reason));
+	if (reason[0] == '\0')
+		n_adopted = adopt(table, header->last_tick, now_tick);
+	else
+		memset(table->buckets, 0, table->n_buckets * sizeof(struct lb_flow_bucket));
+	*header = wanted;
+	if (why != NULL && why_bytes != 0)
+		snprintf(why, why_bytes, "%s", reason);
+	return n_adopted;
+}
+
+/* ---- lookup ---- */
+
+unsigned lb_flowtable_lookup_burst(struct lb_flowtable *table, const uint64_t *hashes,
+	uint64_t **entries_out, unsigned n, uint32_t now_tick)
+{
+	unsigned n_hits = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		uint32_t first = lb_flowtable_first_bucket(table, hashes[i]);
+		uint32_t signature = (uint32_t)(hashes[i] >> 32);
+
+		entries_out[i] = lb_flow_bucket_find(table, &table->buckets[first], signature, 0xff, now_tick);
+		if (entries_out[i] != NULL)
+			n_hits++;
+		else
+			lb_flowtable_prefetch_second(table, hashes[i]);
+	}
+	if (n_hits == n)
+		return n_hits;
+	for (unsigned i = 0; i < n; i++) {
+		uint32_t first = lb_flowtable_first_bucket(table, hashes[i]);
+		uint32_t signature = (uint32_t)(hashes[i] >> 32);
+		uint32_t second;
+
+		if (entries_out[i] != NULL)
+			continue;
+		second = lb_flowtable_other_bucket(table, first, signature);
+		entries_out[i] = lb_flow_bucket_find(table, &table->buckets[second], signature, 0xff, now_tick);
+		n_hits += entries_out[i] != NULL;
+	}
+	return n_hits;
+}
+
+uint64_t *lb_flowtable_lookup_next(struct lb_flowtable *table, uint64_t hash, uint64_t *entry,
+	uint32_t now_tick)
+{
+	uint32_t first = lb_flowtable_first_bucket(table, hash);
+	uint32_t signature = (uint32_t)(hash >> 32);
+	uint32_t second = lb_flowtable_other_bucket(table, first, signature);
+	uint64_t idx = (uint64_t)(entry - table->buckets[0].entries);
+	uint32_t bucket = (uint32_t)(idx / LB_FLOWTABLE_WAYS);
+	uint32_t later_ways = 0xfeu << idx % LB_FLOWTABLE_WAYS;
+
+	entry = lb_flow_bucket_find(table, &table->buckets[bucket], signature, later_ways & 0xff, now_tick);
+	if (entry != NULL || bucket != first || first == second)
+		return entry;
+	return lb_flow_bucket_find(table, &table->buckets[second], signature, 0xff, now_tick);
+}
+
+/* ---- insertion ---- */
+
+/* Of the ways in @p mask, the first whose entry is dead; NULL: all of them live. */
+static uint64_t *find_dead(const struct lb_flowtable *table, struct lb_flow_bucket *bucket, uint32_t mask,
+	uint32_t now_tick)
+{
+	for (; mask != 0; mask &= mask - 1) {
+		uint64_t *entry = &bucket->entries[__builtin_ctz(mask)];
+
+		if (*entry != 0 && !lb_flow_entry_live(table->idle_ticks, *entry, now_tick))
+			return entry;
+	}
+	return NULL;
+}
+
+static void reclaim(struct lb_flowtable *table, uint64_t *entry)
+{
+	count_del(table, lb_flow_entry_backend(*entry));
+	table->counters->expire++;
+	entry_store(entry, 0);
+}
+
+/* Make room in bucket @p from by moving one entry to a free way of its other bucket. @return the vacated way. */
+static uint64_t *displace(struct lb_flowtable *table, uint32_t from)
+{
+	struct lb_flow_bucket *bucket = &table->buckets[from];
+	uint32_t others[LB_FLOWTABLE_WAYS];
+
+	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
+		others[way] = lb_flowtable_other_bucket(table, from,
+			lb_flow_entry_signature(bucket->entries[way]));
+		__builtin_prefetch(&table->buckets[others[way]]);
+	}
+	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
+		struct lb_flow_bucket *other = &table->buckets[others[way]];
+		uint32_t free_ways = lb_flow_match_free(other->entries);
+
+		if (free_ways == 0)
+			continue;
+		// In this order a process killed in between leaves the flow twice, which lookup does not mind
+		entry_store(&other->entries[__builtin_ctz(free_ways)], bucket->entries[way]);
+		entry_store(&bucket->entries[way], 0);
+		return &bucket->entries[way];
+	}
+	return NULL;
+}
+
+/* What may be evicted, from what goes first to what goes last; 0: nothing. */
+enum { RANK_NONE, RANK_LIVE, RANK_FIN, RANK_SYN, RANK_CLOSED };
+
+static const uint8_t evict_rank[16] = {
+	[LB_FLOW_SYN] = RANK_SYN,
+	[LB_FLOW_ESTABLISHED] = RANK_LIVE,
+	[LB_FLOW_FIN] = RANK_FIN,
+	[LB_FLOW_CLOSED] = RANK_CLOSED,
+	[LB_FLOW_UDP] = RANK_LIVE,
+};
+
+struct victim {
+	uint64_t *entry;
+	uint32_t score; /* rank, then age: the highest goes */
+	unsigned n_syn; /* embryonic entries in its bucket */
+};
+
+static struct victim find_victim(struct lb_flow_bucket *bucket, unsigned rank_min, uint32_t now_tick)
+{
+	struct victim victim = {0};
+
+	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
+		uint64_t entry = bucket->entries[way];
+		uint32_t rank = evict_rank[entry & 0xf];
+		uint32_t score = rank << LB_FLOW_TIME_BITS | lb_flow_entry_age(entry, now_tick);
+
+		victim.n_syn += rank == RANK_SYN;
+		if (rank >= rank_min && (victim.entry == NULL || score > victim.score)) {
+			victim.entry = &bucket->entries[way];
+			victim.score = score;
+		}
+	}
+	return victim;
+}
+
+/*
+ * Close the gap at @p entry among the embryonic entries behind it, so that their order in the bucket is that of their
+ * arrival also within a tick: under a flood each then lives as long as the bucket's memory of SYNs allows, rather
+ * than for a random time, and a client's handshake gets through. @return the way that is now vacant.
+ */
+static uint64_t *close_gap(uint64_t *entry)
+{
+	struct lb_flow_bucket *bucket = (struct lb_flow_bucket *)((uintptr_t)entry & ~(uintptr_t)63);
+
+	for (uint64_t *next = entry + 1; next < bucket->entries + LB_FLOWTABLE_WAYS; next++) {
+		if (lb_flow_entry_state(*next) != LB_FLOW_SYN)
+			continue;
+		entry_store(entry, *next);
+		entry = next;
+	}
+	return entry;
+}
+
+static uint64_t *evict(struct lb_flowtable *table, uint32_t first, uint32_t second, unsigned rank_min,
+	uint32_t now_tick)
+{
+	struct victim victim = find_victim(&table->buckets[first], rank_min, now_tick);
+	struct victim other = find_victim(&table->buckets[second], rank_min, now_tick);
+	uint64_t *entry;
+
+	if (victim.entry == NULL || (other.entry != NULL && (other.score > victim.score ||
+		(other.score == victim.score && other.n_syn > victim.n_syn))))
+		victim = other;
+	if (victim.entry == NULL)
+		return NULL;
+	entry = victim.entry;
+	count_del(table, lb_flow_entry_backend(*entry));
+	table->counters->evict++;
+	if (lb_flow_entry_state(*entry) == LB_FLOW_SYN)
+		entry = close_gap(entry);
+	return entry;
+}
+
+/* Both buckets have no free way: find one all the same. */
+static uint64_t *make_room(struct lb_flowtable *table, uint32_t first, uint32_t second, unsigned rank_min,
+	uint32_t now_tick)
+{
+	uint64_t *entry = find_dead(table, &table->buckets[first], 0xff, now_tick);
+
+	if (entry == NULL)
+		entry = find_dead(table, &table->buckets[second], 0xff, now_tick);
+	if (entry != NULL) {
+		reclaim(table, entry);
+		return entry;
+	}
+	if (table->counters->used <= table->displace_max) {
+		entry = displace(table, first);
+		if (entry == NULL)
+			entry = displace(table, second);
+		if (entry != NULL)
+			return entry;
+	}
+	return evict(table, first, second, rank_min, now_tick);
+}
+
+static uint64_t *find_way(struct lb_flowtable *table, uint32_t first, uint32_t signature, unsigned rank_min,
+	uint32_t now_tick)
+{
+	uint32_t second = lb_flowtable_other_bucket(table, first, signature);
+	struct lb_flow_bucket *bucket1 = &table->buckets[first];
+	struct lb_flow_bucket *bucket2 = &table->buckets[second];
+	uint32_t same1 = lb_flow_match(bucket1->entries, signature);
+	uint32_t same2 = lb_flow_match(bucket2->entries, signature);
+	uint32_t free_ways;
+
+	// An expired entry of this flow must not come to life again, be it by a longer timeout, beside the new one
+	if (__builtin_expect((same1 | same2) != 0, 0)) {
+		uint64_t *entry = find_dead(table, bucket1, same1, now_tick);
+
+		if (entry == NULL)
+			entry = find_dead(table, bucket2, same2, now_tick);
+		if (entry != NULL) {
+			reclaim(table, entry);
+			return entry;
+		}
+	}
+	free_ways = lb_flow_match_free(bucket1->entries);
+	if (free_ways != 0)
+		return &bucket1->entries[__builtin_ctz(free_ways)];
+	free_ways = lb_flow_match_free(bucket2->entries);
+	if (free_ways != 0)
+		return &bucket2->entries[__builtin_ctz(free_ways)];
+	return make_room(table, first, second, rank_min, now_tick);
+}
+
+uint64_t *lb_flowtable_insert(struct lb_flowtable *table, uint64_t hash, uint16_t backend,
+	enum lb_flow_state state, uint32_t now_tick, bool may_evict)
+{
+	uint32_t signature = (uint32_t)(hash >> 32);
+	unsigned rank_min = may_evict && state != LB_FLOW_SYN ? RANK_LIVE : RANK_SYN;
+	uint64_t *entry = find_way(table, lb_flowtable_first_bucket(table, hash), signature, rank_min, now_tick);
+
+	if (entry == NULL) {
+		table->counters->insert_failed++;
+		return NULL;
+	}
+	entry_store(entry, lb_flow_entry_make(signature, backend, now_tick, state));
+	count_add(table, backend);
+	table->counters->insert++;
+	return entry;
+}
+
+/* ---- change and removal ---- */
+
+void lb_flowtable_move(struct lb_flowtable *table, uint64_t *entry, uint16_t backend)
+{
+	uint64_t old = *entry;
+
+	--*active_of(table, lb_flow_entry_backend(old));
+	++*active_of(table, backend);
+	entry_store(entry, (old & ~(UINT64_C(0xffff) << 16)) | (uint64_t)backend << 16);
+}
+
+void lb_flowtable_del(struct lb_flowtable *table, uint64_t *entry)
+{
+	count_del(table, lb_flow_entry_backend(*entry));
+	entry_store(entry, 0);
+}
+
+unsigned lb_flowtable_sweep(struct lb_flowtable *table, uint32_t now_tick, unsigned n_buckets)
+{
+	unsigned n_reclaimed = 0;
+
+	if (table->header->last_tick != now_tick)
+		table->header->last_tick = now_tick;
+	if (n_buckets > table->n_buckets)
+		n_buckets = table->n_buckets;
+	for (; n_buckets > 0; n_buckets--) {
+		struct lb_flow_bucket *bucket = &table->buckets[table->sweep_bucket];
+		uint32_t used_ways = ~lb_flow_match_free(bucket->entries) & 0xff;
+		uint64_t *entry;
+
+		while ((entry = find_dead(table, bucket, used_ways, now_tick)) != NULL) {
+			reclaim(table, entry);
+			n_reclaimed++;
+		}
+		if (++table->sweep_bucket == table->n_buckets)
+			table->sweep_bucket = 0;
+	}
+	return n_reclaimed;
+}
+
+uint64_t lb_flowtable_purge(struct lb_flowtable *table, const uint8_t *purge)
+{
+	uint64_t n_entries = lb_flowtable_capacity(table);
+	uint64_t n_removed = 0;
+
+	for (uint64_t i = 0; i < n_entries; i++) {
+		uint64_t *entry = &table->buckets[i / LB_FLOWTABLE_WAYS].entries[i % LB_FLOWTABLE_WAYS];
+
+		if (*entry == 0 || !purge[lb_flow_entry_backend(*entry)])
+			continue;
+		lb_flowtable_del(table, entry);
+		n_removed++;
+	}
+	return n_removed;
+}
+
+uint64_t lb_flowtable_count(const struct lb_flowtable *table, uint16_t backend)
+{
+	uint64_t n_entries = lb_flowtable_capacity(table);
+	uint64_t n_found = 0;
+
+	for (uint64_t i = 0; i < n_entries; i++) {
+		uint64_t entry = lb_flowtable_peek(table, i);
+
+		if (entry != 0 && (backend == LB_BACKEND_NONE || lb_flow_entry_backend(entry) == backend))
+			n_found++;
+	}
+	return n_found;
+}
