@@ -18,9 +18,11 @@ struct lb_flow_key {
 };
 static_assert(sizeof(struct lb_flow_key) == 48, "three AES blocks");
 
+#define LB_HASH_N_ROUND_KEYS 11u
+
 /** Round keys expanded from the fleet's 128-bit secret. Read-only after init. */
 struct lb_hash_key {
-	uint8_t round_keys[12][16];
+	uint8_t round_keys[LB_HASH_N_ROUND_KEYS][16];
 } __attribute__((aligned(64)));
 
 /** Expand @p secret (16 bytes). Any thread. */
@@ -54,8 +56,10 @@ static inline uint32_t lb_hash_slot(uint64_t hash, uint32_t n_slots)
 }
 
 /**
- * Unkeyed 64-bit hash of a byte string (FNV-1a with a final avalanche): for names, where every host must agree and nobody
- * gains by colliding. @p seed separates independent uses.
+ * Unkeyed 64-bit hash of a byte string, the same on every CPU: FNV-1a's xor and multiply, but on 64-bit
+ * little-endian words (zero-padded; the length is hashed first), folded after each, with a final avalanche
+ * (splitmix64's): 8 times as fast, since tables of a megabyte are checked with it. For names and checksums,
+ * where every host must agree and nobody gains by colliding. @p seed separates independent uses.
  */
 uint64_t lb_hash_bytes(const void *data, size_t len_bytes, uint64_t seed);
 

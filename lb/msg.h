@@ -199,6 +199,7 @@ static_assert(sizeof(struct lb_msg) == 64, "one cache line");
 
 /** Names for logs and lbctl, e.g. "TABLE_PUBLISH", "nat"; "?" out of range. */
 const char *lb_op_name(unsigned op);
+const char *lb_event_name(unsigned op);
 const char *lb_mode_name(unsigned mode);
 const char *lb_scheduler_name(unsigned scheduler);
 const char *lb_on_empty_name(unsigned on_empty);

@@ -182,8 +182,17 @@ uint64_t lb_shm_heartbeat_age_ns(const struct lb_shm *shm, enum lb_side side);
 uint64_t lb_now_ns(void);
 uint64_t lb_realtime_ns(void);
 
-/** Wake the main lcore after pushing commands / wait for that at most @p timeout_ms (data plane). */
+/** What lb_shm_mirror.checksum must be. An entry whose checksum is another is not carried over a restart. */
+uint64_t lb_shm_mirror_checksum(const struct lb_shm_mirror *mirror);
+
+/** Wake the main lcore after pushing commands (control plane). */
 void lb_shm_wake(struct lb_shm *shm);
+
+/**
+ * Sleep until a wake, a signal or @p timeout_ms (data plane). No wake is lost if the order is: take
+ * @p seen with lb_shm_wait_seen(), pop until the ring is empty, then wait.
+ */
+uint32_t lb_shm_wait_seen(const struct lb_shm *shm);
 void lb_shm_wait(struct lb_shm *shm, uint32_t seen, unsigned timeout_ms);
 
 #endif

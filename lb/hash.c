@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "lb/hash.h"
+
+#include <endian.h>
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+/*
+ * The flow hash. Each of the key's three 16-byte blocks is a lane: whitened with a round key of its own,
+ * then two AES rounds, after which every byte of the lane has met every other. The lanes are XORed and four
+ * more rounds follow: six S-box layers between any chosen bit and a value that the attacker never sees. The
+ * keys of the lanes' last rounds would only be XORed together, so one key stands for all three.
+ */
+#define N_LANES 3
+#define N_LAST_ROUNDS 4
+enum {
+	KEY_WHITEN = 0,
+	KEY_FIRST = KEY_WHITEN + N_LANES,
+	KEY_MERGE = KEY_FIRST + N_LANES,
+	KEY_LAST,
+	N_KEYS = KEY_LAST + N_LAST_ROUNDS
+};
+static_assert(N_KEYS == LB_HASH_N_ROUND_KEYS, "one round key each");
+
+typedef void hash_flows_fn(const struct lb_hash_key *key, const struct lb_flow_key *keys,
+	uint64_t *hashes, unsigned n);
+
+/* An AES state: four columns of four bytes, the first byte lowest (FIPS 197, section 3.4). */
+struct aes_block {
+	uint32_t column[4];
+};
+
+/* SubBytes and MixColumns of one byte in row 0: bytes 2s, s, s, 3s, from the lowest. */
+static uint32_t round_table[256];
+
+static uint8_t gf_double(uint8_t x)
+{
+	return (uint8_t)(x << 1 ^ (x & 0x80 ? 0x1b : 0));
+}
+
+static uint8_t rotl8(uint8_t x, unsigned n)
+{
+	return (uint8_t)(x << n | x >> (8 - n));
+}
+
+static uint32_t rotl32(uint32_t x, unsigned n)
+{
+	return x << n | x >> (32 - n);
+}
+
+/* Tables from FIPS 197's definitions: inverses in GF(2^8) by logarithms to the generator 3. */
+__attribute__((constructor)) static void init_round_table(void)
+{
+	uint8_t power[255], logarithm[256] = {0};
+	uint8_t x = 1;
+
+	for (unsigned i = 0; i < 255; i++) {
+		power[i] = x;
+		logarithm[x] = (uint8_t)i;
+		x ^= gf_double(x);
+	}
+	for (unsigned i = 0; i < 256; i++) {
+		uint8_t inverse = i == 0 ? 0 : power[(255u - logarithm[i]) % 255u];
+		uint8_t s = inverse ^ rotl8(inverse, 1) ^ rotl8(inverse, 2) ^ rotl8(inverse, 3)
+			^ rotl8(inverse, 4) ^ 0x63;
+		uint8_t s2 = gf_double(s);
+
+		round_table[i] = s2 | (uint32_t)s << 8 | (uint32_t)s << 16 | (uint32_t)(s2 ^ s) << 24;
+	}
+}
+
+static struct aes_block block_load(const void *bytes)
+{
+	struct aes_block b;
+
+	memcpy(&b, bytes, sizeof(b));
+	for (unsigned i = 0; i < 4; i++)
+		b.column[i] = le32toh(b.column[i]);
+	return b;
+}
+
+static struct aes_block block_xor(struct aes_block a, struct aes_block b)
+{
+	for (unsigned i = 0; i < 4; i++)
+		a.column[i] ^= b.column[i];
+	return a;
+}
+
+static uint8_t sbox(uint8_t x)
+{
+	return (uint8_t)(round_table[x] >> 8);
+}
+
+static uint8_t row(const struct aes_block *b, unsigned row_idx, unsigned column)
+{
+	return (uint8_t)(b->column[(column + row_idx) & 3] >> 8 * row_idx); // ShiftRows
+}
+
+/* One round as the AESENC instruction does it. */
+static struct aes_block aes_round(struct aes_block b, struct aes_block key)
+{
+	struct aes_block out;
+
+	for (unsigned i = 0; i < 4; i++)
+		out.column[i] = key.column[i] ^ round_table[row(&b, 0, i)]
+			^ rotl32(round_table[row(&b, 1, i)], 8)
+			^ rotl32(round_table[row(&b, 2, i)], 16)
+			^ rotl32(round_table[row(&b, 3, i)], 24);
+	return out;
+}
+
+static struct aes_block aes_last_round(struct aes_block b, struct aes_block key)
+{
+	struct aes_block out;
+
+	for (unsigned i = 0; i < 4; i++)
+		out.column[i] = key.column[i] ^ (sbox(row(&b, 0, i))
+			| (uint32_t)sbox(row(&b, 1, i)) << 8
+			| (uint32_t)sbox(row(&b, 2, i)) << 16
+			| (uint32_t)sbox(row(&b, 3, i)) << 24);
+	return out;
+}
+
+static struct aes_block aes_next_key(struct aes_block key, uint8_t rcon)
+{
+	uint32_t last = key.column[3];
+	struct aes_block next = key;
+
+	next.column[0] ^= rcon ^ (sbox((uint8_t)(last >> 8)) | (uint32_t)sbox((uint8_t)(last >> 16)) << 8
+		| (uint32_t)sbox((uint8_t)(last >> 24)) << 16 | (uint32_t)sbox((uint8_t)last) << 24);
+	for (unsigned i = 1; i < 4; i++)
+		next.column[i] ^= next.column[i - 1];
+	return next;
+}
+
+/* AES-128 (FIPS 197), one block. */
+static struct aes_block aes_encrypt(struct aes_block key, struct aes_block b)
+{
+	uint8_t rcon = 1;
+
+	b = block_xor(b, key);
+	for (unsigned i = 1; i < 10; i++, rcon = gf_double(rcon)) {
+		key = aes_next_key(key, rcon);
+		b = aes_round(b, key);
+	}
+	return aes_last_round(b, aes_next_key(key, rcon));
+}
+
+void lb_hash_key_init(struct lb_hash_key *key, const uint8_t secret[16])
+{
+	struct aes_block cipher_key = block_load(secret);
+	// names the use, so that no other use of the secret can ever expand to the same keys
+	uint8_t counter[16] = "fulcrum flow 1";
+
+	memset(key, 0, sizeof(*key));
+	for (unsigned i = 0; i < N_KEYS; i++) {
+		counter[15] = (uint8_t)i;
+		struct aes_block b = aes_encrypt(cipher_key, block_load(counter));
+
+		for (unsigned j = 0; j < 4; j++)
+			b.column[j] = htole32(b.column[j]);
+		memcpy(key->round_keys[i], &b, sizeof(b));
+	}
+}
+
+static uint64_t hash_flow_portable(const struct aes_block k[N_KEYS], const struct lb_flow_key *flow)
+{
+	const uint8_t *bytes = (const uint8_t *)flow;
+	struct aes_block sum = k[KEY_MERGE], zero = {{0}};
+
+	for (unsigned i = 0; i < N_LANES; i++) {
+		struct aes_block lane = block_xor(block_load(bytes + 16 * i), k[KEY_WHITEN + i]);
+
+		sum = block_xor(sum, aes_round(aes_round(lane, k[KEY_FIRST + i]), zero));
+	}
+	for (unsigned i = 0; i < N_LAST_ROUNDS; i++)
+		sum = aes_round(sum, k[KEY_LAST + i]);
+	return (sum.column[0] ^ sum.column[2]) | (uint64_t)(sum.column[1] ^ sum.column[3]) << 32;
+}
+
+void lb_hash_flows_portable(const struct lb_hash_key *key, const struct lb_flow_key *keys,
+	uint64_t *hashes, unsigned n)
+{
+	struct aes_block k[N_KEYS];
+
+	for (unsigned i = 0; i < N_KEYS; i++)
+		k[i] = block_load(key->round_keys[i]);
+	for (unsigned i = 0; i < n; i++)
+		hashes[i] = hash_flow_portable(k, &keys[i]);
+}
+
+#ifdef __x86_64__
+#define AESNI __attribute__((target("aes,sse4.1")))
+
+/* @p width keys at once: a round takes 3 to 4 cycles, but two can start in each. */
+AESNI __attribute__((always_inline)) static inline void hash_flows_aesni_n(const __m128i *k,
+	const struct lb_flow_key *keys, uint64_t *hashes, unsigned width)
+{
+	__m128i lane[N_LANES][4], sum[4];
+
+	for (unsigned l = 0; l < N_LANES; l++)
+		for (unsigned i = 0; i < width; i++)
+			lane[l][i] = _mm_xor_si128(k[KEY_WHITEN + l],
+				_mm_loadu_si128((const __m128i *)&keys[i] + l));
+	for (unsigned l = 0; l < N_LANES; l++)
+		for (unsigned i = 0; i < width; i++)
+			lane[l][i] = _mm_aesenc_si128(lane[l][i], k[KEY_FIRST + l]);
+	for (unsigned l = 0; l < N_LANES; l++)
+		for (unsigned i = 0; i < width; i++)
+			lane[l][i] = _mm_aesenc_si128(lane[l][i],
+				l == 0 ? k[KEY_MERGE] : _mm_setzero_si128());
+	for (unsigned i = 0; i < width; i++)
+		sum[i] = _mm_xor_si128(_mm_xor_si128(lane[0][i], lane[1][i]), lane[2][i]);
+	for (unsigned r = 0; r < N_LAST_ROUNDS; r++)
+		for (unsigned i = 0; i < width; i++)
+			sum[i] = _mm_aesenc_si128(sum[i], k[KEY_LAST + r]);
+	for (unsigned i = 0; i < width; i++)
+		hashes[i] = (uint64_t)_mm_cvtsi128_si64(sum[i])
+			^ (uint64_t)_mm_extract_epi64(sum[i], 1);
+}
+
+AESNI static void hash_flows_aesni(const struct lb_hash_key *key, const struct lb_flow_key *keys,
+	uint64_t *hashes, unsigned n)
+{
+	const __m128i *k = (const __m128i *)key->round_keys;
+	unsigned i = 0;
+
+	for (; i + 4 <= n; i += 4)
+		hash_flows_aesni_n(k, &keys[i], &hashes[i], 4);
+	for (; i < n; i++)
+		hash_flows_aesni_n(k, &keys[i], &hashes[i], 1);
+}
+#endif
+
+#ifdef __AES__
+#define hash_flows hash_flows_aesni
+#else
+static hash_flows_fn *hash_flows = lb_hash_flows_portable;
+
+#ifdef __x86_64__
+__attribute__((constructor)) static void choose_hash_flows(void)
+{
+	__builtin_cpu_init();
+	if (__builtin_cpu_supports("aes") && __builtin_cpu_supports("sse4.1"))
+		hash_flows = hash_flows_aesni;
+}
+#endif
+#endif
+
+void lb_hash_flows(const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes,
+	unsigned n)
+{
+	hash_flows(key, keys, hashes, n);
+}
+
+const char *lb_hash_impl(void)
+{
+	return hash_flows == lb_hash_flows_portable ? "portable" : "aes-ni";
+}
+
+uint64_t lb_hash_bytes(const void *data, size_t len_bytes, uint64_t seed)
+{
+	const uint8_t *bytes = data;
+	uint64_t hash = UINT64_C(0xcbf29ce484222325) ^ seed;
+	uint64_t word;
+
+	// the length goes first, so that the padding of the last word is not ambiguous
+	hash = (hash ^ len_bytes) * UINT64_C(0x100000001b3);
+	hash ^= hash >> 32;
+	for (; len_bytes > 0; len_bytes -= len_bytes < 8 ? len_bytes : 8, bytes += 8) {
+		word = 0;
+		memcpy(&word, bytes, len_bytes < 8 ? len_bytes : 8);
+		// the shift carries the high bits back: a product alone only moves bits upwards
+		hash = (hash ^ le64toh(word)) * UINT64_C(0x9e3779b97f4a7c15);
+		hash ^= hash >> 32;
+	}
+	hash = (hash ^ hash >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	hash = (hash ^ hash >> 27) * UINT64_C(0x94d049bb133111eb);
+	return hash ^ hash >> 31;
+}
