@@ -24,7 +24,10 @@ struct lb_kernel_route {
 struct lb_kernel_callbacks {
 	/* The set of routes changed (any number at once; debounced to one call per loop turn). */
 	void (*routes_changed)(void *arg);
-	/* A neighbour became known, changed its MAC, or was lost (resolved = false). */
+	/*
+	 * A unicast neighbour of one of the interfaces, watched or not, became known, changed its MAC, or was
+	 * lost (resolved = false, mac is all zero). Also once for each that is known when the mirror starts.
+	 */
 	void (*neighbour_changed)(void *arg, uint32_t ifindex, const struct lb_addr *addr,
 		const uint8_t mac[6], bool resolved);
 };
