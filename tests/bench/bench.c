@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "bench.h"
+
+#include <getopt.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench_commit.h"
+
+struct bench bench;
+static json_t *results;
+
+void bench_parse_args(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"json", required_argument, NULL, 'j'},
+		{"quick", no_argument, NULL, 'q'},
+		{"only", required_argument, NULL, 'o'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
+	};
+	bool ok = true, help = false;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+		if (option == 'j')
+			bench.json = optarg;
+		else if (option == 'q')
+			bench.quick = true;
+		else if (option == 'o')
+			bench.only = optarg;
+		else
+			ok = help = option == 'h';
+		if (!ok || help)
+			break;
+	}
+	if (!ok || help || (optind < argc && strcmp(argv[optind - 1], "--") != 0)) {
+		fprintf(help ? stdout : stderr,
+			"usage: %s [--json FILE] [--quick] [--only TEXT] [-- ARGUMENT...]\n", argv[0]);
+		exit(help ? 0 : 2);
+	}
+	bench.n_args = argc - optind;
+	bench.args = argv + optind;
+	results = json_array();
+	printf("%-64s %16s %12s %12s %12s %5s\n", "name", "unit", "min", "median", "max", "runs");
+}
+
+bool bench_wanted(const char *name)
+{
+	return bench.only == NULL || strstr(name, bench.only) != NULL;
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+void bench_result_add(const char *name, const char *unit, double *samples, unsigned n)
+{
+	double median;
+
+	qsort(samples, n, sizeof(*samples), compare);
+	median = n % 2 == 1 ? samples[n / 2] : (samples[n / 2 - 1] + samples[n / 2]) / 2;
+	printf("%-64s %16s %12.4g %12.4g %12.4g %5u\n", name, unit, samples[0], median,
+		samples[n - 1], n);
+	fflush(stdout);
+	json_array_append_new(results, json_pack("{s:s, s:s, s:f, s:f, s:f, s:i}", "name", name, "unit",
+		unit, "min", samples[0], "median", median, "max", samples[n - 1], "runs", (int)n));
+}
+
+/* The value of the first line of /proc/cpuinfo or /proc/meminfo that begins with @p key. */
+static json_t *proc_value(const char *path, const char *key)
+{
+	char line[4096];
+	json_t *value = NULL;
+	FILE *file = fopen(path, "re");
+
+	if (file == NULL)
+		return json_null();
+	while (value == NULL && fgets(line, sizeof(line), file) != NULL) {
+		char *text = strchr(line, ':');
+
+		if (text == NULL || strncmp(line, key, strlen(key)) != 0)
+			continue;
+		text += 1 + strspn(text + 1, " \t");
+		text[strcspn(text, "\n")] = '\0';
+		value = json_string(text);
+	}
+	fclose(file);
+	return value != NULL ? value : json_null();
+}
+
+static json_t *machine(void)
+{
+	struct utsname os;
+
+	uname(&os);
+	return json_pack("{s:o, s:i, s:o, s:o, s:s, s:s, s:s}", "cpu",
+		proc_value("/proc/cpuinfo", "model name"), "n_cpus",
+		(int)sysconf(_SC_NPROCESSORS_ONLN), "memory", proc_value("/proc/meminfo", "MemTotal"),
+		"hugepages", proc_value("/proc/meminfo", "HugePages_Total"), "arch", os.machine,
+		"kernel", os.release, "compiler", __VERSION__);
+}
+
+int bench_finish(void)
+{
+	json_t *document;
+	time_t now = time(NULL);
+	char date[32];
+	struct tm utc;
+	int rc = 0;
+
+	if (json_array_size(results) == 0) {
+		fprintf(stderr, "nothing was measured%s\n", bench.only ? ": --only fits no result" : "");
+		json_decref(results);
+		return 1;
+	}
+	gmtime_r(&now, &utc);
+	strftime(date, sizeof(date), "%FT%TZ", &utc);
+	document = json_pack("{s:o, s:s, s:s, s:o}", "machine", machine(), "commit", BENCH_COMMIT, "date",
+		date, "results", results);
+	if (bench.json != NULL && json_dump_file(document, bench.json, JSON_INDENT(2)) < 0) {
+		fprintf(stderr, "%s: cannot write the results\n", bench.json);
+		rc = 1;
+	}
+	json_decref(document);
+	return rc;
+}
