@@ -8,10 +8,11 @@
 #endif
 
 /*
- * Comparison of a bucket's eight entries with a signature (their high 32 bits), all at once: bit w of the result
- * stands for way w. One body per instruction set, all compiled into every x86-64 build, so that a test can hold them
- * against each other; lb_flow_match() and lb_flow_match_free() are the best that the build's -march has.
- * Little endian is assumed where the halves of a word are addressed.
+ * Comparison of a bucket's eight entries with a signature (their high 32 bits), all at once: bit w
+ * of the result stands for way w. One body per instruction set, all compiled into every x86-64
+ * build, so that a test can hold them against each other; lb_flow_match() and lb_flow_match_free()
+ * are the best that the build's -march has. Little endian is assumed where the halves of a word are
+ * addressed.
  */
 
 #ifdef __AVX512F__
@@ -50,7 +51,8 @@ static inline uint32_t lb_flow_match_free_scalar(const uint64_t entries[8])
 
 #ifdef __x86_64__
 
-LB_FLOW_AVX512 static inline uint32_t lb_flow_match_avx512(const uint64_t entries[8], uint32_t signature)
+LB_FLOW_AVX512 static inline uint32_t lb_flow_match_avx512(
+	const uint64_t entries[8], uint32_t signature)
 {
 	__m512i high = _mm512_srli_epi64(_mm512_load_si512(entries), 32);
 
@@ -64,8 +66,10 @@ LB_FLOW_AVX512 static inline uint32_t lb_flow_match_free_avx512(const uint64_t e
 	return _mm512_testn_epi64_mask(words, words);
 }
 
-// A 32-bit comparison sets the sign of each 64-bit lane from its high half, which is what movemask_pd collects.
-LB_FLOW_AVX2 static inline uint32_t lb_flow_match_avx2(const uint64_t entries[8], uint32_t signature)
+// A 32-bit comparison sets the sign of each 64-bit lane from its high half, which is what
+// movemask_pd collects.
+LB_FLOW_AVX2 static inline uint32_t lb_flow_match_avx2(
+	const uint64_t entries[8], uint32_t signature)
 {
 	const __m256i *lines = (const __m256i *)entries;
 	__m256i wanted = _mm256_set1_epi32((int)signature);
@@ -73,7 +77,7 @@ LB_FLOW_AVX2 static inline uint32_t lb_flow_match_avx2(const uint64_t entries[8]
 	__m256i high = _mm256_cmpeq_epi32(_mm256_load_si256(lines + 1), wanted);
 
 	return (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(low)) |
-		(uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(high)) << 4;
+	       (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(high)) << 4;
 }
 
 LB_FLOW_AVX2 static inline uint32_t lb_flow_match_free_avx2(const uint64_t entries[8])
@@ -84,7 +88,7 @@ LB_FLOW_AVX2 static inline uint32_t lb_flow_match_free_avx2(const uint64_t entri
 	__m256i high = _mm256_cmpeq_epi64(_mm256_load_si256(lines + 1), zero);
 
 	return (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(low)) |
-		(uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(high)) << 4;
+	       (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(high)) << 4;
 }
 
 LB_FLOW_SSE static inline uint32_t lb_flow_match_sse(const uint64_t entries[8], uint32_t signature)

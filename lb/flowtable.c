@@ -10,8 +10,8 @@
 #define FLOW_VERSION 1u
 
 /*
- * What makes a table in memory usable by the next process. The worker that owns the table writes; at the next start
- * lb_flowtable_init() reads, trusting nothing.
+ * What makes a table in memory usable by the next process. The worker that owns the table writes;
+ * at the next start lb_flowtable_init() reads, trusting nothing.
  */
 struct lb_flow_header {
 	uint64_t magic; /* written last */
@@ -27,7 +27,8 @@ struct lb_flow_header {
 };
 static_assert(sizeof(struct lb_flow_header) == 64, "buckets follow, aligned");
 
-// A table of n flows has n / 0.9 ways: with two candidate buckets of eight, next to nothing is lost at 90 % load.
+// A table of n flows has n / 0.9 ways: with two candidate buckets of eight, next to nothing is lost
+// at 90 % load.
 static uint64_t n_buckets_for(uint64_t n_flows)
 {
 	uint64_t n_ways = (n_flows * 10 + 8) / 9;
@@ -39,7 +40,8 @@ uint64_t lb_flowtable_bytes(uint64_t n_flows)
 {
 	if (n_flows == 0 || n_flows > UINT64_C(1) << 33)
 		return 0;
-	return sizeof(struct lb_flow_header) + n_buckets_for(n_flows) * sizeof(struct lb_flow_bucket);
+	return sizeof(struct lb_flow_header) +
+	       n_buckets_for(n_flows) * sizeof(struct lb_flow_bucket);
 }
 
 static inline int64_t *active_of(const struct lb_flowtable *table, uint16_t backend)
@@ -83,19 +85,19 @@ static struct lb_flow_header header_wanted(const struct lb_flowtable *table,
 }
 
 /* Why the table under @p found cannot be gone on with as @p wanted; "": it can. */
-static void why_not(const struct lb_flow_header *found, const struct lb_flow_header *wanted, char *why,
-	size_t why_bytes)
+static void why_not(const struct lb_flow_header *found, const struct lb_flow_header *wanted,
+	char *why, size_t why_bytes)
 {
 	if (found->magic != FLOW_MAGIC)
 		snprintf(why, why_bytes, "the memory holds no flow table");
 	else if (found->version != FLOW_VERSION || found->entry_bytes != wanted->entry_bytes ||
-		found->tick_ms != wanted->tick_ms)
+		 found->tick_ms != wanted->tick_ms)
 		snprintf(why, why_bytes, "flow table has version %" PRIu32 ", this is %" PRIu32,
 			found->version, wanted->version);
 	else if (found->n_workers != wanted->n_workers || found->worker != wanted->worker)
 		snprintf(why, why_bytes,
-			"flow table is worker %" PRIu32 "'s of %" PRIu32 ", this is %" PRIu32 " of %" PRIu32
-			": RSS spreads the flows differently",
+			"flow table is worker %" PRIu32 "'s of %" PRIu32 ", this is %" PRIu32
+			" of %" PRIu32 ": RSS spreads the flows differently",
 			found->worker, found->n_workers, wanted->worker, wanted->n_workers);
 	else if (found->n_buckets != wanted->n_buckets)
 		snprintf(why, why_bytes,
@@ -113,8 +115,8 @@ static void why_not(const struct lb_flow_header *found, const struct lb_flow_hea
 // Entries may be a little newer than the last sweep, whose tick their time is relative to.
 #define ADOPT_SLACK_TICKS 64u
 
-static bool adoptable(const struct lb_flowtable *table, uint64_t entry, uint32_t last_tick,
-	uint32_t down_ticks)
+static bool adoptable(
+	const struct lb_flowtable *table, uint64_t entry, uint32_t last_tick, uint32_t down_ticks)
 {
 	uint32_t limit = lb_flow_entry_limit(table->idle_ticks, entry);
 	uint32_t age = lb_flow_entry_age(entry, last_tick + ADOPT_SLACK_TICKS);
@@ -130,7 +132,8 @@ static int64_t adopt(struct lb_flowtable *table, uint32_t last_tick, uint32_t no
 	int64_t n_adopted = 0;
 
 	for (uint64_t i = 0; i < n_entries; i++) {
-		uint64_t *entry = &table->buckets[i / LB_FLOWTABLE_WAYS].entries[i % LB_FLOWTABLE_WAYS];
+		uint64_t *entry =
+			&table->buckets[i / LB_FLOWTABLE_WAYS].entries[i % LB_FLOWTABLE_WAYS];
 
 		if (*entry == 0)
 			continue;
@@ -149,8 +152,9 @@ static bool config_valid(const struct lb_flowtable_config *config)
 	uint64_t n_bytes = lb_flowtable_bytes(config->n_flows);
 
 	return config->mem != NULL && (uintptr_t)config->mem % 64 == 0 && n_bytes != 0 &&
-		config->mem_bytes >= n_bytes && config->idle_ticks != NULL && config->active != NULL &&
-		config->active_stride % sizeof(int64_t) == 0 && config->counters != NULL;
+	       config->mem_bytes >= n_bytes && config->idle_ticks != NULL &&
+	       config->active != NULL && config->active_stride % sizeof(int64_t) == 0 &&
+	       config->counters != NULL;
 }
 
 int64_t lb_flowtable_init(struct lb_flowtable *table, const struct lb_flowtable_config *config,
@@ -172,7 +176,8 @@ int64_t lb_flowtable_init(struct lb_flowtable *table, const struct lb_flowtable_
 		.active_stride = config->active_stride,
 		.counters = config->counters,
 	};
-	// Beyond 31/32 full a free way is rarely one move away, and looking for it costs a line each.
+	// Beyond 31/32 full a free way is rarely one move away, and looking for it costs a line
+	// each.
 	table->displace_max = lb_flowtable_capacity(table) / 32 * 31;
 	table->counters->used = 0;
 	wanted = header_wanted(table, config, now_tick);
@@ -198,7 +203,8 @@ unsigned lb_flowtable_lookup_burst(struct lb_flowtable *table, const uint64_t *h
 		uint32_t first = lb_flowtable_first_bucket(table, hashes[i]);
 		uint32_t signature = (uint32_t)(hashes[i] >> 32);
 
-		entries_out[i] = lb_flow_bucket_find(table, &table->buckets[first], signature, 0xff, now_tick);
+		entries_out[i] = lb_flow_bucket_find(
+			table, &table->buckets[first], signature, 0xff, now_tick);
 		if (entries_out[i] != NULL)
 			n_hits++;
 		else
@@ -214,14 +220,15 @@ unsigned lb_flowtable_lookup_burst(struct lb_flowtable *table, const uint64_t *h
 		if (entries_out[i] != NULL)
 			continue;
 		second = lb_flowtable_other_bucket(table, first, signature);
-		entries_out[i] = lb_flow_bucket_find(table, &table->buckets[second], signature, 0xff, now_tick);
+		entries_out[i] = lb_flow_bucket_find(
+			table, &table->buckets[second], signature, 0xff, now_tick);
 		n_hits += entries_out[i] != NULL;
 	}
 	return n_hits;
 }
 
-uint64_t *lb_flowtable_lookup_next(struct lb_flowtable *table, uint64_t hash, uint64_t *entry,
-	uint32_t now_tick)
+uint64_t *lb_flowtable_lookup_next(
+	struct lb_flowtable *table, uint64_t hash, uint64_t *entry, uint32_t now_tick)
 {
 	uint32_t first = lb_flowtable_first_bucket(table, hash);
 	uint32_t signature = (uint32_t)(hash >> 32);
@@ -230,7 +237,8 @@ uint64_t *lb_flowtable_lookup_next(struct lb_flowtable *table, uint64_t hash, ui
 	uint32_t bucket = (uint32_t)(idx / LB_FLOWTABLE_WAYS);
 	uint32_t later_ways = 0xfeu << idx % LB_FLOWTABLE_WAYS;
 
-	entry = lb_flow_bucket_find(table, &table->buckets[bucket], signature, later_ways & 0xff, now_tick);
+	entry = lb_flow_bucket_find(
+		table, &table->buckets[bucket], signature, later_ways & 0xff, now_tick);
 	if (entry != NULL || bucket != first || first == second)
 		return entry;
 	return lb_flow_bucket_find(table, &table->buckets[second], signature, 0xff, now_tick);
@@ -239,8 +247,8 @@ uint64_t *lb_flowtable_lookup_next(struct lb_flowtable *table, uint64_t hash, ui
 /* ---- insertion ---- */
 
 /* Of the ways in @p mask, the first whose entry is dead; NULL: all of them live. */
-static uint64_t *find_dead(const struct lb_flowtable *table, struct lb_flow_bucket *bucket, uint32_t mask,
-	uint32_t now_tick)
+static uint64_t *find_dead(const struct lb_flowtable *table, struct lb_flow_bucket *bucket,
+	uint32_t mask, uint32_t now_tick)
 {
 	for (; mask != 0; mask &= mask - 1) {
 		uint64_t *entry = &bucket->entries[__builtin_ctz(mask)];
@@ -258,15 +266,15 @@ static void reclaim(struct lb_flowtable *table, uint64_t *entry)
 	entry_store(entry, 0);
 }
 
-/* Make room in bucket @p from by moving one entry to a free way of its other bucket. @return the vacated way. */
+/* Move one entry of bucket @p from to a free way of its other bucket. @return the vacated way. */
 static uint64_t *displace(struct lb_flowtable *table, uint32_t from)
 {
 	struct lb_flow_bucket *bucket = &table->buckets[from];
 	uint32_t others[LB_FLOWTABLE_WAYS];
 
 	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
-		others[way] = lb_flowtable_other_bucket(table, from,
-			lb_flow_entry_signature(bucket->entries[way]));
+		others[way] = lb_flowtable_other_bucket(
+			table, from, lb_flow_entry_signature(bucket->entries[way]));
 		__builtin_prefetch(&table->buckets[others[way]]);
 	}
 	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
@@ -275,7 +283,8 @@ static uint64_t *displace(struct lb_flowtable *table, uint32_t from)
 
 		if (free_ways == 0)
 			continue;
-		// In this order a process killed in between leaves the flow twice, which lookup does not mind
+		// In this order a process killed in between leaves the flow twice, which lookup
+		// does not mind
 		entry_store(&other->entries[__builtin_ctz(free_ways)], bucket->entries[way]);
 		entry_store(&bucket->entries[way], 0);
 		return &bucket->entries[way];
@@ -300,7 +309,8 @@ struct victim {
 	unsigned n_syn; /* embryonic entries in its bucket */
 };
 
-static struct victim find_victim(struct lb_flow_bucket *bucket, unsigned rank_min, uint32_t now_tick)
+static struct victim find_victim(
+	struct lb_flow_bucket *bucket, unsigned rank_min, uint32_t now_tick)
 {
 	struct victim victim = {0};
 
@@ -319,13 +329,15 @@ static struct victim find_victim(struct lb_flow_bucket *bucket, unsigned rank_mi
 }
 
 /*
- * Close the gap at @p entry among the embryonic entries behind it, so that their order in the bucket is that of their
- * arrival also within a tick: under a flood each then lives as long as the bucket's memory of SYNs allows, rather
- * than for a random time, and a client's handshake gets through. @return the way that is now vacant.
+ * Close the gap at @p entry among the embryonic entries behind it, so that their order in the
+ * bucket is that of their arrival also within a tick: under a flood each then lives as long as the
+ * bucket's memory of SYNs allows, rather than for a random time, and a client's handshake gets
+ * through. @return the way that is now vacant.
  */
 static uint64_t *close_gap(uint64_t *entry)
 {
-	struct lb_flow_bucket *bucket = (struct lb_flow_bucket *)((uintptr_t)entry & ~(uintptr_t)63);
+	struct lb_flow_bucket *bucket =
+		(struct lb_flow_bucket *)((uintptr_t)entry & ~(uintptr_t)63);
 
 	for (uint64_t *next = entry + 1; next < bucket->entries + LB_FLOWTABLE_WAYS; next++) {
 		if (lb_flow_entry_state(*next) != LB_FLOW_SYN)
@@ -336,15 +348,17 @@ static uint64_t *close_gap(uint64_t *entry)
 	return entry;
 }
 
-static uint64_t *evict(struct lb_flowtable *table, uint32_t first, uint32_t second, unsigned rank_min,
-	uint32_t now_tick)
+static uint64_t *evict(struct lb_flowtable *table, uint32_t first, uint32_t second,
+	unsigned rank_min, uint32_t now_tick)
 {
 	struct victim victim = find_victim(&table->buckets[first], rank_min, now_tick);
 	struct victim other = find_victim(&table->buckets[second], rank_min, now_tick);
 	uint64_t *entry;
 
-	if (victim.entry == NULL || (other.entry != NULL && (other.score > victim.score ||
-		(other.score == victim.score && other.n_syn > victim.n_syn))))
+	if (victim.entry == NULL ||
+		(other.entry != NULL &&
+			(other.score > victim.score ||
+				(other.score == victim.score && other.n_syn > victim.n_syn))))
 		victim = other;
 	if (victim.entry == NULL)
 		return NULL;
@@ -357,8 +371,8 @@ static uint64_t *evict(struct lb_flowtable *table, uint32_t first, uint32_t seco
 }
 
 /* Both buckets have no free way: find one all the same. */
-static uint64_t *make_room(struct lb_flowtable *table, uint32_t first, uint32_t second, unsigned rank_min,
-	uint32_t now_tick)
+static uint64_t *make_room(struct lb_flowtable *table, uint32_t first, uint32_t second,
+	unsigned rank_min, uint32_t now_tick)
 {
 	uint64_t *entry = find_dead(table, &table->buckets[first], 0xff, now_tick);
 
@@ -378,8 +392,8 @@ static uint64_t *make_room(struct lb_flowtable *table, uint32_t first, uint32_t 
 	return evict(table, first, second, rank_min, now_tick);
 }
 
-static uint64_t *find_way(struct lb_flowtable *table, uint32_t first, uint32_t signature, unsigned rank_min,
-	uint32_t now_tick)
+static uint64_t *find_way(struct lb_flowtable *table, uint32_t first, uint32_t signature,
+	unsigned rank_min, uint32_t now_tick)
 {
 	uint32_t second = lb_flowtable_other_bucket(table, first, signature);
 	struct lb_flow_bucket *bucket1 = &table->buckets[first];
@@ -388,7 +402,8 @@ static uint64_t *find_way(struct lb_flowtable *table, uint32_t first, uint32_t s
 	uint32_t same2 = lb_flow_match(bucket2->entries, signature);
 	uint32_t free_ways;
 
-	// An expired entry of this flow must not come to life again, be it by a longer timeout, beside the new one
+	// An expired entry of this flow must not come to life again, be it by a longer timeout,
+	// beside the new one
 	if (__builtin_expect((same1 | same2) != 0, 0)) {
 		uint64_t *entry = find_dead(table, bucket1, same1, now_tick);
 
@@ -413,7 +428,8 @@ uint64_t *lb_flowtable_insert(struct lb_flowtable *table, uint64_t hash, uint16_
 {
 	uint32_t signature = (uint32_t)(hash >> 32);
 	unsigned rank_min = may_evict && state != LB_FLOW_SYN ? RANK_LIVE : RANK_SYN;
-	uint64_t *entry = find_way(table, lb_flowtable_first_bucket(table, hash), signature, rank_min, now_tick);
+	uint64_t *entry = find_way(
+		table, lb_flowtable_first_bucket(table, hash), signature, rank_min, now_tick);
 
 	if (entry == NULL) {
 		table->counters->insert_failed++;
@@ -471,7 +487,8 @@ uint64_t lb_flowtable_purge(struct lb_flowtable *table, const uint8_t *purge)
 	uint64_t n_removed = 0;
 
 	for (uint64_t i = 0; i < n_entries; i++) {
-		uint64_t *entry = &table->buckets[i / LB_FLOWTABLE_WAYS].entries[i % LB_FLOWTABLE_WAYS];
+		uint64_t *entry =
+			&table->buckets[i / LB_FLOWTABLE_WAYS].entries[i % LB_FLOWTABLE_WAYS];
 
 		if (*entry == 0 || !purge[lb_flow_entry_backend(*entry)])
 			continue;
@@ -489,7 +506,8 @@ uint64_t lb_flowtable_count(const struct lb_flowtable *table, uint16_t backend)
 	for (uint64_t i = 0; i < n_entries; i++) {
 		uint64_t entry = lb_flowtable_peek(table, i);
 
-		if (entry != 0 && (backend == LB_BACKEND_NONE || lb_flow_entry_backend(entry) == backend))
+		if (entry != 0 &&
+			(backend == LB_BACKEND_NONE || lb_flow_entry_backend(entry) == backend))
 			n_found++;
 	}
 	return n_found;

@@ -12,20 +12,23 @@
 #include "lb/shm.h"
 
 /*
- * A worker's flow table: 64-byte buckets of eight 8-byte entries, two candidate buckets per flow, keyed by
- * the 64-bit flow hash. Private to one worker, no atomics; the main lcore may read entries (each is one
- * aligned 64-bit word) for display. It stores no tuple: 32 bits of signature and the pair of buckets
- * identify a flow, and the caller treats a hit on a backend of another service as a miss.
+ * A worker's flow table: 64-byte buckets of eight 8-byte entries, two candidate buckets per flow,
+ * keyed by the 64-bit flow hash. Private to one worker, no atomics; the main lcore may read entries
+ * (each is one aligned 64-bit word) for display. It stores no tuple: 32 bits of signature and the
+ * pair of buckets identify a flow, and the caller treats a hit on a backend of another service as a
+ * miss.
  *
- * The low 32 bits of the hash choose the first bucket, the high 32 bits are the signature. The other bucket of an
- * entry is f(signature) - bucket modulo the number of buckets: the same rule leads from each of the two to the
- * other, so that an entry can be moved by what is stored of it, and the number of buckets need not be a power of two.
- * An entry goes to its first bucket as long as that has a free way: a lookup then ends in the first line nearly always.
+ * The low 32 bits of the hash choose the first bucket, the high 32 bits are the signature. The
+ * other bucket of an entry is f(signature) - bucket modulo the number of buckets: the same rule
+ * leads from each of the two to the other, so that an entry can be moved by what is stored of it,
+ * and the number of buckets need not be a power of two. An entry goes to its first bucket as long
+ * as that has a free way: a lookup then ends in the first line nearly always.
  */
 
 #define LB_FLOWTABLE_WAYS 8u
 
-/* Coarse time: 12 bits of 2-second ticks tell 8 192 s apart; timeouts go up to LB_IDLE_TIMEOUT_MAX_MS. */
+/* Coarse time: 12 bits of 2-second ticks tell 8 192 s apart; timeouts go up to
+ * LB_IDLE_TIMEOUT_MAX_MS. */
 #define LB_FLOW_TICK_MS 2000u
 #define LB_FLOW_TIME_BITS 12u
 #define LB_FLOW_TIME_MASK ((1u << LB_FLOW_TIME_BITS) - 1u)
@@ -41,21 +44,24 @@ enum lb_flow_state {
 };
 
 /*
- * Ticks without a packet that an entry in this state outlives, unless the service's timeout is shorter; ESTABLISHED
- * and UDP: the service's.
+ * Ticks without a packet that an entry in this state outlives, unless the service's timeout is
+ * shorter; ESTABLISHED and UDP: the service's.
  */
-#define LB_FLOW_SYN_TICKS 15u    /* 30 s: RFC 6298 back-off sends a SYN again after 1, 3, 7, 15 s */
-#define LB_FLOW_FIN_TICKS 30u    /* 60 s: half-closed, as tcp_fin_timeout */
+#define LB_FLOW_SYN_TICKS 15u /* 30 s: RFC 6298 back-off sends a SYN again after 1, 3, 7, 15 s */
+#define LB_FLOW_FIN_TICKS 30u /* 60 s: half-closed, as tcp_fin_timeout */
 #define LB_FLOW_CLOSED_TICKS 1u
 #define LB_FLOW_IDLE_TICKS_MAX ((LB_IDLE_TIMEOUT_MAX_MS + LB_FLOW_TICK_MS - 1) / LB_FLOW_TICK_MS)
-static_assert(LB_FLOW_IDLE_TICKS_MAX < LB_FLOW_TIME_MASK - 64, "12 bits tell the longest timeout apart");
+static_assert(
+	LB_FLOW_IDLE_TICKS_MAX < LB_FLOW_TIME_MASK - 64, "12 bits tell the longest timeout apart");
 
 /** A service's idle timeout as what belongs into idle_ticks: rounded up, never 0. */
 static inline uint16_t lb_flow_idle_ticks(uint32_t idle_timeout_ms)
 {
 	uint32_t ticks = (idle_timeout_ms + LB_FLOW_TICK_MS - 1) / LB_FLOW_TICK_MS;
 
-	return (uint16_t)(ticks == 0 ? 1 : ticks > LB_FLOW_IDLE_TICKS_MAX ? LB_FLOW_IDLE_TICKS_MAX : ticks);
+	return (uint16_t)(ticks == 0                       ? 1
+			  : ticks > LB_FLOW_IDLE_TICKS_MAX ? LB_FLOW_IDLE_TICKS_MAX
+							   : ticks);
 }
 
 /** A CLOCK_MONOTONIC time as ticks. */
@@ -82,11 +88,11 @@ static inline uint32_t lb_flow_entry_signature(uint64_t entry)
 {
 	return (uint32_t)(entry >> 32);
 }
-static inline uint64_t lb_flow_entry_make(uint32_t signature, uint16_t backend, uint32_t tick,
-	enum lb_flow_state state)
+static inline uint64_t lb_flow_entry_make(
+	uint32_t signature, uint16_t backend, uint32_t tick, enum lb_flow_state state)
 {
 	return (uint64_t)signature << 32 | (uint64_t)backend << 16 |
-		(uint64_t)(tick & LB_FLOW_TIME_MASK) << 4 | (uint64_t)state;
+	       (uint64_t)(tick & LB_FLOW_TIME_MASK) << 4 | (uint64_t)state;
 }
 
 /** Ticks since the entry's last packet, modulo 4096. */
@@ -105,7 +111,7 @@ struct lb_flow_header; /* at the start of the memory; private to flowtable.c */
 /* The worker's view of its table: worker: rw; main lcore: ro after init, for display. */
 struct lb_flowtable {
 	struct lb_flow_bucket *buckets; /* 1 <= n_buckets < 2^31 */
-	const uint16_t *idle_ticks;     /* per backend id; 0: no such backend, its entries are dead */
+	const uint16_t *idle_ticks; /* per backend id; 0: no such backend, its entries are dead */
 	int64_t *active;
 	size_t active_stride;
 	struct lb_flow_counters *counters;
@@ -116,33 +122,36 @@ struct lb_flowtable {
 };
 
 /**
- * Bytes of memory for @p n_flows entries at 90 % load (header and buckets; the number of buckets need not be
- * a power of two): 8.9 bytes each. 0 if @p n_flows is 0 or beyond 2^33.
+ * Bytes of memory for @p n_flows entries at 90 % load (header and buckets; the number of buckets
+ * need not be a power of two): 8.9 bytes each. 0 if @p n_flows is 0 or beyond 2^33.
  */
 uint64_t lb_flowtable_bytes(uint64_t n_flows);
 
 struct lb_flowtable_config {
-	void *mem;           /* 64-byte aligned, better 2 MB pages; owned by the caller */
-	uint64_t mem_bytes;  /* as lb_flowtable_bytes() said, or more: the rest is not used */
+	void *mem;          /* 64-byte aligned, better 2 MB pages; owned by the caller */
+	uint64_t mem_bytes; /* as lb_flowtable_bytes() said, or more: the rest is not used */
 	uint64_t n_flows;
-	uint64_t secret_id;  /* hash of the fleet secret: an adopted table must have the same */
-	const uint16_t *idle_ticks; /* per backend id, LB_MAX_BACKENDS + 1; written by the main lcore */
-	int64_t *active;     /* per backend id: entries in use, with a stride of active_stride bytes */
+	uint64_t secret_id; /* hash of the fleet secret: an adopted table must have the same */
+	const uint16_t
+		*idle_ticks; /* per backend id, LB_MAX_BACKENDS + 1; written by the main lcore */
+	int64_t *active; /* per backend id: entries in use, with a stride of active_stride bytes */
 	size_t active_stride;
-	struct lb_flow_counters *counters; /* this worker's; insert, expire, evict, used are kept here */
-	uint32_t worker;     /* this worker's index, and how many there are: RSS spreads the flows over */
-	uint32_t n_workers;  /* them, so that an adopted table must have the same */
+	struct lb_flow_counters
+		*counters; /* this worker's; insert, expire, evict, used are kept here */
+	uint32_t worker; /* this worker's index, and how many there are: RSS spreads the flows over
+			  */
+	uint32_t n_workers; /* them, so that an adopted table must have the same */
 };
 
 /**
- * Prepare the table in @p config->mem. If the memory holds a valid table of the same version, geometry,
- * worker and secret (a restart), its entries are adopted: counted into active and used, those dropped that expired
- * meanwhile or whose backend has idle_ticks 0; else it is cleared. A table of another size or number
- * of workers is refused, since entries do not hold the whole hash.
+ * Prepare the table in @p config->mem. If the memory holds a valid table of the same version,
+ * geometry, worker and secret (a restart), its entries are adopted: counted into active and used,
+ * those dropped that expired meanwhile or whose backend has idle_ticks 0; else it is cleared. A
+ * table of another size or number of workers is refused, since entries do not hold the whole hash.
  * @param now_tick ticks of CLOCK_MONOTONIC, which goes on over a restart of the process.
  * @param why receives why nothing was adopted, or "" (why_bytes; may be NULL).
- * @return number of adopted entries, or -EINVAL: memory unaligned or too small, n_flows out of range, a
- * pointer is NULL.
+ * @return number of adopted entries, or -EINVAL: memory unaligned or too small, n_flows out of
+ * range, a pointer is NULL.
  */
 int64_t lb_flowtable_init(struct lb_flowtable *table, const struct lb_flowtable_config *config,
 	uint32_t now_tick, char *why, size_t why_bytes);
@@ -153,7 +162,8 @@ static inline uint64_t lb_flowtable_capacity(const struct lb_flowtable *table)
 	return (uint64_t)table->n_buckets * LB_FLOWTABLE_WAYS;
 }
 
-/* For the inline functions below: ticks that each state outlives by itself; ESTABLISHED and UDP have no limit. */
+/* For the inline functions below: ticks that each state outlives by itself; ESTABLISHED and UDP
+ * have no limit. */
 static const uint16_t lb_flow_state_ticks[16] = {
 	[LB_FLOW_SYN] = LB_FLOW_SYN_TICKS,
 	[LB_FLOW_ESTABLISHED] = UINT16_MAX,
@@ -162,18 +172,21 @@ static const uint16_t lb_flow_state_ticks[16] = {
 	[LB_FLOW_UDP] = UINT16_MAX,
 };
 
-/** Ticks without a packet that @p entry outlives; 0: it is dead (free, invalid state, no such backend). */
+/** Ticks without a packet that @p entry outlives; 0: it is dead (free, invalid state, no such
+ * backend). */
 static inline uint32_t lb_flow_entry_limit(const uint16_t *idle_ticks, uint64_t entry)
 {
 	uint32_t own = lb_flow_state_ticks[entry & 0xf];
-	uint32_t idle = __atomic_load_n(&idle_ticks[lb_flow_entry_backend(entry)], __ATOMIC_RELAXED);
+	uint32_t idle =
+		__atomic_load_n(&idle_ticks[lb_flow_entry_backend(entry)], __ATOMIC_RELAXED);
 
 	return own < idle ? own : idle;
 }
 
 /**
- * Whether @p entry counts as a flow at @p now_tick. Time is known to 2 s, so that one at its limit may be up to 2 s short
- * of it: it still lives, as the promise is kept only by entries that stay for the whole idle timeout.
+ * Whether @p entry counts as a flow at @p now_tick. Time is known to 2 s, so that one at its limit
+ * may be up to 2 s short of it: it still lives, as the promise is kept only by entries that stay
+ * for the whole idle timeout.
  */
 static inline bool lb_flow_entry_live(const uint16_t *idle_ticks, uint64_t entry, uint32_t now_tick)
 {
@@ -187,9 +200,10 @@ static inline uint32_t lb_flowtable_first_bucket(const struct lb_flowtable *tabl
 	return (uint32_t)(((hash & UINT32_MAX) * table->n_buckets) >> 32);
 }
 
-/** The other candidate bucket of an entry in @p bucket; an involution. May be the same one (1 in n_buckets). */
-static inline uint32_t lb_flowtable_other_bucket(const struct lb_flowtable *table, uint32_t bucket,
-	uint32_t signature)
+/** The other candidate bucket of an entry in @p bucket; an involution. May be the same one (1 in
+ * n_buckets). */
+static inline uint32_t lb_flowtable_other_bucket(
+	const struct lb_flowtable *table, uint32_t bucket, uint32_t signature)
 {
 	uint32_t sum = (uint32_t)(((uint64_t)signature * table->n_buckets) >> 32);
 
@@ -227,14 +241,17 @@ static inline uint64_t *lb_flow_bucket_find(const struct lb_flowtable *table,
 }
 
 /**
- * Find the live entry of @p hash. @return a pointer to it, valid until the next insert, purge or sweep (an insert
- * may move other entries); NULL: miss (an entry that has expired is a miss). Worker; the main lcore may, for display.
+ * Find the live entry of @p hash. @return a pointer to it, valid until the next insert, purge or
+ * sweep (an insert may move other entries); NULL: miss (an entry that has expired is a miss).
+ * Worker; the main lcore may, for display.
  */
-static inline uint64_t *lb_flowtable_lookup(struct lb_flowtable *table, uint64_t hash, uint32_t now_tick)
+static inline uint64_t *lb_flowtable_lookup(
+	struct lb_flowtable *table, uint64_t hash, uint32_t now_tick)
 {
 	uint32_t first = lb_flowtable_first_bucket(table, hash);
 	uint32_t signature = (uint32_t)(hash >> 32);
-	uint64_t *entry = lb_flow_bucket_find(table, &table->buckets[first], signature, 0xff, now_tick);
+	uint64_t *entry =
+		lb_flow_bucket_find(table, &table->buckets[first], signature, 0xff, now_tick);
 
 	if (__builtin_expect(entry != NULL, 1))
 		return entry;
@@ -243,44 +260,47 @@ static inline uint64_t *lb_flowtable_lookup(struct lb_flowtable *table, uint64_t
 }
 
 /**
- * Look up @p n flows, whose first lines have been prefetched; the second line is fetched only for those that are
- * not in their first. @param entries_out n pointers as lb_flowtable_lookup() returns them, valid as long: touch
- * and move the hits before recording the misses, and look up a miss again before it is recorded if an earlier
- * packet of the burst may have recorded it. @return number of hits. Worker.
+ * Look up @p n flows, whose first lines have been prefetched; the second line is fetched only for
+ * those that are not in their first. @param entries_out n pointers as lb_flowtable_lookup() returns
+ * them, valid as long: touch and move the hits before recording the misses, and look up a miss
+ * again before it is recorded if an earlier packet of the burst may have recorded it. @return
+ * number of hits. Worker.
  */
 unsigned lb_flowtable_lookup_burst(struct lb_flowtable *table, const uint64_t *hashes,
 	uint64_t **entries_out, unsigned n, uint32_t now_tick);
 
 /**
- * The next live entry after @p entry whose signature matches too: for the caller that found the first one to
- * belong to another service. @return as lookup. Worker.
+ * The next live entry after @p entry whose signature matches too: for the caller that found the
+ * first one to belong to another service. @return as lookup. Worker.
  */
-uint64_t *lb_flowtable_lookup_next(struct lb_flowtable *table, uint64_t hash, uint64_t *entry,
-	uint32_t now_tick);
+uint64_t *lb_flowtable_lookup_next(
+	struct lb_flowtable *table, uint64_t hash, uint64_t *entry, uint32_t now_tick);
 
 /**
- * Note a packet of the flow: refresh the time and set the state (not FREE); writes the line only if something
- * changed. Worker.
+ * Note a packet of the flow: refresh the time and set the state (not FREE); writes the line only if
+ * something changed. Worker.
  */
 static inline void lb_flowtable_touch(uint64_t *entry, enum lb_flow_state state, uint32_t now_tick)
 {
 	uint64_t old = *entry;
 	uint64_t new = (old & ~UINT64_C(0xffff)) | (uint64_t)(now_tick & LB_FLOW_TIME_MASK) << 4 |
-		(uint64_t)state;
+		       (uint64_t)state;
 
 	if (new != old)
 		__atomic_store_n(entry, new, __ATOMIC_RELAXED);
 }
 
-/** Point an entry to another backend (its own is down), keeping both active counts right. Worker. */
+/** Point an entry to another backend (its own is down), keeping both active counts right. Worker.
+ */
 void lb_flowtable_move(struct lb_flowtable *table, uint64_t *entry, uint16_t backend);
 
 /**
- * Record a flow (which the caller has just looked up and missed). Takes an expired entry of the same flow; else a free
- * way of the first bucket, then of the second; else an expired entry; else moves an entry of these buckets to
- * its other bucket; else replaces one: CLOSED ones first, then the oldest SYN, then, only if @p may_evict and the
- * flow is not itself a SYN, the oldest FIN, then the one idle for longest. So a SYN never evicts more than a SYN:
- * a flood replaces what is embryonic, oldest first.
+ * Record a flow (which the caller has just looked up and missed). Takes an expired entry of the
+ * same flow; else a free way of the first bucket, then of the second; else an expired entry; else
+ * moves an entry of these buckets to its other bucket; else replaces one: CLOSED ones first, then
+ * the oldest SYN, then, only if @p may_evict and the flow is not itself a SYN, the oldest FIN, then
+ * the one idle for longest. So a SYN never evicts more than a SYN: a flood replaces what is
+ * embryonic, oldest first.
  * @param backend below LB_BACKEND_NONE. @param state not FREE.
  * @return the entry; NULL if nothing could be replaced (counted as insert_failed). Worker.
  */
@@ -291,22 +311,22 @@ uint64_t *lb_flowtable_insert(struct lb_flowtable *table, uint64_t hash, uint16_
 void lb_flowtable_del(struct lb_flowtable *table, uint64_t *entry);
 
 /**
- * Go on with the sweep over at most @p n_buckets buckets, reclaiming expired entries and those of purged
- * backends. Must be called at least once a minute (it also notes the time for an adoption), and must go round once in less
- * than 4096 - 3600 ticks (992 s) or old entries look young again: the caller sees to that. Worker. @return
- * entries reclaimed.
+ * Go on with the sweep over at most @p n_buckets buckets, reclaiming expired entries and those of
+ * purged backends. Must be called at least once a minute (it also notes the time for an adoption),
+ * and must go round once in less than 4096 - 3600 ticks (992 s) or old entries look young again:
+ * the caller sees to that. Worker. @return entries reclaimed.
  */
 unsigned lb_flowtable_sweep(struct lb_flowtable *table, uint32_t now_tick, unsigned n_buckets);
 
 /**
- * Remove every entry of every backend that has a flag in @p purge (LB_MAX_BACKENDS + 1 bytes), walking the
- * whole table. Not counted as expired or evicted. Worker. @return entries removed.
+ * Remove every entry of every backend that has a flag in @p purge (LB_MAX_BACKENDS + 1 bytes),
+ * walking the whole table. Not counted as expired or evicted. Worker. @return entries removed.
  */
 uint64_t lb_flowtable_purge(struct lb_flowtable *table, const uint8_t *purge);
 
 /**
- * Entries in use of @p backend (LB_BACKEND_NONE: of all), walking the whole table, for display: racy but never
- * out of bounds; expired ones that have not been reclaimed count. Any thread.
+ * Entries in use of @p backend (LB_BACKEND_NONE: of all), walking the whole table, for display:
+ * racy but never out of bounds; expired ones that have not been reclaimed count. Any thread.
  */
 uint64_t lb_flowtable_count(const struct lb_flowtable *table, uint16_t backend);
 
