@@ -1,0 +1,543 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The http check: one GET on a connection of its own, by libcurl's multi interface. The answer's status must
+ * be within the expected, the body (its first LB_HEALTH_MAX_BODY_BYTES) must hold the expected text. No
+ * redirect is followed, no name resolved, no proxy asked; all that a server can send is bounded.
+ *
+ * Easy handles are costly to make and some kilobytes each: probes in flight borrow one from a pool.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <curl/curl.h>
+
+#include "control/health_internal.h"
+
+#define MAX_POOLED 256u
+#define URL_BYTES (LB_ADDR_STRLEN + 24) // "http://[" address "]:65535/"
+
+enum http_verdict { NO_VERDICT, WRONG_STATUS, ENOUGH_BODY, TOO_MANY_HEADERS };
+
+struct lb_health_http {
+	struct event_base *base;
+	CURLM *multi;
+	struct event timer; /* libcurl's */
+	SLIST_HEAD(, http_slot) pool;
+	uint32_t n_pooled;
+};
+
+struct http_probe;
+
+/* An easy handle and the state of the probe that borrows it. */
+struct http_slot {
+	SLIST_ENTRY(http_slot) link;
+	CURL *easy;
+	struct http_probe *probe;
+	size_t header_bytes, body_bytes;
+	size_t n_matched; /* bytes of the expected text that the body's end so far is the start of */
+	bool found;
+	enum http_verdict verdict; /* why a callback made libcurl stop */
+	int socket_error;          /* of our socket(); 0: none */
+};
+
+struct http_probe {
+	struct lb_health_check *check;
+	const char *target; /* config's */
+	const char *needle; /* config's; NULL: any body */
+	size_t needle_bytes;
+	uint32_t *borders; /* Knuth-Morris-Pratt: so a match may span any number of reads */
+	struct curl_slist *headers;
+	const char *invalid;    /* why nothing can be sent */
+	struct http_slot *slot; /* NULL: none in flight */
+	char url[URL_BYTES];
+};
+
+/* ---- libcurl on libevent ---- */
+
+static void harvest(struct lb_health_http *http);
+
+static void on_socket(evutil_socket_t fd, short what, void *arg)
+{
+	struct lb_health_http *http = arg;
+	int n_running, action = 0;
+
+	action |= what & EV_READ ? CURL_CSELECT_IN : 0;
+	action |= what & EV_WRITE ? CURL_CSELECT_OUT : 0;
+	curl_multi_socket_action(http->multi, fd, action, &n_running);
+	harvest(http);
+}
+
+static void on_curl_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct lb_health_http *http = arg;
+	int n_running;
+
+	(void)fd, (void)what;
+	curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0, &n_running);
+	harvest(http);
+}
+
+static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
+{
+	struct lb_health_http *http = arg;
+	struct event *event = socket_arg;
+	short events = EV_PERSIST;
+
+	(void)easy;
+	if (what == CURL_POLL_REMOVE) {
+		if (event)
+			event_free(event);
+		curl_multi_assign(http->multi, fd, NULL);
+		return 0;
+	}
+	events |= what & CURL_POLL_IN ? EV_READ : 0;
+	events |= what & CURL_POLL_OUT ? EV_WRITE : 0;
+	if (event) {
+		event_del(event);
+		event_assign(event, http->base, fd, events, on_socket, http);
+	} else {
+		event = event_new(http->base, fd, events, on_socket, http);
+		if (!event)
+			return 0; // the deadline judges
+		curl_multi_assign(http->multi, fd, event);
+	}
+	event_add(event, NULL);
+	return 0;
+}
+
+static int set_timer(CURLM *multi, long wait_ms, void *arg)
+{
+	struct lb_health_http *http = arg;
+	struct timeval wait = {wait_ms / 1000, wait_ms % 1000 * 1000};
+
+	(void)multi;
+	if (wait_ms < 0)
+		event_del(&http->timer);
+	else
+		event_add(&http->timer, &wait);
+	return 0;
+}
+
+int lb_health_http_create(struct event_base *base, struct lb_health_http **out)
+{
+	struct lb_health_http *http;
+
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		return -ENOMEM;
+	http = calloc(1, sizeof(*http));
+	if (!http)
+		goto fail;
+	http->base = base;
+	SLIST_INIT(&http->pool);
+	http->multi = curl_multi_init();
+	if (!http->multi)
+		goto fail;
+	evtimer_assign(&http->timer, base, on_curl_timer, http);
+	curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
+	curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
+	curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, set_timer);
+	curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
+	curl_multi_setopt(http->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
+	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, 1L); // none is kept
+	*out = http;
+	return 0;
+fail:
+	free(http);
+	curl_global_cleanup();
+	return -ENOMEM;
+}
+
+static void free_slot(struct http_slot *slot)
+{
+	curl_easy_cleanup(slot->easy);
+	free(slot);
+}
+
+void lb_health_http_destroy(struct lb_health_http *http)
+{
+	struct http_slot *slot;
+
+	while ((slot = SLIST_FIRST(&http->pool))) {
+		SLIST_REMOVE_HEAD(&http->pool, link);
+		free_slot(slot);
+	}
+	curl_multi_cleanup(http->multi); // may still set the timer
+	event_del(&http->timer);
+	free(http);
+	curl_global_cleanup();
+}
+
+/* ---- what a server sends ---- */
+
+static bool expected_status(const struct http_probe *probe, long status)
+{
+	const struct lb_config_check *config = &probe->check->config;
+
+	return status >= config->expect_status_min && status <= config->expect_status_max;
+}
+
+static size_t on_header(char *data, size_t size, size_t n, void *arg)
+{
+	struct http_slot *slot = arg;
+	long status = 0;
+
+	slot->header_bytes += size * n;
+	if (slot->header_bytes > LB_HEALTH_MAX_HEADER_BYTES) {
+		slot->verdict = TOO_MANY_HEADERS;
+		return 0;
+	}
+	if (data[0] != '\r' && data[0] != '\n') // the empty line ends them
+		return size * n;
+	curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &status);
+	if (status >= 200 && !expected_status(slot->probe, status)) {
+		slot->verdict = WRONG_STATUS;
+		return 0;
+	}
+	return size * n;
+}
+
+static void match(struct http_slot *slot, const char *data, size_t n)
+{
+	const struct http_probe *probe = slot->probe;
+
+	for (size_t i = 0; i < n && !slot->found; i++) {
+		while (slot->n_matched && probe->needle[slot->n_matched] != data[i])
+			slot->n_matched = probe->borders[slot->n_matched - 1];
+		slot->n_matched += probe->needle[slot->n_matched] == data[i];
+		slot->found = slot->n_matched == probe->needle_bytes;
+	}
+}
+
+static size_t on_body(char *data, size_t size, size_t n, void *arg)
+{
+	struct http_slot *slot = arg;
+	size_t left = LB_HEALTH_MAX_BODY_BYTES - slot->body_bytes;
+	size_t take = size * n < left ? size * n : left;
+
+	if (slot->probe->needle)
+		match(slot, data, take);
+	slot->body_bytes += take;
+	if (slot->body_bytes == LB_HEALTH_MAX_BODY_BYTES) {
+		slot->verdict = ENOUGH_BODY;
+		return 0;
+	}
+	return size * n;
+}
+
+static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	struct http_slot *slot = arg;
+	int fd = lb_health_socket(address->family);
+
+	(void)purpose;
+	if (fd < 0) {
+		slot->socket_error = -fd;
+		return CURL_SOCKET_BAD;
+	}
+	return fd;
+}
+
+/* ---- the pool ---- */
+
+// Options that are the same for every probe.
+static CURL *make_easy(struct http_slot *slot)
+{
+	CURL *easy = curl_easy_init();
+
+	if (!easy)
+		return NULL;
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, slot);
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_PROXY, ""); // not the environment's either
+	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, "fulcrum/" LB_VERSION);
+	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L); // that new ones are accepted is the point
+	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 4096L);
+	// Ours are literal addresses; libcurl keeps those too, and looks through all it has per probe.
+	curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, 0L);
+#if LIBCURL_VERSION_NUM >= 0x075500
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http");
+#else
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long)CURLPROTO_HTTP);
+#endif
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, slot);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, slot);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, slot);
+	return easy;
+}
+
+static struct http_slot *borrow_slot(struct lb_health_http *http, struct http_probe *probe)
+{
+	struct http_slot *slot = SLIST_FIRST(&http->pool);
+
+	if (slot) {
+		SLIST_REMOVE_HEAD(&http->pool, link);
+		http->n_pooled--;
+	} else {
+		slot = calloc(1, sizeof(*slot));
+		if (!slot)
+			return NULL;
+		slot->easy = make_easy(slot);
+		if (!slot->easy) {
+			free(slot);
+			return NULL;
+		}
+	}
+	*slot = (struct http_slot){.easy = slot->easy, .probe = probe};
+	return slot;
+}
+
+static void return_slot(struct lb_health_http *http, struct http_slot *slot)
+{
+	slot->probe->slot = NULL;
+	slot->probe = NULL;
+	if (http->n_pooled >= MAX_POOLED) {
+		free_slot(slot);
+		return;
+	}
+	SLIST_INSERT_HEAD(&http->pool, slot, link);
+	http->n_pooled++;
+}
+
+/* ---- judgement ---- */
+
+struct outcome {
+	enum lb_health_result result;
+	int error; /* errno value that says it all; 0: @reason does */
+	char reason[96];
+};
+
+static void judge_answer(const struct http_slot *slot, struct outcome *outcome)
+{
+	const struct http_probe *probe = slot->probe;
+	long status = 0;
+
+	curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &status);
+	outcome->result = LB_HEALTH_FAILED;
+	if (!expected_status(probe, status)) {
+		snprintf(outcome->reason, sizeof(outcome->reason), "HTTP %ld", status);
+	} else if (probe->needle && !slot->found) {
+		snprintf(outcome->reason, sizeof(outcome->reason),
+			"HTTP %ld without the expected body (in %zu bytes)", status, slot->body_bytes);
+	} else {
+		outcome->result = LB_HEALTH_OK;
+		snprintf(outcome->reason, sizeof(outcome->reason), "ok: HTTP %ld", status);
+	}
+}
+
+static const char *error_reason(CURLcode code)
+{
+	switch (code) {
+	case CURLE_GOT_NOTHING:
+		return "connection closed without an answer";
+	case CURLE_PARTIAL_FILE:
+		return "answer cut short";
+	case CURLE_UNSUPPORTED_PROTOCOL: // HTTP/0.9, as everything without a status line is
+	case CURLE_WEIRD_SERVER_REPLY:
+		return "answer is not HTTP/1.x";
+	case CURLE_OUT_OF_MEMORY: // also a header line without end
+		return "header line too long, or no memory";
+	default:
+		return curl_easy_strerror(code);
+	}
+}
+
+static void judge_error(const struct http_slot *slot, CURLcode code, struct outcome *outcome)
+{
+	long error = 0;
+
+	outcome->result = LB_HEALTH_FAILED;
+	if (slot->verdict == TOO_MANY_HEADERS) {
+		snprintf(outcome->reason, sizeof(outcome->reason), "more than %u bytes of headers",
+			LB_HEALTH_MAX_HEADER_BYTES);
+		return;
+	}
+	curl_easy_getinfo(slot->easy, CURLINFO_OS_ERRNO, &error);
+	if (slot->socket_error)
+		outcome->error = slot->socket_error;
+	else if ((code == CURLE_COULDNT_CONNECT || code == CURLE_RECV_ERROR ||
+			 code == CURLE_SEND_ERROR) && error > 0)
+		outcome->error = (int)error;
+	else
+		snprintf(outcome->reason, sizeof(outcome->reason), "%s", error_reason(code));
+}
+
+static void finish(struct lb_health_http *http, struct http_slot *slot, CURLcode code)
+{
+	struct lb_health_check *check = slot->probe->check;
+	struct outcome outcome = {0};
+
+	if (code == CURLE_OK || slot->verdict == WRONG_STATUS || slot->verdict == ENOUGH_BODY)
+		judge_answer(slot, &outcome);
+	else
+		judge_error(slot, code, &outcome);
+	curl_multi_remove_handle(http->multi, slot->easy);
+	return_slot(http, slot);
+	if (outcome.error)
+		lb_health_result_errno(check, outcome.error);
+	else
+		lb_health_result(check, outcome.result, "%s", outcome.reason);
+}
+
+static void harvest(struct lb_health_http *http)
+{
+	CURLMsg *message;
+	int n_left;
+
+	// A result's callback may destroy checks: libcurl drops the messages of handles taken from it.
+	while ((message = curl_multi_info_read(http->multi, &n_left))) {
+		struct http_slot *slot = NULL;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &slot);
+		finish(http, slot, message->data.result);
+	}
+}
+
+/* ---- the check type ---- */
+
+// A text that goes into the request as it is must not bring a header of its own.
+static bool is_clean(const char *text)
+{
+	for (; *text; text++) {
+		if ((unsigned char)*text <= ' ' || *text == 0x7f)
+			return false;
+	}
+	return true;
+}
+
+static int build_borders(struct http_probe *probe)
+{
+	size_t n = probe->needle_bytes, k = 0;
+
+	probe->borders = calloc(n, sizeof(*probe->borders));
+	if (!probe->borders)
+		return -ENOMEM;
+	for (size_t i = 1; i < n; i++) {
+		while (k && probe->needle[k] != probe->needle[i])
+			k = probe->borders[k - 1];
+		k += probe->needle[k] == probe->needle[i];
+		probe->borders[i] = (uint32_t)k;
+	}
+	return 0;
+}
+
+static int build_headers(struct http_probe *probe, const char *host)
+{
+	struct curl_slist *more;
+	char *line;
+
+	probe->headers = curl_slist_append(NULL, "Connection: close");
+	if (!probe->headers)
+		return -ENOMEM;
+	if (!host)
+		return 0;
+	if (asprintf(&line, "Host: %s", host) < 0)
+		return -ENOMEM;
+	more = curl_slist_append(probe->headers, line);
+	free(line);
+	return more ? 0 : -ENOMEM;
+}
+
+static void http_destroy(void *data)
+{
+	struct http_probe *probe = data;
+
+	curl_slist_free_all(probe->headers);
+	free(probe->borders);
+	free(probe);
+}
+
+static void *http_create(struct lb_health_check *check, const struct lb_config_check *config)
+{
+	struct http_probe *probe = calloc(1, sizeof(*probe));
+	char text[LB_ADDR_STRLEN];
+	bool is_ipv4 = lb_addr_is_ipv4(&check->endpoint.addr);
+
+	if (!probe)
+		return NULL;
+	probe->check = check;
+	probe->target = config->path && config->path[0] ? config->path : "/";
+	if (!is_clean(probe->target))
+		probe->invalid = "path has a space or a control character";
+	else if (config->host && !is_clean(config->host))
+		probe->invalid = "host has a space or a control character";
+	snprintf(probe->url, sizeof(probe->url), is_ipv4 ? "http://%s:%u/" : "http://[%s]:%u/",
+		lb_addr_format(&check->endpoint.addr, text),
+		be16toh(lb_health_check_port_be(check, config)));
+	if (config->expect_body && config->expect_body[0]) {
+		probe->needle = config->expect_body;
+		probe->needle_bytes = strlen(probe->needle);
+	}
+	if (build_headers(probe, config->host) < 0 || (probe->needle && build_borders(probe) < 0)) {
+		http_destroy(probe);
+		return NULL;
+	}
+	return probe;
+}
+
+static int http_start(void *data)
+{
+	struct http_probe *probe = data;
+	struct lb_health_http *http = probe->check->health->http;
+	struct http_slot *slot;
+
+	slot = borrow_slot(http, probe);
+	if (!slot)
+		return -ENOMEM;
+	probe->slot = slot;
+	if (curl_easy_setopt(slot->easy, CURLOPT_URL, probe->url) != CURLE_OK ||
+		curl_easy_setopt(slot->easy, CURLOPT_REQUEST_TARGET, probe->target) != CURLE_OK ||
+		curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, probe->headers) != CURLE_OK ||
+		curl_multi_add_handle(http->multi, slot->easy) != CURLM_OK) {
+		return_slot(http, slot);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static void http_cancel(void *data)
+{
+	struct http_probe *probe = data;
+	struct lb_health_http *http = probe->check->health->http;
+
+	curl_multi_remove_handle(http->multi, probe->slot->easy);
+	return_slot(http, probe->slot);
+}
+
+static const char *http_invalid(const void *data)
+{
+	return ((const struct http_probe *)data)->invalid;
+}
+
+static const char *http_phase(const void *data)
+{
+	const struct http_probe *probe = data;
+	double connected_s = 0;
+
+	curl_easy_getinfo(probe->slot->easy, CURLINFO_CONNECT_TIME, &connected_s);
+	if (connected_s <= 0)
+		return "connecting";
+	if (probe->slot->header_bytes == 0)
+		return "waiting for the answer";
+	return probe->slot->body_bytes ? "reading the body" : "reading the headers";
+}
+
+const struct lb_health_ops lb_check_http_ops = {
+	.create = http_create,
+	.destroy = http_destroy,
+	.start = http_start,
+	.cancel = http_cancel,
+	.phase = http_phase,
+	.invalid = http_invalid,
+};

@@ -1,0 +1,616 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "control/health.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "control/health_internal.h"
+#include "lb/log.h"
+
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S UINT64_C(1000000000)
+
+#define MAX_OPEN_FILES (1u << 20) // the event loop keeps arrays as long as the highest descriptor
+#define RESERVED_FILES 256u       // for the API's clients, files, netlink
+#define MIN_IN_FLIGHT 16u
+
+#define FIRST_MIN_MS 50u // of a check without a state: fast, but not all of a fleet at once
+#define FIRST_MAX_MS 200u
+#define SPREAD_MAX_MS 1000u
+#define EXTRA_GAP_NS (100 * NS_PER_MS) // so that a flood of suspicions is no flood of probes
+#define STALL_NS (100 * NS_PER_MS)     // a timer later than this tells of a loop that stood still
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t wall_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+// xorshift64*: spreads timers, guards nothing
+static uint64_t random_below(struct lb_health *health, uint64_t n)
+{
+	uint64_t x = health->random;
+
+	x ^= x >> 12;
+	x ^= x << 25;
+	x ^= x >> 27;
+	health->random = x;
+	return n ? (x * UINT64_C(2685821657736338717) >> 11) % n : 0;
+}
+
+static uint32_t raise_open_files(void)
+{
+	struct rlimit limit;
+	rlim_t want;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return MIN_IN_FLIGHT;
+	want = limit.rlim_max < MAX_OPEN_FILES ? limit.rlim_max : MAX_OPEN_FILES;
+	if (limit.rlim_cur < want) {
+		limit.rlim_cur = want;
+		if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+			getrlimit(RLIMIT_NOFILE, &limit);
+	}
+	if (limit.rlim_cur < RESERVED_FILES + MIN_IN_FLIGHT)
+		return MIN_IN_FLIGHT;
+	return limit.rlim_cur < MAX_OPEN_FILES ? (uint32_t)limit.rlim_cur - RESERVED_FILES
+					       : MAX_OPEN_FILES - RESERVED_FILES;
+}
+
+/* ---- the parameters of a check ---- */
+
+static char *copy_string(const char *text, bool *failed)
+{
+	char *copy = text ? strdup(text) : NULL;
+
+	*failed |= text && !copy;
+	return copy;
+}
+
+static void free_config(struct lb_config_check *config)
+{
+	free(config->path);
+	free(config->host);
+	free(config->expect_body);
+	memset(config, 0, sizeof(*config));
+}
+
+static int copy_config(struct lb_config_check *to, const struct lb_config_check *from)
+{
+	bool failed = false;
+
+	*to = *from;
+	to->path = copy_string(from->path, &failed);
+	to->host = copy_string(from->host, &failed);
+	to->expect_body = copy_string(from->expect_body, &failed);
+	// The engine stays sane under any numbers; the config refuses such ones with a message.
+	to->interval_ms = to->interval_ms ? to->interval_ms : 1;
+	to->timeout_ms = to->timeout_ms ? to->timeout_ms : 1;
+	to->rise = to->rise ? to->rise : 1;
+	to->fall = to->fall ? to->fall : 1;
+	if (failed)
+		free_config(to);
+	return failed ? -ENOMEM : 0;
+}
+
+static bool equal_strings(const char *a, const char *b)
+{
+	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool equal_configs(const struct lb_config_check *a, const struct lb_config_check *b)
+{
+	return a->type == b->type && a->port == b->port && equal_strings(a->path, b->path) &&
+		equal_strings(a->host, b->host) && equal_strings(a->expect_body, b->expect_body) &&
+		a->expect_status_min == b->expect_status_min &&
+		a->expect_status_max == b->expect_status_max && a->interval_ms == b->interval_ms &&
+		a->timeout_ms == b->timeout_ms && a->rise == b->rise && a->fall == b->fall;
+}
+
+static const struct lb_health_ops *find_ops(enum lb_check_type type)
+{
+	switch (type) {
+	case LB_CHECK_TCP:
+		return &lb_check_tcp_ops;
+	case LB_CHECK_HTTP:
+		return &lb_check_http_ops;
+	default:
+		return NULL;
+	}
+}
+
+uint16_t lb_health_check_port_be(const struct lb_health_check *check,
+	const struct lb_config_check *config)
+{
+	return config->port ? htobe16(config->port) : check->endpoint.port_be;
+}
+
+/* ---- schedule ---- */
+
+static void arm(struct event *event, uint64_t at_ns)
+{
+	uint64_t now = now_ns();
+	uint64_t wait_us = at_ns > now ? (at_ns - now + 999) / 1000 : 0;
+	struct timeval wait = {(time_t)(wait_us / 1000000), (suseconds_t)(wait_us % 1000000)};
+
+	event_add(event, &wait);
+}
+
+static uint64_t interval_ns(const struct lb_health_check *check)
+{
+	return check->config.interval_ms * NS_PER_MS;
+}
+
+// Points of the grid that passed while the loop stood still are left out, not made up for.
+static void plan_next(struct lb_health_check *check)
+{
+	uint64_t interval = interval_ns(check), now = now_ns();
+
+	check->grid_ns += interval;
+	if (check->grid_ns <= now)
+		check->grid_ns += ((now - check->grid_ns) / interval + 1) * interval;
+	check->due_ns =
+		check->grid_ns - interval / 40 + random_below(check->health, interval / 20 + 1);
+	arm(&check->due, check->due_ns);
+}
+
+static void plan_first(struct lb_health_check *check, uint64_t min_ms, uint64_t max_ms)
+{
+	if (max_ms > check->config.interval_ms)
+		max_ms = check->config.interval_ms;
+	if (min_ms > max_ms)
+		min_ms = max_ms;
+	check->grid_ns = now_ns() + min_ms * NS_PER_MS +
+		random_below(check->health, (max_ms - min_ms) * NS_PER_MS + 1);
+	check->due_ns = check->grid_ns;
+	check->extra = false;
+	arm(&check->due, check->due_ns);
+}
+
+static void plan_extra(struct lb_health_check *check, uint64_t at_ns)
+{
+	if (at_ns >= check->due_ns)
+		return; // the regular one is as good
+	check->extra = true;
+	arm(&check->due, at_ns);
+}
+
+/* ---- one probe ---- */
+
+static const char *find_invalid(const struct lb_health_check *check)
+{
+	if (lb_health_check_port_be(check, &check->config) == 0)
+		return "no port to check";
+	return check->ops->invalid ? check->ops->invalid(check->probe) : NULL;
+}
+
+static void start_probe(struct lb_health_check *check)
+{
+	struct lb_health *health = check->health;
+	const char *invalid;
+	int rc;
+
+	check->started_ns = now_ns();
+	check->deadline_ns = check->started_ns + check->config.timeout_ms * NS_PER_MS;
+	check->in_flight = true;
+	check->extended = false;
+	health->stats.n_in_flight++;
+	health->stats.n_probes++;
+	arm(&check->deadline, check->deadline_ns);
+	invalid = find_invalid(check);
+	if (invalid) {
+		lb_health_result(check, LB_HEALTH_FAILED, "%s", invalid);
+		return;
+	}
+	rc = check->ops->start(check->probe);
+	if (rc < 0)
+		lb_health_result_errno(check, -rc);
+}
+
+static void begin(struct lb_health_check *check)
+{
+	struct lb_health *health = check->health;
+
+	if (health->stats.n_in_flight < health->max_in_flight) {
+		start_probe(check);
+		return;
+	}
+	TAILQ_INSERT_TAIL(&health->waiting, check, waiting_link);
+	check->waiting = true;
+	health->stats.n_waiting++;
+}
+
+static void leave_queue(struct lb_health_check *check)
+{
+	if (!check->waiting)
+		return;
+	TAILQ_REMOVE(&check->health->waiting, check, waiting_link);
+	check->waiting = false;
+	check->health->stats.n_waiting--;
+}
+
+static void on_kick(evutil_socket_t fd, short what, void *arg)
+{
+	struct lb_health *health = arg;
+	uint32_t n = health->stats.n_waiting; // those that fail at once may come back: one round
+
+	(void)fd, (void)what;
+	while (n-- && health->stats.n_waiting &&
+		health->stats.n_in_flight < health->max_in_flight) {
+		struct lb_health_check *check = TAILQ_FIRST(&health->waiting);
+
+		leave_queue(check);
+		start_probe(check);
+	}
+}
+
+static void note_lateness(struct lb_health_check *check)
+{
+	struct lb_health_stats *stats = &check->health->stats;
+	uint64_t now = now_ns();
+	uint64_t late_us = now > check->due_ns ? (now - check->due_ns) / 1000 : 0;
+
+	if (late_us > stats->max_late_us)
+		stats->max_late_us = late_us < UINT32_MAX ? (uint32_t)late_us : UINT32_MAX;
+}
+
+static void on_due(evutil_socket_t fd, short what, void *arg)
+{
+	struct lb_health_check *check = arg;
+
+	(void)fd, (void)what;
+	if (check->extra) {
+		check->extra = false;
+		arm(&check->due, check->due_ns);
+	} else {
+		note_lateness(check);
+		plan_next(check);
+	}
+	if (check->in_flight)
+		check->again = true;
+	else if (!check->waiting)
+		begin(check);
+}
+
+static void end_probe(struct lb_health_check *check)
+{
+	struct lb_health *health = check->health;
+
+	check->in_flight = false;
+	health->stats.n_in_flight--;
+	event_del(&check->deadline);
+	// Not from here: a start that fails at once would call us again, as deep as the queue is long.
+	if (health->stats.n_waiting)
+		event_active(&health->kick, EV_TIMEOUT, 0);
+}
+
+/*
+ * When the loop stood still (a big config applied, the machine suspended), what came for the probe in the
+ * meantime could not be read: it gets back what it lost, once, as that tells nothing of the backend.
+ */
+static bool extend_deadline(struct lb_health_check *check, uint64_t now)
+{
+	uint64_t late = now - check->deadline_ns, timeout = check->config.timeout_ms * NS_PER_MS;
+
+	if (check->extended || late < STALL_NS)
+		return false;
+	check->extended = true;
+	check->deadline_ns = now + (late < timeout ? late : timeout);
+	return true;
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+	struct lb_health_check *check = arg;
+	const char *phase;
+	uint64_t now = now_ns();
+
+	(void)fd, (void)what;
+	// The loop's clock is coarse and cached: its timers may be some milliseconds early.
+	if (now < check->deadline_ns || extend_deadline(check, now)) {
+		arm(&check->deadline, check->deadline_ns);
+		return;
+	}
+	phase = check->ops->phase(check->probe);
+	check->ops->cancel(check->probe);
+	lb_health_result(check, LB_HEALTH_FAILED, "timeout after %u ms while %s",
+		check->config.timeout_ms, phase);
+}
+
+/* ---- judgement ---- */
+
+// @return whether the state changed
+static bool judge(struct lb_health_check *check, bool ok)
+{
+	struct lb_health_status *status = &check->status;
+	enum lb_health_state old = status->state;
+
+	status->n_checks++;
+	if (ok) {
+		status->n_failures = 0;
+		status->n_successes += status->n_successes < UINT32_MAX;
+		if (old == LB_HEALTH_UNKNOWN || status->n_successes >= check->config.rise)
+			status->state = LB_HEALTH_UP;
+	} else {
+		status->n_failed++;
+		status->n_successes = 0;
+		status->n_failures += status->n_failures < UINT32_MAX;
+		if (old == LB_HEALTH_UNKNOWN || status->n_failures >= check->config.fall)
+			status->state = LB_HEALTH_DOWN;
+	}
+	return status->state != old;
+}
+
+static void plan_after(struct lb_health_check *check, enum lb_health_result result)
+{
+	uint64_t interval = interval_ns(check);
+
+	if (result == LB_HEALTH_NOT_JUDGED)
+		plan_extra(check, now_ns() + (interval < NS_PER_S ? interval : NS_PER_S));
+	else if (check->again)
+		plan_extra(check, now_ns());
+	check->again = false;
+}
+
+void lb_health_result(struct lb_health_check *check, enum lb_health_result result, const char *format,
+	...)
+{
+	struct lb_health_status *status = &check->status;
+	uint64_t duration_us = (now_ns() - check->started_ns) / 1000;
+	bool changed = false;
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(status->reason, sizeof(status->reason), format, args);
+	va_end(args);
+	status->last_ns = wall_ns();
+	status->last_duration_us = duration_us < UINT32_MAX ? (uint32_t)duration_us : UINT32_MAX;
+	end_probe(check);
+	plan_after(check, result);
+	if (result == LB_HEALTH_NOT_JUDGED)
+		check->health->stats.n_not_judged++;
+	else
+		changed = judge(check, result == LB_HEALTH_OK);
+	if (changed) {
+		struct lb_health_status copy = *status; // outlives a check destroyed in the callback
+
+		check->changed(check->arg, check, &copy);
+	}
+}
+
+bool lb_health_is_own_fault(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
+}
+
+void lb_health_result_errno(struct lb_health_check *check, int error)
+{
+	char text[96];
+	const char *message = strerror_r(error, text, sizeof(text));
+
+	// "Connection refused" within a sentence
+	snprintf(text, sizeof(text), "%c%s", message[0] | 0x20, message[0] ? message + 1 : "");
+	if (lb_health_is_own_fault(error))
+		lb_health_result(check, LB_HEALTH_NOT_JUDGED, "not checked: %s", text);
+	else
+		lb_health_result(check, LB_HEALTH_FAILED, "%s", text);
+}
+
+int lb_health_socket(int family)
+{
+	static const struct linger reset = {.l_onoff = 1, .l_linger = 0};
+	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+
+	if (fd < 0)
+		return -errno;
+	if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) < 0) {
+		int error = errno;
+
+		close(fd);
+		return -error;
+	}
+	return fd;
+}
+
+/* ---- what is public ---- */
+
+int lb_health_create(struct event_base *base, struct lb_health **out)
+{
+	struct lb_health *health = calloc(1, sizeof(*health));
+	int rc;
+
+	if (!health)
+		return -ENOMEM;
+	health->base = base;
+	health->max_in_flight = raise_open_files();
+	TAILQ_INIT(&health->checks);
+	TAILQ_INIT(&health->waiting);
+	if (getrandom(&health->random, sizeof(health->random), GRND_NONBLOCK) < 0 || !health->random)
+		health->random = now_ns() | 1;
+	evtimer_assign(&health->kick, base, on_kick, health);
+	rc = lb_health_http_create(base, &health->http);
+	if (rc < 0) {
+		free(health);
+		return rc;
+	}
+	*out = health;
+	return 0;
+}
+
+void lb_health_destroy(struct lb_health *health)
+{
+	struct lb_health_check *check;
+
+	if (!health)
+		return;
+	while ((check = TAILQ_FIRST(&health->checks)))
+		lb_health_check_destroy(check);
+	event_del(&health->kick);
+	lb_health_http_destroy(health->http);
+	free(health);
+}
+
+void lb_health_stats(const struct lb_health *health, struct lb_health_stats *stats)
+{
+	*stats = health->stats;
+}
+
+static void stop(struct lb_health_check *check)
+{
+	event_del(&check->due);
+	leave_queue(check);
+	if (check->in_flight) {
+		check->ops->cancel(check->probe);
+		end_probe(check);
+	}
+	check->again = false;
+	check->extra = false;
+}
+
+// For a check that became LB_CHECK_NONE and so UP: changed() is called from the loop as ever.
+static void on_freed_of_duty(evutil_socket_t fd, short what, void *arg)
+{
+	struct lb_health_check *check = arg;
+	struct lb_health_status copy = check->status;
+
+	(void)fd, (void)what;
+	check->changed(check->arg, check, &copy);
+}
+
+// Take @config (its strings too) and start by it.
+static int adopt(struct lb_health_check *check, struct lb_config_check *config)
+{
+	const struct lb_health_ops *ops = find_ops(config->type);
+	void *probe = ops ? ops->create(check, config) : NULL;
+
+	if (ops && !probe)
+		return -ENOMEM;
+	stop(check);
+	if (check->ops)
+		check->ops->destroy(check->probe);
+	check->health->stats.n_checks += (uint32_t)(ops != NULL) - (uint32_t)(check->ops != NULL);
+	check->ops = ops;
+	check->probe = probe;
+	free_config(&check->config);
+	check->config = *config;
+	evtimer_assign(&check->due, check->health->base, ops ? on_due : on_freed_of_duty, check);
+	return 0;
+}
+
+struct lb_health_check *lb_health_check_create(struct lb_health *health,
+	const struct lb_config_check *config, const struct lb_endpoint *endpoint,
+	enum lb_health_state initial, lb_health_changed_fn *changed, void *arg)
+{
+	struct lb_health_check *check = calloc(1, sizeof(*check));
+	struct lb_config_check copy;
+
+	if (!check)
+		return NULL;
+	check->health = health;
+	check->endpoint = *endpoint;
+	check->changed = changed;
+	check->arg = arg;
+	check->status.state = initial;
+	evtimer_assign(&check->due, health->base, on_due, check);
+	evtimer_assign(&check->deadline, health->base, on_deadline, check);
+	if (copy_config(&copy, config) < 0) {
+		free(check);
+		return NULL;
+	}
+	if (adopt(check, &copy) < 0) {
+		free_config(&copy);
+		free(check);
+		return NULL;
+	}
+	TAILQ_INSERT_TAIL(&health->checks, check, link);
+	if (!check->ops && initial == LB_HEALTH_UNKNOWN)
+		check->status.state = LB_HEALTH_UP;
+	if (check->ops && initial == LB_HEALTH_UNKNOWN)
+		plan_first(check, FIRST_MIN_MS, FIRST_MAX_MS);
+	else if (check->ops)
+		plan_first(check, 0, SPREAD_MAX_MS);
+	return check;
+}
+
+void lb_health_check_destroy(struct lb_health_check *check)
+{
+	if (!check)
+		return;
+	stop(check);
+	if (check->ops) {
+		check->ops->destroy(check->probe);
+		check->health->stats.n_checks--;
+	}
+	TAILQ_REMOVE(&check->health->checks, check, link);
+	free_config(&check->config);
+	free(check);
+}
+
+int lb_health_check_update(struct lb_health_check *check, const struct lb_config_check *config)
+{
+	struct lb_config_check copy;
+	struct timeval at_once = {0, 0};
+
+	if (copy_config(&copy, config) < 0)
+		return -ENOMEM;
+	if (equal_configs(&copy, &check->config)) {
+		free_config(&copy);
+		return 0;
+	}
+	if (adopt(check, &copy) < 0) {
+		free_config(&copy);
+		return -ENOMEM;
+	}
+	if (check->ops) {
+		plan_first(check, 0, SPREAD_MAX_MS);
+	} else if (check->status.state != LB_HEALTH_UP) {
+		check->status.state = LB_HEALTH_UP;
+		snprintf(check->status.reason, sizeof(check->status.reason), "not checked any more");
+		event_add(&check->due, &at_once);
+	}
+	return 0;
+}
+
+void lb_health_check_now(struct lb_health_check *check)
+{
+	if (!check->ops || check->waiting)
+		return;
+	if (check->in_flight)
+		check->again = true;
+	else
+		plan_extra(check, check->started_ns + EXTRA_GAP_NS);
+}
+
+void lb_health_check_status(const struct lb_health_check *check, struct lb_health_status *status)
+{
+	*status = check->status;
+}
+
+const char *lb_health_state_name(enum lb_health_state state)
+{
+	switch (state) {
+	case LB_HEALTH_UP:
+		return "up";
+	case LB_HEALTH_DOWN:
+		return "down";
+	default:
+		return "unknown";
+	}
+}
