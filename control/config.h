@@ -19,6 +19,7 @@
 #define LB_CONFIG_NAME_MAX 63       /* service and backend names: [A-Za-z0-9._:\[\]-], no leading '-' */
 #define LB_CONFIG_MAX_WEIGHT 256u
 #define LB_CONFIG_MAX_TIER 7u
+#define LB_CONFIG_MAX_LOCAL_ADDRESSES 256u
 #define LB_CONFIG_MAX_BYTES (64u << 20) /* of a config text */
 
 enum lb_check_type {
@@ -86,6 +87,7 @@ struct lb_config {
 struct lb_config_error {
 	char where[300];  /* "FILE:LINE" or "services[3].backends[0].weight" for API bodies as well */
 	char message[500]; /* what is wrong and what was expected */
+	unsigned line, column; /* from 1; 0: unknown, or not of a text */
 };
 
 /**

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Validation of a config as a whole: what no object can know by itself. Everything that must be unique goes
+ * through one hash set, so that 65 535 backends cost 65 535 probes.
+ */
+#include "control/config_internal.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "lb/hash.h"
+
+/* Under which heading a key is unique. */
+enum scope {
+	SCOPE_SERVICE_NAME,
+	SCOPE_VIP_KEY,       /* VIP, port, protocol */
+	SCOPE_VIP,           /* the address alone */
+	SCOPE_NAT_ENDPOINT,  /* address, port, protocol over all nat services: names the service of a reply */
+	SCOPE_NAT_SOME_PORT, /* address and protocol: some endpoint with a port of its own */
+	SCOPE_OF_SERVICE,    /* + 2 * index: its backends' names; + 1: its backends' endpoints */
+};
+
+struct entry {
+	const char *name; /* or NULL: .key */
+	struct lb_service_key key;
+	uint32_t scope;
+	uint32_t is_used;
+	uint32_t service;
+	int32_t backend; /* -1: the service itself */
+};
+
+struct set {
+	struct entry *entries;
+	size_t mask;
+	uint64_t seed; /* so that nobody can write a config of collisions */
+};
+
+static int set_init(struct set *set, size_t n_max)
+{
+	size_t size = 16;
+
+	while (size < 2 * n_max)
+		size *= 2;
+	set->mask = size - 1;
+	if (getrandom(&set->seed, sizeof(set->seed), GRND_NONBLOCK) < 0)
+		set->seed = (uintptr_t)set;
+	set->entries = calloc(size, sizeof(*set->entries));
+	return set->entries ? 0 : -ENOMEM;
+}
+
+static bool same_key(const struct entry *a, const struct entry *b)
+{
+	if (a->scope != b->scope || !a->name != !b->name)
+		return false;
+	return a->name ? !strcmp(a->name, b->name) : !memcmp(&a->key, &b->key, sizeof(a->key));
+}
+
+/* The place of `wanted`: an entry with its key, or a free one. */
+static struct entry *set_probe(const struct set *set, const struct entry *wanted)
+{
+	uint64_t seed = set->seed + wanted->scope;
+	uint64_t hash = wanted->name ? lb_hash_bytes(wanted->name, strlen(wanted->name), seed) :
+		lb_hash_bytes(&wanted->key, sizeof(wanted->key), seed);
+	size_t i = hash & set->mask;
+
+	while (set->entries[i].is_used && !same_key(&set->entries[i], wanted))
+		i = (i + 1) & set->mask;
+	return &set->entries[i];
+}
+
+static const struct entry *set_lookup(const struct set *set, const struct entry *wanted)
+{
+	const struct entry *entry = set_probe(set, wanted);
+
+	return entry->is_used ? entry : NULL;
+}
+
+/* @return the entry that was there before, or NULL if `wanted` is in now. */
+static const struct entry *set_add(struct set *set, const struct entry *wanted)
+{
+	struct entry *entry = set_probe(set, wanted);
+
+	if (entry->is_used)
+		return entry;
+	*entry = *wanted;
+	entry->is_used = 1;
+	return NULL;
+}
+
+struct check {
+	struct lb_config_reader *reader;
+	const struct lb_config *config;
+	struct set set;
+};
+
+/* "backend api-1 of service web (line 12)", for the other side of a conflict. */
+#define OTHER_BYTES 200
+static const char *other(const struct check *check, const struct entry *entry,
+	char buf[OTHER_BYTES])
+{
+	const struct lb_config_service *service = &check->config->services[entry->service];
+	unsigned line = service->line;
+	char at[24] = "";
+
+	if (entry->backend >= 0)
+		line = service->backends[entry->backend].line;
+	if (check->reader->file && line)
+		snprintf(at, sizeof(at), " (line %u)", line);
+	if (entry->backend >= 0)
+		snprintf(buf, OTHER_BYTES, "backend %s of service %s%s",
+			service->backends[entry->backend].name, service->name, at);
+	else
+		snprintf(buf, OTHER_BYTES, "service %s%s", service->name, at);
+	return buf;
+}
+
+static const char *key_text(const struct lb_service_key *key, char buf[LB_ENDPOINT_STRLEN + 8])
+{
+	struct lb_endpoint endpoint = {.addr = key->addr, .port_be = key->port_be};
+
+	lb_config_default_name(&endpoint, buf);
+	strcat(buf, "/");
+	strcat(buf, lb_config_protocol_name(key->proto));
+	return buf;
+}
+
+static int check_service(struct check *check, uint32_t index)
+{
+	const struct lb_config_service *service = &check->config->services[index];
+	struct entry entry = {.name = service->name, .scope = SCOPE_SERVICE_NAME, .service = index,
+		.backend = -1};
+	char text[OTHER_BYTES], key[LB_ENDPOINT_STRLEN + 8];
+	const struct entry *taken = set_add(&check->set, &entry);
+
+	if (taken)
+		return lb_config_fail_at(check->reader, -EEXIST, check->config, index, -1, "name",
+			"the name \"%s\" is taken by %s", service->name,
+			other(check, taken, text));
+	entry.name = NULL;
+	entry.scope = SCOPE_VIP_KEY;
+	entry.key = service->key;
+	taken = set_add(&check->set, &entry);
+	if (taken)
+		return lb_config_fail_at(check->reader, -EEXIST, check->config, index, -1, "vip",
+			"%s is taken by %s", key_text(&service->key, key),
+			other(check, taken, text));
+	entry.scope = SCOPE_VIP;
+	entry.key = (struct lb_service_key){.addr = service->key.addr};
+	set_add(&check->set, &entry);
+	if (service->n_backends > service->table_size)
+		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, -1,
+			"table_size", "expected at least as many slots as backends (%zu; better 100 "
+			"times as many), found %u", service->n_backends, service->table_size);
+	return 0;
+}
+
+/* What nat asks of a backend, by itself. */
+static int check_nat(struct check *check, uint32_t index, int32_t backend_idx)
+{
+	const struct lb_config_service *service = &check->config->services[index];
+	const struct lb_config_backend *backend = &service->backends[backend_idx];
+	bool is_ipv4 = lb_addr_is_ipv4(&service->key.addr);
+
+	if (is_ipv4 != lb_addr_is_ipv4(&backend->endpoint.addr))
+		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, backend_idx,
+			"address", "expected an %s address like the VIP's (mode nat), found %s",
+			is_ipv4 ? "IPv4" : "IPv6", backend->address);
+	if (service->key.port_be == 0 && backend->endpoint.port_be != 0)
+		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, backend_idx,
+			"port", "expected all or no port at all, as the service has port all (mode nat "
+			"keeps the packet's port), found %u", ntohs(backend->endpoint.port_be));
+	if (service->key.port_be != 0 && backend->endpoint.port_be == 0)
+		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, backend_idx,
+			"port", "expected a port 1..65535 (all only goes with a service of port all), "
+			"found all");
+	return 0;
+}
+
+/*
+ * A reply of a nat backend is known by its source alone, so that an endpoint, or all ports of an address
+ * and one of them, cannot serve two services.
+ */
+static const struct entry *nat_conflict(struct check *check, const struct entry *entry)
+{
+	struct entry wanted = *entry;
+	const struct entry *taken = set_add(&check->set, entry);
+
+	if (taken)
+		return taken;
+	wanted.key.port_be = 0;
+	if (entry->key.port_be != 0) {
+		taken = set_lookup(&check->set, &wanted);
+		wanted.scope = SCOPE_NAT_SOME_PORT;
+		set_add(&check->set, &wanted);
+		return taken;
+	}
+	wanted.scope = SCOPE_NAT_SOME_PORT;
+	return set_lookup(&check->set, &wanted);
+}
+
+static int check_endpoint(struct check *check, struct entry *entry)
+{
+	const struct lb_config_service *service = &check->config->services[entry->service];
+	const struct lb_config_backend *backend = &service->backends[entry->backend];
+	char text[OTHER_BYTES], key[LB_ENDPOINT_STRLEN + 8];
+	const struct entry *taken;
+
+	entry->name = NULL;
+	entry->key = (struct lb_service_key){.addr = backend->endpoint.addr,
+		.port_be = backend->endpoint.port_be, .proto = service->key.proto};
+	if (service->mode == LB_MODE_NAT) {
+		entry->scope = SCOPE_NAT_ENDPOINT;
+		taken = nat_conflict(check, entry);
+	} else {
+		entry->scope = SCOPE_OF_SERVICE + 2 * entry->service + 1;
+		taken = set_add(&check->set, entry);
+	}
+	if (!taken)
+		return 0;
+	if (taken->service == entry->service)
+		return lb_config_fail_at(check->reader, -EEXIST, check->config, entry->service,
+			entry->backend, "address", "endpoint %s is taken by %s",
+			key_text(&entry->key, key), other(check, taken, text));
+	return lb_config_fail_at(check->reader, -EEXIST, check->config, entry->service,
+		entry->backend, "address", "endpoint %s overlaps with %s: two nat services cannot share "
+		"an endpoint, as replies are told apart by it", key_text(&entry->key, key),
+		other(check, taken, text));
+}
+
+static int check_backend(struct check *check, uint32_t index, int32_t backend_idx)
+{
+	const struct lb_config_service *service = &check->config->services[index];
+	const struct lb_config_backend *backend = &service->backends[backend_idx];
+	struct entry entry = {.name = backend->name, .scope = SCOPE_OF_SERVICE + 2 * index,
+		.service = index, .backend = backend_idx};
+	struct entry vip = {.scope = SCOPE_VIP, .key.addr = backend->endpoint.addr};
+	const struct entry *taken = set_add(&check->set, &entry);
+	char text[OTHER_BYTES];
+	int rc;
+
+	if (taken)
+		return lb_config_fail_at(check->reader, -EEXIST, check->config, index, backend_idx,
+			"name", "the name \"%s\" is taken by %s", backend->name,
+			other(check, taken, text));
+	taken = set_lookup(&check->set, &vip);
+	if (taken)
+		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, backend_idx,
+			"address", "%s is the VIP of %s: a backend needs an address of its own",
+			backend->address, other(check, taken, text));
+	if (service->mode == LB_MODE_NAT) {
+		rc = check_nat(check, index, backend_idx);
+		if (rc)
+			return rc;
+	}
+	return check_endpoint(check, &entry);
+}
+
+static int check_local_addresses(struct check *check)
+{
+	const struct lb_config *config = check->config;
+	char text[OTHER_BYTES];
+
+	for (size_t i = 0; i < config->n_local_addresses; i++) {
+		struct entry vip = {.scope = SCOPE_VIP, .key.addr = config->local_addresses[i]};
+		const struct entry *taken = set_lookup(&check->set, &vip);
+		const struct lb_node *node;
+
+		if (!taken)
+			continue;
+		node = lb_node_at(lb_node_get(check->reader->root, "local_addresses"), i);
+		if (node)
+			return lb_config_fail(check->reader, node, "%s is the VIP of %s", node->text,
+				other(check, taken, text));
+		return lb_config_fail_at(check->reader, -EINVAL, config, taken->service, -1, "vip",
+			"the address is one of local_addresses");
+	}
+	return 0;
+}
+
+static int check_objects(struct check *check)
+{
+	const struct lb_config *config = check->config;
+	int rc = 0;
+
+	// VIPs first: a backend may collide with that of a later service.
+	for (uint32_t i = 0; !rc && i < config->n_services; i++)
+		rc = check_service(check, i);
+	for (uint32_t i = 0; !rc && i < config->n_services; i++)
+		for (uint32_t j = 0; !rc && j < config->services[i].n_backends; j++)
+			rc = check_backend(check, i, (int32_t)j);
+	return rc ? rc : check_local_addresses(check);
+}
+
+int lb_config_check_all(struct lb_config_reader *reader, const struct lb_config *config)
+{
+	struct check check = {.reader = reader, .config = config};
+	size_t n_backends = 0;
+	int rc;
+
+	for (size_t i = 0; i < config->n_services; i++) {
+		n_backends += config->services[i].n_backends;
+		if (n_backends > LB_MAX_BACKENDS)
+			return lb_config_fail_at(reader, -EINVAL, config, i, -1, "backends",
+				"expected at most %u backends in all services together, found more",
+				LB_MAX_BACKENDS);
+	}
+	if (config->n_services > LB_MAX_SERVICES)
+		return lb_config_fail_at(reader, -EINVAL, config, LB_MAX_SERVICES, -1, NULL,
+			"expected at most %u services, found more", LB_MAX_SERVICES);
+	if (set_init(&check.set, 3 * (config->n_services + n_backends)))
+		return -ENOMEM;
+	rc = check_objects(&check);
+	free(check.set.entries);
+	return rc;
+}

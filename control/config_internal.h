@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LB_CONTROL_CONFIG_INTERNAL_H
+#define LB_CONTROL_CONFIG_INTERNAL_H
+
+/* Shared by config*.c only. */
+
+#include <stdarg.h>
+
+#include "control/config.h"
+#include "control/config_node.h"
+
+#define LB_CONFIG_MAX_PATH_BYTES 1024u /* of a check's path */
+#define LB_CONFIG_MAX_HOST_BYTES 255u  /* RFC 1035: a name */
+#define LB_CONFIG_MAX_BODY_BYTES 1024u /* of expect_body */
+#define LB_CONFIG_MIN_INTERVAL_MS 100u
+#define LB_CONFIG_MAX_INTERVAL_MS 3600000u
+#define LB_CONFIG_MIN_TIMEOUT_MS 10u
+#define LB_CONFIG_MAX_RISE_FALL 100u
+
+#define LB_CONFIG_DEFAULT_TABLE_SIZE 65537u
+#define LB_CONFIG_DEFAULT_WEIGHT 1u
+#define LB_CONFIG_DEFAULT_INTERVAL_MS 2000u
+#define LB_CONFIG_DEFAULT_TIMEOUT_MS 1000u /* or the interval, if that is shorter */
+#define LB_CONFIG_DEFAULT_RISE 2u
+#define LB_CONFIG_DEFAULT_FALL 3u
+#define LB_CONFIG_DEFAULT_STATUS_MIN 200u
+#define LB_CONFIG_DEFAULT_STATUS_MAX 399u
+
+/* A text being read: where it is from and what went wrong first. */
+struct lb_config_reader {
+	const char *file;   /* NULL: an API body */
+	const char *prefix; /* API body: what it is about, e.g. "service web backend api-1" */
+	const struct lb_node *root; /* NULL: no text */
+	struct lb_config_error *error;
+	int rc; /* of the first failure: once set, nothing more is read */
+};
+
+/** Refuse @p node (NULL: the root): fill in place and reason, unless something failed before. @return -EINVAL. */
+int lb_config_fail(struct lb_config_reader *reader, const struct lb_node *node, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/** As lb_config_fail(), with the place of the node's key. */
+int lb_config_fail_key(struct lb_config_reader *reader, const struct lb_node *node, const char *fmt,
+	...) __attribute__((format(printf, 3, 4)));
+
+/**
+ * The same for a finding about a whole: the place is key @p key (NULL: the object) of backend @p backend
+ * (-1: the service) of service @p service of @p config. @p rc is -EINVAL or -EEXIST.
+ */
+int lb_config_fail_at(struct lb_config_reader *reader, int rc, const struct lb_config *config,
+	size_t service, ssize_t backend, const char *key, const char *fmt, ...)
+	__attribute__((format(printf, 7, 8)));
+
+/**
+ * Sort the children of mapping @p node by key into @p values (n_keys; absent: NULL). An unknown or
+ * duplicate key is refused. @return reader->rc.
+ */
+int lb_config_read_keys(struct lb_config_reader *reader, const struct lb_node *node,
+	const char *const *keys, size_t n_keys, const struct lb_node **values);
+
+/*
+ * Readers of one value. Without @p node, or after a failure, they leave the target alone, so that
+ * defaults and the present values of a change stay.
+ */
+void lb_config_read_u32(struct lb_config_reader *reader, const struct lb_node *node, uint32_t min,
+	uint32_t max, uint32_t *value);
+void lb_config_read_u16(struct lb_config_reader *reader, const struct lb_node *node, uint16_t min,
+	uint16_t max, uint16_t *value);
+void lb_config_read_bool(struct lb_config_reader *reader, const struct lb_node *node, bool *value);
+void lb_config_read_duration(struct lb_config_reader *reader, const struct lb_node *node,
+	uint32_t min_ms, uint32_t max_ms, uint32_t *value_ms);
+/** 1..65535, or `all`: 0. */
+void lb_config_read_port_be(struct lb_config_reader *reader, const struct lb_node *node,
+	uint16_t *port_be);
+/** One of @p n names, as @p name_of gives them for 0..n-1; refused if this version lacks it. */
+void lb_config_read_enum(struct lb_config_reader *reader, const struct lb_node *node,
+	const char *key, const char *(*name_of)(unsigned value), unsigned n, unsigned *value);
+/** @p what: "a VIP", for the message. */
+void lb_config_read_addr(struct lb_config_reader *reader, const struct lb_node *node,
+	const char *what, struct lb_addr *addr);
+/** A new string of at most @p max_bytes; @p is_ok judges it (NULL: any), @p expected describes it. */
+void lb_config_read_string(struct lb_config_reader *reader, const struct lb_node *node,
+	size_t max_bytes, bool (*is_ok)(const char *text), const char *expected, char **value);
+void lb_config_read_mac(struct lb_config_reader *reader, const struct lb_node *node, uint8_t mac[6]);
+void lb_config_read_secret(struct lb_config_reader *reader, const struct lb_node *node,
+	uint8_t secret[16]);
+/** `200` or `200-399`. */
+void lb_config_read_status(struct lb_config_reader *reader, const struct lb_node *node,
+	uint16_t *min, uint16_t *max);
+/** A service's or backend's name. */
+void lb_config_read_name(struct lb_config_reader *reader, const struct lb_node *node, char **name);
+
+/** Describe what stands at @p node for a message ("300", "a list", "nothing") into @p buf. @return @p buf. */
+#define LB_CONFIG_FOUND_BYTES 100
+const char *lb_config_found(const struct lb_node *node, char buf[LB_CONFIG_FOUND_BYTES]);
+
+/** The one of @p n words that is nearest to @p text if it is near, else NULL. */
+const char *lb_config_suggest(const char *text, const char *const *words, size_t n);
+
+/* What the text means: config_read.c. */
+
+/** Read a whole config; @p config is zeroed by the caller and freed by it in every case. */
+int lb_config_read(struct lb_config_reader *reader, struct lb_config *config);
+
+/**
+ * Read a service. @p is_new: fill in defaults and insist on the required keys; else only the keys given
+ * change. @p service is to be freed in every case.
+ */
+int lb_config_read_service(struct lb_config_reader *reader, const struct lb_node *node, bool is_new,
+	struct lb_config_service *service);
+
+/** As lb_config_read_service(), for a backend of @p service. */
+int lb_config_read_backend(struct lb_config_reader *reader, const struct lb_node *node, bool is_new,
+	const struct lb_config_service *service, struct lb_config_backend *backend);
+
+/** Whether this version refuses @p value (as text) of @p key. */
+bool lb_config_is_unsupported(const char *key, const char *value);
+
+/** A backend's name when the config gives none, into @p buf. @return @p buf. */
+char *lb_config_default_name(const struct lb_endpoint *endpoint, char buf[LB_ENDPOINT_STRLEN]);
+
+uint32_t lb_config_default_idle_ms(uint8_t proto);
+uint32_t lb_config_default_timeout_ms(uint32_t interval_ms);
+
+/** The defaults of a check of @p type; owns no string yet except the path of http. @return 0, -ENOMEM. */
+int lb_config_check_init(struct lb_config_check *check, enum lb_check_type type);
+void lb_config_check_fini(struct lb_config_check *check);
+
+/* Validation of the whole: config_check.c. */
+
+/**
+ * Everything that involves more than one object. @p reader names the text that @p config was read from
+ * (lines), or only .error (names). @return 0; -EINVAL; -EEXIST a name, VIP or endpoint is taken; -ENOMEM.
+ */
+int lb_config_check_all(struct lb_config_reader *reader, const struct lb_config *config);
+
+/* Lifecycle: config.c. */
+int lb_config_service_clone(struct lb_config_service *to, const struct lb_config_service *from);
+void lb_config_service_fini(struct lb_config_service *service);
+void lb_config_backend_fini(struct lb_config_backend *backend);
+
+/** "250ms", "2s", "15m", "1h": the largest unit that divides it. */
+#define LB_CONFIG_DURATION_BYTES 16
+char *lb_config_format_duration(uint32_t value_ms, char buf[LB_CONFIG_DURATION_BYTES]);
+const char *lb_config_protocol_name(unsigned proto);
+
+/** For lb_config_read_enum(): lb_check_type_name() etc. over unsigned. */
+const char *lb_config_check_type_text(unsigned type);
+const char *lb_config_admin_text(unsigned state);
+const char *lb_config_client_address_text(unsigned client_address);
+
+#endif
