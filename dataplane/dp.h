@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LB_DATAPLANE_DP_H
+#define LB_DATAPLANE_DP_H
+
+#include <stdatomic.h>
+
+#include <rte_rcu_qsbr.h>
+
+#include "dataplane/fib.h"
+#include "dataplane/keymap.h"
+#include "lb/flowtable.h"
+#include "lb/hash.h"
+#include "lb/shm.h"
+#include "lb/slots.h"
+
+/*
+ * The data plane's state. One writer throughout: the main lcore, by commands from the ring; workers only
+ * read. What a worker reads through a pointer is replaced and freed after a grace period (rte_rcu_qsbr);
+ * what it reads in place is either written before anything refers to it or is a single aligned word.
+ */
+
+/* A service, as workers see it. One cache line. main lcore: wo, workers: ro. */
+struct lb_service {
+	struct lb_service_key key;         /* written before the map names the service */
+	struct lb_slot_table *_Atomic table; /* NULL: none published yet */
+	uint32_t idle_ticks; /* 0: never used */
+	uint8_t mode;
+	uint8_t on_empty;
+	uint8_t tracking;
+	uint8_t scheduler;
+	bool in_use;
+	bool mentioned; /* main lcore: in the sync under way */
+	uint8_t zero[14];
+} __attribute__((aligned(64)));
+static_assert(sizeof(struct lb_service) == 64, "one cache line per service");
+
+/*
+ * A backend: everything the rewrite stage needs, in one cache line. main lcore: wo, workers: ro. The
+ * addresses and checksum differences never change while the id is in use; nexthop and state are single
+ * words that may change at any time.
+ */
+struct lb_backend {
+	_Atomic uint64_t nexthop; /* lb_nexthop word: where packets to it are sent */
+	struct lb_addr addr;
+	struct lb_addr vip;
+	uint16_t port_be;      /* 0: keep the packet's */
+	uint16_t vip_port_be;
+	uint16_t service;
+	uint16_t to_backend_ip_sum; /* RFC 1624 differences, see rewrite.c */
+	uint16_t to_backend_l4_sum;
+	uint16_t to_client_ip_sum;
+	uint16_t to_client_l4_sum;
+	_Atomic uint8_t state; /* enum lb_backend_state */
+	bool in_use;
+	bool mentioned; /* main lcore: in the sync under way */
+	uint8_t proto; /* of its service */
+	uint16_t nexthop_id; /* main lcore */
+	uint16_t zero2;
+} __attribute__((aligned(64)));
+static_assert(sizeof(struct lb_backend) == 64, "one cache line per backend");
+
+/* What a removed backend's id waits for: every worker's sweep has passed over its whole table twice. */
+struct lb_id_quarantine {
+	uint32_t sweeps[LB_SHM_MAX_WORKERS];
+	bool waiting;
+};
+
+struct lb_worker;
+
+struct lb_dp {
+	/* main lcore: rw, workers: ro */
+	struct lb_keymap *_Atomic service_map;  /* VIP, port, protocol -> service id */
+	struct lb_keymap *_Atomic endpoint_map; /* nat backend's address, port, protocol -> backend id */
+	struct lb_service *services;            /* LB_MAX_SERVICES */
+	struct lb_backend *backends;            /* LB_MAX_BACKENDS + 1 */
+	uint8_t *backend_states;                /* LB_MAX_BACKENDS + 1; the same as backends[].state, dense */
+	uint16_t *idle_ticks;                   /* LB_MAX_BACKENDS + 1; 0: purge its flow entries */
+	struct lb_hash_key hash_key;
+	struct lb_fib fib;
+	_Atomic uint32_t tick;  /* LB_FLOW_TICK_MS since boot; workers never ask for the time themselves */
+	_Atomic uint32_t now_s; /* seconds since boot, for the slot history */
+	_Atomic bool live;      /* first sync done: tables adopted, workers may use them */
+	_Atomic bool stop;
+
+	/* main lcore only */
+	struct rte_rcu_qsbr *qsbr;
+	struct lb_shm_map shm;
+	struct lb_ring commands, replies;
+	struct lb_keymap *next_service_map; /* private copy under change in this batch; NULL: unchanged */
+	struct lb_keymap *next_endpoint_map;
+	struct lb_slot_table **retired; /* to be freed after the grace period that ends the batch */
+	size_t n_retired, retired_room;
+	uint32_t *slot_refs; /* per backend: slots of its service's table that name it */
+	struct lb_id_quarantine *quarantine; /* per backend id */
+	bool syncing;
+	bool secret_set;
+	uint8_t secret[16];
+	uint64_t flows_per_worker;
+	unsigned n_workers;
+	struct lb_worker *workers[LB_SHM_MAX_WORKERS];
+};
+
+/** Allocate everything of @p dp but workers and region. @return 0, -ENOMEM. */
+int lb_dp_init(struct lb_dp *dp, unsigned n_workers);
+void lb_dp_fini(struct lb_dp *dp);
+
+/* One command each: validate, apply, @return 0 or -errno as lb/msg.h lists them. Main lcore. */
+int lb_service_set(struct lb_dp *dp, const struct lb_msg_service *msg);
+int lb_service_del(struct lb_dp *dp, uint16_t id);
+int lb_backend_set(struct lb_dp *dp, const struct lb_msg_backend *msg);
+int lb_backend_del(struct lb_dp *dp, uint16_t id);
+int lb_table_publish(struct lb_dp *dp, const struct lb_msg_table *msg);
+
+/**
+ * End a batch of commands: make the changed maps visible, wait until every worker has passed a quiescent
+ * state, free what they may have used before. Replies are sent after this. Main lcore.
+ */
+void lb_dp_commit(struct lb_dp *dp);
+
+/** Queue a table to be freed at the next commit. */
+void lb_dp_retire(struct lb_dp *dp, struct lb_slot_table *table);
+
+#endif

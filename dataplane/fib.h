@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LB_DATAPLANE_FIB_H
+#define LB_DATAPLANE_FIB_H
+
+#include <stdatomic.h>
+
+#include <rte_fib.h>
+#include <rte_fib6.h>
+#include <rte_hash.h>
+
+#include "lb/msg.h"
+
+/*
+ * Next hops and routes. A next hop is one 64-bit word, so that a worker reads MAC and port in one load,
+ * whenever the main lcore changes them. Routes live in rte_fib / rte_fib6, changed in place: after each
+ * removal the caller waits for a grace period before the next change, so that a group of entries is never
+ * reused under a reader (22.11's rte_fib has no RCU of its own).
+ */
+
+/* | port 16 | MAC 48 (byte 0 lowest) |; port UINT16_MAX: not resolved. */
+#define LB_NEXTHOP_UNRESOLVED UINT64_MAX
+
+static inline uint16_t lb_nexthop_port(uint64_t word)
+{
+	return (uint16_t)(word >> 48);
+}
+
+struct lb_fib {
+	struct rte_fib *ipv4;
+	struct rte_fib6 *ipv6;
+	_Atomic uint64_t *nexthops; /* LB_MAX_NEXTHOPS words; main lcore: wo, workers: ro */
+	_Atomic uint32_t single[2];  /* per family: the one next hop of all routes incl. a default one; 0: look up */
+	/* main lcore only */
+	uint32_t n_routes[2];
+	uint16_t default_nexthop[2];
+	struct rte_hash *routes; /* family, prefix -> position in the next two */
+	uint16_t *route_nexthops;
+	bool *route_mentioned;
+	struct lb_nexthop_info {
+		uint32_t refs; /* routes and backends that name it */
+		uint32_t n_routes[2]; /* per family */
+		bool in_use, mentioned;
+	} *info;
+};
+
+/** @return 0, -ENOMEM (with --no-huge: give EAL -m 256 or more). */
+int lb_fib_init(struct lb_fib *fib);
+void lb_fib_fini(struct lb_fib *fib);
+
+/** Commands, see lb/msg.h. @p n_ports: DPDK ports there are. After
+ * a successful removal the caller lets a grace period pass before the next change. */
+int lb_fib_nexthop_set(struct lb_fib *fib, const struct lb_msg_nexthop *msg, unsigned n_ports);
+int lb_fib_nexthop_del(struct lb_fib *fib, uint16_t id);
+int lb_fib_route_set(struct lb_fib *fib, const struct lb_msg_route *msg);
+int lb_fib_route_del(struct lb_fib *fib, const struct lb_msg_route *msg);
+
+/** Count a backend's use of next hop @p id (0: none). @return 0, -ENOENT. */
+int lb_fib_nexthop_hold(struct lb_fib *fib, uint16_t id);
+void lb_fib_nexthop_release(struct lb_fib *fib, uint16_t id);
+
+static inline uint64_t lb_fib_nexthop_word(const struct lb_fib *fib, uint64_t id)
+{
+	if (unlikely(id >= LB_MAX_NEXTHOPS))
+		return LB_NEXTHOP_UNRESOLVED;
+	return atomic_load_explicit(&fib->nexthops[id], memory_order_relaxed);
+}
+
+/** Full sync: forget what was mentioned; remove what was not (routes first, then next hops). */
+void lb_fib_sync_begin(struct lb_fib *fib);
+void lb_fib_sync_end_routes(struct lb_fib *fib, void (*grace)(void *arg), void *arg);
+void lb_fib_sync_end_nexthops(struct lb_fib *fib);
+
+#endif

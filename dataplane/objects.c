@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Services, backends and tables: what the commands change. Main lcore only. */
+#include "dataplane/dp.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <netinet/in.h>
+
+#include <rte_malloc.h>
+
+#include "dataplane/rewrite.h"
+#include "dataplane/worker.h"
+
+int lb_dp_init(struct lb_dp *dp, unsigned n_workers)
+{
+	size_t n_ids = LB_MAX_BACKENDS + 1;
+
+	dp->n_workers = n_workers;
+	dp->service_map = lb_keymap_create(64);
+	dp->endpoint_map = lb_keymap_create(64);
+	dp->services = rte_zmalloc("services", LB_MAX_SERVICES * sizeof(*dp->services), 64);
+	dp->backends = rte_zmalloc("backends", n_ids * sizeof(*dp->backends), 64);
+	dp->backend_states = rte_zmalloc("backend_states", n_ids, 64);
+	dp->idle_ticks = rte_zmalloc("idle_ticks", n_ids * sizeof(*dp->idle_ticks), 64);
+	dp->slot_refs = calloc(n_ids, sizeof(*dp->slot_refs));
+	dp->quarantine = calloc(n_ids, sizeof(*dp->quarantine));
+	dp->qsbr = rte_zmalloc("qsbr", rte_rcu_qsbr_get_memsize(RTE_MAX_LCORE), 64);
+	if (dp->service_map == NULL || dp->endpoint_map == NULL || dp->services == NULL ||
+		dp->backends == NULL || dp->backend_states == NULL || dp->idle_ticks == NULL ||
+		dp->slot_refs == NULL || dp->quarantine == NULL || dp->qsbr == NULL ||
+		rte_rcu_qsbr_init(dp->qsbr, RTE_MAX_LCORE) != 0 || lb_fib_init(&dp->fib) < 0) {
+		lb_dp_fini(dp);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void lb_dp_fini(struct lb_dp *dp)
+{
+	for (size_t i = 0; dp->services != NULL && i < LB_MAX_SERVICES; i++)
+		rte_free(dp->services[i].table);
+	for (size_t i = 0; i < dp->n_retired; i++)
+		rte_free(dp->retired[i]);
+	lb_keymap_destroy(dp->service_map);
+	lb_keymap_destroy(dp->endpoint_map);
+	lb_keymap_destroy(dp->next_service_map);
+	lb_keymap_destroy(dp->next_endpoint_map);
+	rte_free(dp->services);
+	rte_free(dp->backends);
+	rte_free(dp->backend_states);
+	rte_free(dp->idle_ticks);
+	rte_free(dp->qsbr);
+	free(dp->slot_refs);
+	free(dp->quarantine);
+	free(dp->retired);
+	lb_fib_fini(&dp->fib);
+}
+
+// The private copy of a map for this batch, with room for one more key.
+static struct lb_keymap *map_for_change(struct lb_keymap *current, struct lb_keymap **next)
+{
+	struct lb_keymap *map = *next != NULL ? *next : current;
+	struct lb_keymap *copy;
+	uint32_t n_places = (map->line_mask + 1) * 8;
+
+	// One key and its marker more must leave the map at most half full.
+	if (*next != NULL && map->n_used + 2 <= n_places / 2)
+		return *next;
+	copy = lb_keymap_clone(map, map->n_used + 2 <= n_places / 2 ? n_places / 4 : n_places / 2);
+	if (copy == NULL)
+		return NULL;
+	lb_keymap_destroy(*next);
+	*next = copy;
+	return copy;
+}
+
+static struct lb_keymap *service_map_for_change(struct lb_dp *dp)
+{
+	return map_for_change(dp->service_map, &dp->next_service_map);
+}
+
+static struct lb_keymap *endpoint_map_for_change(struct lb_dp *dp)
+{
+	return map_for_change(dp->endpoint_map, &dp->next_endpoint_map);
+}
+
+static const struct lb_keymap *service_map(const struct lb_dp *dp)
+{
+	return dp->next_service_map != NULL ? dp->next_service_map : dp->service_map;
+}
+
+static const struct lb_keymap *endpoint_map(const struct lb_dp *dp)
+{
+	return dp->next_endpoint_map != NULL ? dp->next_endpoint_map : dp->endpoint_map;
+}
+
+static bool all_zero(const void *bytes, size_t n_bytes)
+{
+	const uint8_t *b = bytes;
+
+	for (size_t i = 0; i < n_bytes; i++)
+		if (b[i] != 0)
+			return false;
+	return true;
+}
+
+static bool service_msg_valid(const struct lb_msg_service *msg)
+{
+	return msg->id < LB_MAX_SERVICES && lb_addr_is_usable(&msg->key.addr) &&
+	       (msg->key.proto == IPPROTO_TCP || msg->key.proto == IPPROTO_UDP) &&
+	       all_zero(msg->key.zero, sizeof(msg->key.zero)) && msg->mode < LB_MODE_N &&
+	       msg->on_empty < LB_ON_EMPTY_N && msg->tracking < LB_TRACKING_N &&
+	       msg->scheduler < LB_SCHED_N && all_zero(msg->zero, sizeof(msg->zero)) &&
+	       msg->idle_timeout_ms >= LB_IDLE_TIMEOUT_MIN_MS &&
+	       msg->idle_timeout_ms <= LB_IDLE_TIMEOUT_MAX_MS;
+}
+
+static void service_update(struct lb_dp *dp, struct lb_service *service, uint16_t id,
+	const struct lb_msg_service *msg)
+{
+	service->on_empty = msg->on_empty;
+	service->tracking = msg->tracking;
+	service->scheduler = msg->scheduler;
+	service->mentioned = true;
+	if (service->idle_ticks == lb_flow_idle_ticks(msg->idle_timeout_ms))
+		return;
+	service->idle_ticks = lb_flow_idle_ticks(msg->idle_timeout_ms);
+	for (unsigned i = 0; i < LB_MAX_BACKENDS; i++)
+		if (dp->backends[i].in_use && dp->backends[i].service == id)
+			dp->idle_ticks[i] = (uint16_t)service->idle_ticks;
+}
+
+int lb_service_set(struct lb_dp *dp, const struct lb_msg_service *msg)
+{
+	struct lb_service *service;
+	uint32_t owner;
+
+	if (!service_msg_valid(msg))
+		return -EINVAL;
+	if (msg->mode != LB_MODE_NAT)
+		return -ENOTSUP;
+	service = &dp->services[msg->id];
+	owner = lb_keymap_get(service_map(dp), &msg->key);
+	if (owner != LB_KEYMAP_MISS && owner != msg->id)
+		return -EEXIST;
+	if (service->in_use &&
+		(owner == LB_KEYMAP_MISS || service->mode != msg->mode))
+		return -EBUSY; // its key and mode stay for the life of the id
+	if (!service->in_use) {
+		struct lb_keymap *map;
+
+		if (service->idle_ticks != 0)
+			lb_dp_commit(dp); // the id had another life: no worker may still be in it
+		map = service_map_for_change(dp);
+		if (map == NULL)
+			return -ENOMEM;
+		service->key = msg->key;
+		service->mode = msg->mode;
+		service->in_use = true;
+		lb_keymap_add(map, &msg->key, msg->id);
+	}
+	service_update(dp, service, msg->id, msg);
+	return 0;
+}
+
+static struct lb_service_key endpoint_key(const struct lb_dp *dp, const struct lb_backend *backend)
+{
+	return (struct lb_service_key){.addr = backend->addr, .port_be = backend->port_be,
+		.proto = dp->services[backend->service].key.proto};
+}
+
+static void backend_remove(struct lb_dp *dp, uint16_t id)
+{
+	struct lb_backend *backend = &dp->backends[id];
+	struct lb_service_key key = endpoint_key(dp, backend);
+	struct lb_keymap *map = endpoint_map_for_change(dp);
+
+	if (map != NULL)
+		lb_keymap_del(map, &key);
+	lb_fib_nexthop_release(&dp->fib, backend->nexthop_id);
+	backend->nexthop_id = LB_NEXTHOP_NONE;
+	atomic_store(&backend->state, LB_BACKEND_DOWN);
+	dp->backend_states[id] = LB_BACKEND_DOWN;
+	dp->idle_ticks[id] = 0; // its flow entries are expired from now on
+	backend->in_use = false;
+	for (unsigned i = 0; i < dp->n_workers; i++)
+		dp->quarantine[id].sweeps[i] = lb_worker_sweeps(dp->workers[i]);
+	dp->quarantine[id].waiting = true;
+}
+
+int lb_service_del(struct lb_dp *dp, uint16_t id)
+{
+	struct lb_service *service;
+	struct lb_keymap *map;
+
+	if (id >= LB_MAX_SERVICES || !dp->services[id].in_use)
+		return -ENOENT;
+	service = &dp->services[id];
+	if (endpoint_map_for_change(dp) == NULL)
+		return -ENOMEM;
+	map = service_map_for_change(dp);
+	if (map == NULL)
+		return -ENOMEM;
+	lb_keymap_del(map, &service->key);
+	for (unsigned i = 0; i < LB_MAX_BACKENDS; i++)
+		if (dp->backends[i].in_use && dp->backends[i].service == id) {
+			dp->slot_refs[i] = 0;
+			backend_remove(dp, (uint16_t)i);
+		}
+	lb_dp_retire(dp, atomic_exchange(&service->table, NULL));
+	service->in_use = false;
+	return 0;
+}
+
+// An id may name another backend only when no flow entry can still mean the old one.
+static bool still_quarantined(struct lb_dp *dp, uint16_t id)
+{
+	struct lb_id_quarantine *quarantine = &dp->quarantine[id];
+
+	for (unsigned i = 0; quarantine->waiting && i < dp->n_workers; i++)
+		if (lb_worker_sweeps(dp->workers[i]) - quarantine->sweeps[i] < 2)
+			return true;
+	quarantine->waiting = false;
+	return false;
+}
+
+static bool backend_msg_valid(const struct lb_msg_backend *msg)
+{
+	return msg->id < LB_MAX_BACKENDS && msg->service < LB_MAX_SERVICES &&
+	       lb_addr_is_usable(&msg->addr) && msg->state < LB_BACKEND_STATE_N &&
+	       all_zero(msg->zero, sizeof(msg->zero));
+}
+
+static int backend_add(struct lb_dp *dp, const struct lb_msg_backend *msg)
+{
+	struct lb_backend *backend = &dp->backends[msg->id];
+	const struct lb_service *service = &dp->services[msg->service];
+	struct lb_service_key key = {
+		.addr = msg->addr, .port_be = msg->port_be, .proto = service->key.proto};
+	struct lb_keymap *map;
+
+	if (lb_addr_is_ipv4(&msg->addr) != lb_addr_is_ipv4(&service->key.addr))
+		return -EAFNOSUPPORT;
+	if ((msg->port_be == 0) != (service->key.port_be == 0))
+		return -EINVAL;
+	if (lb_keymap_get(endpoint_map(dp), &key) != LB_KEYMAP_MISS)
+		return -EEXIST;
+	// The same service's own removed backend comes back: its flow entries may go on.
+	if (still_quarantined(dp, msg->id) &&
+		!(backend->service == msg->service && lb_addr_equal(&backend->addr, &msg->addr) &&
+			backend->port_be == msg->port_be &&
+			lb_addr_equal(&backend->vip, &service->key.addr)))
+		return -EAGAIN;
+	map = endpoint_map_for_change(dp);
+	if (map == NULL)
+		return -ENOMEM;
+	backend->addr = msg->addr;
+	backend->port_be = msg->port_be;
+	backend->vip = service->key.addr;
+	backend->vip_port_be = service->key.port_be;
+	backend->service = msg->service;
+	backend->proto = service->key.proto;
+	backend->in_use = true;
+	lb_rewrite_prepare(backend);
+	atomic_store(&backend->nexthop, LB_NEXTHOP_UNRESOLVED);
+	dp->idle_ticks[msg->id] = (uint16_t)service->idle_ticks;
+	lb_keymap_add(map, &key, msg->id);
+	return 0;
+}
+
+int lb_backend_set(struct lb_dp *dp, const struct lb_msg_backend *msg)
+{
+	struct lb_backend *backend;
+	int rc;
+
+	if (!backend_msg_valid(msg))
+		return -EINVAL;
+	if (!dp->services[msg->service].in_use)
+		return -ENOENT;
+	backend = &dp->backends[msg->id];
+	if (backend->in_use && (backend->service != msg->service || backend->port_be != msg->port_be ||
+				       !lb_addr_equal(&backend->addr, &msg->addr)))
+		return -EBUSY;
+	rc = lb_fib_nexthop_hold(&dp->fib, msg->nexthop);
+	if (rc < 0)
+		return rc;
+	if (!backend->in_use)
+		rc = backend_add(dp, msg);
+	if (rc < 0) {
+		lb_fib_nexthop_release(&dp->fib, msg->nexthop);
+		return rc;
+	}
+	lb_fib_nexthop_release(&dp->fib, backend->nexthop_id);
+	backend->nexthop_id = msg->nexthop;
+	backend->mentioned = true;
+	atomic_store(&backend->nexthop, lb_fib_nexthop_word(&dp->fib, msg->nexthop));
+	atomic_store(&backend->state, msg->state);
+	dp->backend_states[msg->id] = msg->state;
+	return 0;
+}
+
+int lb_backend_del(struct lb_dp *dp, uint16_t id)
+{
+	if (id >= LB_MAX_BACKENDS || !dp->backends[id].in_use)
+		return -ENOENT;
+	if (dp->slot_refs[id] != 0)
+		return -EBUSY;
+	if (endpoint_map_for_change(dp) == NULL)
+		return -ENOMEM;
+	backend_remove(dp, id);
+	return 0;
+}
+
+// Every slot names a backend of this service or is empty.
+static bool slots_valid(const struct lb_dp *dp, uint16_t service, const uint16_t *slots, uint32_t n_slots)
+{
+	for (uint32_t i = 0; i < n_slots; i++) {
+		uint16_t id = slots[i];
+
+		if (id != LB_MAGLEV_EMPTY &&
+			(!dp->backends[id].in_use || dp->backends[id].service != service))
+			return false;
+	}
+	return true;
+}
+
+static void count_slots(struct lb_dp *dp, const struct lb_slot_table *table, int change)
+{
+	for (uint32_t i = 0; table != NULL && i < table->n_slots; i++)
+		if (table->slots[i].backend != LB_MAGLEV_EMPTY)
+			dp->slot_refs[table->slots[i].backend] += change;
+}
+
+// How long a flow entry may outlive the flow's last packet: the idle timeout in ticks, rounded up by one.
+static uint32_t transition_s(const struct lb_service *service)
+{
+	return (service->idle_ticks + 1) * (LB_FLOW_TICK_MS / 1000);
+}
+
+int lb_table_publish(struct lb_dp *dp, const struct lb_msg_table *msg)
+{
+	struct lb_service *service;
+	struct lb_slot_table *table, *old;
+	uint16_t *slots;
+	int rc = 0;
+
+	if (msg->service >= LB_MAX_SERVICES || msg->buffer >= LB_SHM_N_TABLES || msg->zero != 0 ||
+		msg->n_slots < LB_MAGLEV_MIN_SLOTS || msg->n_slots > LB_MAGLEV_MAX_SLOTS)
+		return -EINVAL;
+	service = &dp->services[msg->service];
+	if (!service->in_use)
+		return -ENOENT;
+	// Copied before it is checked: what is checked can no longer change.
+	slots = malloc(msg->n_slots * sizeof(*slots));
+	table = rte_malloc("slots", lb_slots_bytes(msg->n_slots), 64);
+	if (slots == NULL || table == NULL)
+		rc = -ENOMEM;
+	else
+		memcpy(slots, dp->shm.shm->tables[msg->buffer].slots, msg->n_slots * sizeof(*slots));
+	if (rc == 0 && lb_hash_bytes(slots, msg->n_slots * sizeof(*slots), msg->version) != msg->checksum)
+		rc = -EBADMSG;
+	if (rc == 0 && !slots_valid(dp, msg->service, slots, msg->n_slots))
+		rc = -ERANGE;
+	if (rc == 0) {
+		old = service->table;
+		lb_slots_adopt(table, old, slots, msg->n_slots, msg->version,
+			transition_s(service), dp->now_s);
+		count_slots(dp, old, -1);
+		count_slots(dp, table, 1);
+		atomic_store_explicit(&service->table, table, memory_order_release);
+		lb_dp_retire(dp, old);
+	} else {
+		rte_free(table);
+	}
+	free(slots);
+	return rc;
+}
+
+void lb_dp_retire(struct lb_dp *dp, struct lb_slot_table *table)
+{
+	if (table == NULL)
+		return;
+	if (dp->n_retired == dp->retired_room) {
+		size_t room = dp->retired_room * 2 + 64;
+		void *grown = realloc(dp->retired, room * sizeof(dp->retired[0]));
+
+		if (grown == NULL) { // no room to remember it: wait here, free it now
+			rte_rcu_qsbr_synchronize(dp->qsbr, RTE_QSBR_THRID_INVALID);
+			rte_free(table);
+			return;
+		}
+		dp->retired = grown;
+		dp->retired_room = room;
+	}
+	dp->retired[dp->n_retired++] = table;
+}
+
+void lb_dp_commit(struct lb_dp *dp)
+{
+	struct lb_keymap *old_services = NULL, *old_endpoints = NULL;
+
+	// Until the first sync has ended workers see no service: its table or backends may not be there yet.
+	if (dp->live && dp->next_service_map != NULL) {
+		old_services = atomic_exchange(&dp->service_map, dp->next_service_map);
+		dp->next_service_map = NULL;
+	}
+	if (dp->live && dp->next_endpoint_map != NULL) {
+		old_endpoints = atomic_exchange(&dp->endpoint_map, dp->next_endpoint_map);
+		dp->next_endpoint_map = NULL;
+	}
+	if (old_services == NULL && old_endpoints == NULL && dp->n_retired == 0)
+		return;
+	rte_rcu_qsbr_synchronize(dp->qsbr, RTE_QSBR_THRID_INVALID);
+	lb_keymap_destroy(old_services);
+	lb_keymap_destroy(old_endpoints);
+	for (size_t i = 0; i < dp->n_retired; i++)
+		rte_free(dp->retired[i]);
+	dp->n_retired = 0;
+}

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Stage 4, rewrite, nat mode: towards a backend the destination becomes the backend, towards a client
+ * the source becomes the VIP. TTL or hop limit goes down by one, checksums are changed incrementally
+ * (RFC 1624), so that a wrong one stays wrong and no NIC offload is needed.
+ */
+#include "dataplane/rewrite.h"
+
+#include <rte_byteorder.h>
+#include <rte_ether.h>
+#include <rte_ip.h>
+#include <rte_tcp.h>
+#include <rte_udp.h>
+
+#include "dataplane/stages.h"
+#include "dataplane/worker.h"
+
+// One's complement sum of n_words 16-bit words, folded.
+static uint16_t sum_words(const void *bytes, unsigned n_words)
+{
+	const uint8_t *b = bytes;
+	uint32_t sum = 0;
+
+	for (unsigned i = 0; i < n_words; i++) {
+		uint16_t word;
+
+		memcpy(&word, b + 2 * i, 2);
+		sum += word;
+	}
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)((sum & 0xffff) + (sum >> 16));
+}
+
+static uint16_t sum_add(uint32_t a, uint32_t b)
+{
+	uint32_t sum = a + b;
+
+	return (uint16_t)((sum & 0xffff) + (sum >> 16));
+}
+
+// ~m + m' of RFC 1624, eqn. 3, for an address that becomes another one (and a port likewise).
+static uint16_t address_change(const struct lb_addr *from, const struct lb_addr *to)
+{
+	return sum_add((uint16_t)~sum_words(from, 8), sum_words(to, 8));
+}
+
+void lb_rewrite_prepare(struct lb_backend *backend)
+{
+	// TTL is the high byte of its 16-bit word: one less is ~m + m' = ~0x0100 in network order.
+	uint16_t ttl = (uint16_t)~rte_cpu_to_be_16(0x0100);
+	uint16_t to_backend = address_change(&backend->vip, &backend->addr);
+	uint16_t to_client = address_change(&backend->addr, &backend->vip);
+
+	// With port 0 (all ports) on both sides the port's part is nothing.
+	backend->to_backend_ip_sum = sum_add(to_backend, ttl);
+	backend->to_client_ip_sum = sum_add(to_client, ttl);
+	backend->to_backend_l4_sum = sum_add(
+		to_backend, sum_add((uint16_t)~backend->vip_port_be, backend->port_be));
+	backend->to_client_l4_sum =
+		sum_add(to_client, sum_add((uint16_t)~backend->port_be, backend->vip_port_be));
+}
+
+// HC' = ~(~HC + ~m + m')
+static inline uint16_t checksum_change(uint16_t checksum, uint16_t change)
+{
+	uint32_t sum = (uint32_t)(uint16_t)~checksum + change;
+
+	return (uint16_t)~((sum & 0xffff) + (sum >> 16));
+}
+
+struct change {
+	const struct lb_addr *addr;
+	uint16_t port_be; /* 0: keep */
+	uint16_t ip_sum, l4_sum;
+	bool source; /* which side is rewritten */
+};
+
+static inline void change_l3(uint8_t *l3, uint8_t family, const struct change *change)
+{
+	if (family == 4) {
+		struct rte_ipv4_hdr *ip = (void *)l3;
+		uint32_t addr = lb_addr_ipv4_be(change->addr);
+
+		if (change->source)
+			ip->src_addr = addr;
+		else
+			ip->dst_addr = addr;
+		ip->time_to_live--;
+		ip->hdr_checksum = checksum_change(ip->hdr_checksum, change->ip_sum);
+	} else {
+		struct rte_ipv6_hdr *ip = (void *)l3;
+
+		memcpy(change->source ? ip->src_addr : ip->dst_addr, change->addr, 16);
+		ip->hop_limits--;
+	}
+}
+
+static inline void change_l4(uint8_t *l4, uint8_t proto, const struct change *change)
+{
+	if (change->port_be != 0)
+		memcpy(l4 + (change->source ? 0 : 2), &change->port_be, 2);
+	if (proto == IPPROTO_TCP) {
+		struct rte_tcp_hdr *tcp = (void *)l4;
+
+		tcp->cksum = checksum_change(tcp->cksum, change->l4_sum);
+	} else {
+		struct rte_udp_hdr *udp = (void *)l4;
+
+		if (udp->dgram_cksum == 0)
+			return; // RFC 768: none was computed
+		udp->dgram_cksum = checksum_change(udp->dgram_cksum, change->l4_sum);
+		if (udp->dgram_cksum == 0)
+			udp->dgram_cksum = 0xffff;
+	}
+}
+
+static inline void rewrite_one(struct lb_burst *burst, unsigned i, const struct change *change)
+{
+	struct lb_packet *packet = &burst->packets[i];
+	uint8_t *frame = lb_packet_at(burst, i, 0);
+
+	change_l3(frame + packet->l3, packet->family, change);
+	change_l4(frame + packet->l4, burst->keys[i].proto, change);
+}
+
+// Both MACs in front of the packet, from the next-hop word. The VLAN tag, if any, stays.
+static inline bool rewrite_macs(const struct lb_worker *worker, struct lb_burst *burst, unsigned i,
+	uint64_t nexthop)
+{
+	uint16_t port = lb_nexthop_port(nexthop);
+	uint8_t *frame = lb_packet_at(burst, i, 0);
+
+	burst->nexthops[i] = nexthop;
+	if (unlikely(port >= worker->n_ports)) {
+		burst->packets[i].verdict = LB_VERDICT_NEXTHOP_UNRESOLVED;
+		return false;
+	}
+	memcpy(frame, &nexthop, 6);
+	memcpy(frame + 6, &worker->src_macs[port], 6);
+	return true;
+}
+
+static void rewrite_to_service(struct lb_worker *worker, struct lb_burst *burst)
+{
+	const struct lb_dp *dp = worker->dp;
+
+	for (unsigned k = 0; k < burst->n_to_service; k++) {
+		unsigned i = burst->to_service[k];
+		struct lb_packet *packet = &burst->packets[i];
+		struct lb_backend_counters *counters;
+		const struct lb_backend *backend;
+
+		if (unlikely(packet->verdict != LB_VERDICT_FORWARD))
+			continue; // the flow stage found no backend
+		backend = &dp->backends[packet->backend];
+		if (!rewrite_macs(worker, burst, i,
+			    atomic_load_explicit(&backend->nexthop, memory_order_relaxed)))
+			continue;
+		rewrite_one(burst, i,
+			&(struct change){.addr = &backend->addr,
+				.port_be = backend->port_be,
+				.ip_sum = backend->to_backend_ip_sum,
+				.l4_sum = backend->to_backend_l4_sum,
+				.source = false});
+		counters = &worker->counters->backends[packet->backend];
+		counters->in_pkts++;
+		counters->in_bytes += packet->wire_bytes;
+	}
+}
+
+// The next hop of each reply, in the list's order: one for all, or rte_fib's.
+static void look_up_routes(const struct lb_fib *fib, const struct lb_burst *burst, unsigned family,
+	const uint8_t *list, unsigned n, uint64_t *nexthops)
+{
+	uint32_t single =
+		atomic_load_explicit(&fib->single[family == 6], memory_order_relaxed);
+	uint32_t ipv4[LB_BURST];
+	uint8_t ipv6[LB_BURST][RTE_FIB6_IPV6_ADDR_SIZE];
+
+	if (single != 0) {
+		for (unsigned k = 0; k < n; k++)
+			nexthops[k] = single;
+		return;
+	}
+	for (unsigned k = 0; k < n; k++) {
+		const struct lb_addr *dst = &burst->keys[list[k]].dst;
+
+		if (family == 4)
+			ipv4[k] = rte_be_to_cpu_32(lb_addr_ipv4_be(dst));
+		else
+			memcpy(ipv6[k], dst, sizeof(ipv6[k]));
+	}
+	if (family == 4)
+		rte_fib_lookup_bulk(fib->ipv4, ipv4, nexthops, (int)n);
+	else
+		rte_fib6_lookup_bulk(fib->ipv6, ipv6, nexthops, (int)n);
+}
+
+static void rewrite_to_client(struct lb_worker *worker, struct lb_burst *burst, unsigned family,
+	const uint8_t *list, unsigned n)
+{
+	const struct lb_dp *dp = worker->dp;
+	uint64_t nexthops[LB_BURST];
+
+	if (n == 0)
+		return;
+	look_up_routes(&dp->fib, burst, family, list, n, nexthops);
+	for (unsigned k = 0; k < n; k++) {
+		unsigned i = list[k];
+		struct lb_packet *packet = &burst->packets[i];
+		const struct lb_backend *backend = &dp->backends[packet->backend];
+		struct lb_backend_counters *counters;
+
+		if (unlikely(nexthops[k] == LB_NEXTHOP_NONE)) {
+			packet->verdict = LB_VERDICT_NO_ROUTE;
+			continue;
+		}
+		if (!rewrite_macs(worker, burst, i, lb_fib_nexthop_word(&dp->fib, nexthops[k])))
+			continue;
+		rewrite_one(burst, i,
+			&(struct change){.addr = &backend->vip,
+				.port_be = backend->vip_port_be,
+				.ip_sum = backend->to_client_ip_sum,
+				.l4_sum = backend->to_client_l4_sum,
+				.source = true});
+		counters = &worker->counters->backends[packet->backend];
+		counters->out_pkts++;
+		counters->out_bytes += packet->wire_bytes;
+		counters->resets += (packet->tcp_flags & 0x04) != 0;
+	}
+}
+
+void lb_stage_rewrite(struct lb_worker *worker, struct lb_burst *burst)
+{
+	uint8_t lists[2][LB_BURST];
+	unsigned n[2] = {0, 0};
+
+	rewrite_to_service(worker, burst);
+	for (unsigned k = 0; k < burst->n_to_client; k++) {
+		uint8_t i = burst->to_client[k];
+		unsigned which = burst->packets[i].family == 6;
+
+		lists[which][n[which]++] = i;
+	}
+	rewrite_to_client(worker, burst, 4, lists[0], n[0]);
+	rewrite_to_client(worker, burst, 6, lists[1], n[1]);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LB_DATAPLANE_STAGES_H
+#define LB_DATAPLANE_STAGES_H
+
+#include "dataplane/burst.h"
+
+struct lb_worker;
+
+/*
+ * The stages of the packet path, in order; each takes the whole burst. A packet leaves the path when a stage
+ * sets its verdict to something other than FORWARD or REPLY. Worker only.
+ */
+
+/** Headers checked, keys filled: burst->ip_list. Everything else has its verdict. */
+void lb_stage_parse(struct lb_worker *worker, struct lb_burst *burst);
+
+/** For a service: burst->to_service; from a nat backend: burst->to_client; else the host's or dropped. */
+void lb_stage_classify(struct lb_worker *worker, struct lb_burst *burst);
+
+/** A backend for each packet of burst->to_service: flow table, else lookup table and slot history. */
+void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst);
+
+/** Addresses, ports, TTL, checksums and MACs of both lists; fills burst->nexthops. */
+void lb_stage_rewrite(struct lb_worker *worker, struct lb_burst *burst);
+
+/** Count verdicts, hand forwarded packets to the ports' transmit buffers, free the rest. */
+void lb_stage_tx(struct lb_worker *worker, struct lb_burst *burst);
+
+#endif

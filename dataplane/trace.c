@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Explains where a packet would go, by the same code that decides for packets. Main lcore only. */
+#include "dataplane/trace.h"
+
+#include <errno.h>
+
+#include <netinet/in.h>
+
+#include "dataplane/flow.h"
+#include "dataplane/worker.h"
+
+static uint16_t find_service(const struct lb_dp *dp, const struct lb_flow_key *key)
+{
+	const struct lb_keymap *map = dp->service_map;
+	struct lb_service_key exact = {
+		.addr = key->dst, .port_be = key->dport_be, .proto = key->proto};
+	struct lb_service_key all_ports = {.addr = key->dst, .proto = key->proto};
+	uint32_t id = lb_keymap_get(map, &exact);
+
+	if (id == LB_KEYMAP_MISS)
+		id = lb_keymap_get(map, &all_ports);
+	return id == LB_KEYMAP_MISS ? UINT16_MAX : (uint16_t)id;
+}
+
+static bool trace_reply(const struct lb_dp *dp, const struct lb_flow_key *key,
+	struct lb_msg_trace_reply *reply)
+{
+	struct lb_service_key exact = {
+		.addr = key->src, .port_be = key->sport_be, .proto = key->proto};
+	struct lb_service_key all_ports = {.addr = key->src, .proto = key->proto};
+	uint32_t id = lb_keymap_get(dp->endpoint_map, &exact);
+
+	if (id == LB_KEYMAP_MISS)
+		id = lb_keymap_get(dp->endpoint_map, &all_ports);
+	if (id == LB_KEYMAP_MISS)
+		return false;
+	reply->backend = (uint16_t)id;
+	reply->service = dp->backends[id].service;
+	reply->decision = LB_DECISION_REPLY;
+	reply->verdict = LB_VERDICT_REPLY;
+	return true;
+}
+
+static void trace_slot(const struct lb_dp *dp, struct lb_msg_trace_reply *reply)
+{
+	const struct lb_slot_table *table = dp->services[reply->service].table;
+	const struct lb_slot *slot;
+
+	if (table == NULL)
+		return;
+	reply->slot = lb_hash_slot(reply->hash, table->n_slots);
+	reply->table_version = table->version;
+	slot = &table->slots[reply->slot];
+	reply->slot_backend = slot->backend;
+	if (slot->changed_s != 0)
+		reply->slot_age_s = dp->now_s + 1 - slot->changed_s;
+	if (lb_slot_in_transition(slot, table->transition_s, dp->now_s))
+		reply->origin = slot->origin;
+}
+
+// Any worker may hold the entry: RSS knows which.
+static bool trace_entry(const struct lb_dp *dp, struct lb_msg_trace_reply *reply)
+{
+	for (unsigned i = 0; dp->live && i < dp->n_workers; i++) {
+		struct lb_flowtable *table = &dp->workers[i]->flowtable;
+		uint64_t *found = lb_flowtable_lookup(table, reply->hash, dp->tick);
+		uint64_t entry;
+
+		if (found == NULL)
+			continue;
+		entry = __atomic_load_n(found, __ATOMIC_RELAXED); // may be gone by now: only for display
+		if (dp->backends[lb_flow_entry_backend(entry)].service != reply->service)
+			continue;
+		reply->backend = lb_flow_entry_backend(entry);
+		reply->worker = (uint16_t)i;
+		reply->entry_state = (uint8_t)lb_flow_entry_state(entry);
+		reply->entry_age_s = lb_flow_entry_age(entry, dp->tick) * (LB_FLOW_TICK_MS / 1000);
+		return lb_decide_alive(dp->backend_states, reply->backend);
+	}
+	return false;
+}
+
+static bool msg_valid(const struct lb_msg_trace *msg)
+{
+	return (msg->proto == IPPROTO_TCP || msg->proto == IPPROTO_UDP) && msg->sport_be != 0 &&
+	       msg->dport_be != 0 && msg->syn <= 1 && msg->zero[0] == 0 && msg->zero[1] == 0 &&
+	       lb_addr_is_ipv4(&msg->src) == lb_addr_is_ipv4(&msg->dst);
+}
+
+int lb_trace(const struct lb_dp *dp, const struct lb_msg_trace *msg, struct lb_msg_trace_reply *reply)
+{
+	struct lb_flow_key key = {.src = msg->src, .dst = msg->dst, .sport_be = msg->sport_be,
+		.dport_be = msg->dport_be, .proto = msg->proto};
+	struct lb_choice choice;
+
+	if (!msg_valid(msg))
+		return -EINVAL;
+	*reply = (struct lb_msg_trace_reply){.service = UINT16_MAX, .backend = LB_BACKEND_NONE,
+		.origin = LB_BACKEND_NONE, .slot_backend = LB_BACKEND_NONE, .worker = UINT16_MAX,
+		.slot_age_s = UINT32_MAX, .verdict = LB_VERDICT_HOST};
+	lb_hash_flows(&dp->hash_key, &key, &reply->hash, 1);
+	reply->service = find_service(dp, &key);
+	if (reply->service == UINT16_MAX) {
+		if (!trace_reply(dp, &key, reply) &&
+			lb_keymap_get(dp->service_map, &(struct lb_service_key){.addr = key.dst}) !=
+				LB_KEYMAP_MISS)
+			reply->verdict = LB_VERDICT_VIP_NO_SERVICE;
+		return 0;
+	}
+	trace_slot(dp, reply);
+	if (trace_entry(dp, reply)) {
+		reply->decision = LB_DECISION_ENTRY;
+	} else {
+		choice = lb_flow_choose(dp, reply->service, reply->hash, msg->proto == IPPROTO_TCP,
+			msg->syn != 0, false, dp->now_s);
+		reply->backend = choice.backend;
+		reply->decision = choice.decision;
+	}
+	if (reply->backend == LB_BACKEND_NONE)
+		reply->verdict = dp->services[reply->service].table == NULL ? LB_VERDICT_NO_TABLE
+									     : LB_VERDICT_NO_BACKEND;
+	else if (dp->backends[reply->backend].nexthop == LB_NEXTHOP_UNRESOLVED)
+		reply->verdict = LB_VERDICT_NEXTHOP_UNRESOLVED;
+	else
+		reply->verdict = LB_VERDICT_FORWARD;
+	return 0;
+}

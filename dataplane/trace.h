@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LB_DATAPLANE_TRACE_H
+#define LB_DATAPLANE_TRACE_H
+
+#include "dataplane/dp.h"
+
+/**
+ * Say where a packet of this 5-tuple would go now, and why, without sending or recording anything.
+ * @return 0, also when it would be dropped (reply->verdict); -EINVAL: no TCP or UDP, a port 0, mixed
+ * families. Main lcore.
+ */
+int lb_trace(const struct lb_dp *dp, const struct lb_msg_trace *msg, struct lb_msg_trace_reply *reply);
+
+#endif

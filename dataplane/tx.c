@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Stage 5, tx: count every packet under its verdict, send what is forwarded, free the rest. */
+#include "dataplane/stages.h"
+
+#include <rte_ethdev.h>
+
+#include "dataplane/worker.h"
+
+// A full queue drains while we try again; 4 bursts' time is what a NIC takes for the packets ahead of us.
+#define TX_TRIES 4u
+
+static void flush(struct lb_worker *worker, uint16_t port)
+{
+	struct lb_tx_buffer *tx = &worker->tx[port];
+	uint16_t n_sent = 0;
+
+	for (unsigned try = 0; try < TX_TRIES && n_sent < tx->n; try++)
+		n_sent += rte_eth_tx_burst(port, worker->idx, tx->mbufs + n_sent,
+			(uint16_t)(tx->n - n_sent));
+	worker->counters->tx_pkts += n_sent;
+	if (unlikely(n_sent < tx->n)) {
+		worker->counters->verdicts[LB_VERDICT_TX_FULL] += tx->n - n_sent;
+		rte_pktmbuf_free_bulk(tx->mbufs + n_sent, tx->n - n_sent);
+	}
+	tx->n = 0;
+}
+
+void lb_stage_tx(struct lb_worker *worker, struct lb_burst *burst)
+{
+	uint64_t used_ports = 0;
+
+	for (unsigned i = 0; i < burst->n; i++) {
+		uint8_t verdict = burst->packets[i].verdict;
+		uint16_t port;
+
+		worker->counters->verdicts[verdict]++;
+		if (unlikely(verdict != LB_VERDICT_FORWARD && verdict != LB_VERDICT_REPLY)) {
+			rte_pktmbuf_free(burst->mbufs[i]);
+			continue;
+		}
+		port = lb_nexthop_port(burst->nexthops[i]);
+		worker->counters->tx_bytes += burst->packets[i].wire_bytes;
+		worker->tx[port].mbufs[worker->tx[port].n++] = burst->mbufs[i];
+		used_ports |= UINT64_C(1) << port;
+	}
+	for (; used_ports != 0; used_ports &= used_ports - 1)
+		flush(worker, (uint16_t)__builtin_ctzll(used_ports));
+}

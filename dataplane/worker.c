@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A worker core: polls its queue of every port and runs each burst to completion through the stages,
+ *   rx -> parse -> classify -> flow -> rewrite -> tx
+ * one file each. It never allocates, locks, logs or waits; what it needs to know changes under it by RCU.
+ */
+#include "dataplane/worker.h"
+
+#include <rte_ethdev.h>
+
+#include "dataplane/stages.h"
+
+// One round of the sweep takes 8 ticks (16 s): well within what entries need (lb/flowtable.h), and a
+// removed backend's id is free again after two rounds.
+#define SWEEP_TICKS 8u
+#define SWEEP_BUCKETS_BUSY 2u  // per poll that brought packets: about one more line per 16 packets
+#define SWEEP_BUCKETS_IDLE 16u
+
+// The flow table is under pressure from 15/16 full on, and no longer below 7/8.
+static void watch_pressure(struct lb_worker *worker)
+{
+	uint64_t n_max = lb_flowtable_capacity(&worker->flowtable);
+	uint64_t n_used = worker->counters->flow.used;
+	bool pressure = worker->pressure ? n_used > n_max / 8 * 7 : n_used > n_max / 16 * 15;
+
+	if (likely(pressure == worker->pressure))
+		return;
+	worker->pressure = pressure;
+	worker->counters->flow.tracking_changes++;
+	lb_worker_event(worker, &(struct lb_msg){.op = LB_EVENT_TABLE_PRESSURE,
+				.pressure = {.n_used = n_used, .n_max = n_max}});
+}
+
+static void sweep(struct lb_worker *worker, unsigned n_rx)
+{
+	uint32_t n_buckets = worker->flowtable.n_buckets;
+	uint32_t n = n_rx != 0 ? SWEEP_BUCKETS_BUSY : SWEEP_BUCKETS_IDLE;
+
+	if (worker->sweep_left == 0)
+		return;
+	n = RTE_MIN(n, worker->sweep_left);
+	lb_flowtable_sweep(&worker->flowtable, worker->tick, n);
+	worker->sweep_left -= n;
+	worker->swept += n;
+	if (worker->swept >= n_buckets) {
+		worker->swept -= n_buckets;
+		atomic_store_explicit(&worker->sweeps, lb_worker_sweeps(worker) + 1, memory_order_release);
+	}
+}
+
+static void keep_time(struct lb_worker *worker)
+{
+	uint32_t tick = atomic_load_explicit(&worker->dp->tick, memory_order_relaxed);
+
+	worker->now_s = atomic_load_explicit(&worker->dp->now_s, memory_order_relaxed);
+	if (likely(tick == worker->tick))
+		return;
+	worker->tick = tick;
+	worker->sweep_left = worker->flowtable.n_buckets / SWEEP_TICKS + 1;
+}
+
+void lb_worker_event(struct lb_worker *worker, struct lb_msg *event)
+{
+	event->seq = worker->event_seq++;
+	event->worker = worker->idx;
+	if (worker->events.shm == NULL || !lb_ring_push(&worker->events, event))
+		worker->counters->events_lost++;
+}
+
+void lb_worker_process(struct lb_worker *worker)
+{
+	struct lb_burst *burst = &worker->burst;
+
+	lb_stage_parse(worker, burst);
+	lb_stage_classify(worker, burst);
+	lb_stage_flow(worker, burst);
+	lb_stage_rewrite(worker, burst);
+}
+
+static unsigned poll_port(struct lb_worker *worker, uint16_t port)
+{
+	struct lb_burst *burst = &worker->burst;
+	uint64_t n_bytes = 0;
+
+	burst->n = rte_eth_rx_burst(port, worker->idx, burst->mbufs, LB_BURST);
+	if (burst->n == 0)
+		return 0;
+	burst->port = port;
+	for (unsigned i = 0; i < burst->n; i++)
+		rte_prefetch0(rte_pktmbuf_mtod(burst->mbufs[i], void *));
+	for (unsigned i = 0; i < burst->n; i++)
+		n_bytes += burst->mbufs[i]->pkt_len;
+	worker->counters->rx_pkts += burst->n;
+	worker->counters->rx_bytes += n_bytes;
+	lb_worker_process(worker);
+	lb_stage_tx(worker, burst);
+	return burst->n;
+}
+
+int lb_worker_run(void *arg)
+{
+	struct lb_worker *worker = arg;
+	struct lb_dp *dp = worker->dp;
+
+	rte_rcu_qsbr_thread_register(dp->qsbr, worker->lcore);
+	rte_rcu_qsbr_thread_online(dp->qsbr, worker->lcore);
+	while (!atomic_load_explicit(&dp->stop, memory_order_relaxed)) {
+		unsigned n_rx = 0;
+
+		for (uint16_t port = 0; port < worker->n_ports; port++)
+			n_rx += poll_port(worker, port);
+		// Before the first sync no service is there, and the flow table is still the main lcore's.
+		if (likely(atomic_load_explicit(&dp->live, memory_order_acquire))) {
+			keep_time(worker);
+			sweep(worker, n_rx);
+			watch_pressure(worker);
+		}
+		rte_rcu_qsbr_quiescent(dp->qsbr, worker->lcore);
+		worker->counters->polls++;
+		if (n_rx != 0)
+			continue;
+		worker->counters->polls_idle++;
+		if (worker->idle_sleep_us != 0) {
+			rte_rcu_qsbr_thread_offline(dp->qsbr, worker->lcore);
+			rte_delay_us_sleep(worker->idle_sleep_us);
+			rte_rcu_qsbr_thread_online(dp->qsbr, worker->lcore);
+		}
+	}
+	rte_rcu_qsbr_thread_offline(dp->qsbr, worker->lcore);
+	rte_rcu_qsbr_thread_unregister(dp->qsbr, worker->lcore);
+	return 0;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LB_DATAPLANE_WORKER_H
+#define LB_DATAPLANE_WORKER_H
+
+#include "dataplane/burst.h"
+#include "dataplane/dp.h"
+
+#define LB_MAC_MASK UINT64_C(0x0000ffffffffffff) /* the first six bytes of a little-endian word */
+#define LB_MAC_ANY UINT64_MAX /* instead of a port's MAC: take every destination (promiscuous) */
+
+/* Packets on their way out of one port. */
+struct lb_tx_buffer {
+	uint16_t n;
+	struct rte_mbuf *mbufs[LB_BURST];
+};
+
+/*
+ * One worker core. Private to its lcore, but for `sweeps` (worker: wo, main lcore: ro) and what is filled in
+ * before the launch.
+ */
+struct lb_worker {
+	struct lb_dp *dp;
+	struct lb_worker_counters *counters; /* in shared memory; only this worker writes */
+	struct lb_flowtable flowtable;
+	uint32_t tick;  /* dp's clock as of this poll */
+	uint32_t now_s;
+	uint16_t idx;     /* 0..n_workers-1; its RX and TX queue on every port */
+	uint16_t n_ports;
+	bool pressure;    /* the flow table is nearly full: record only flows on slots in transition */
+	uint32_t event_seq;
+	uint32_t idle_sleep_us;
+	unsigned lcore;
+	uint32_t sweep_left; /* buckets to sweep in this tick */
+	_Atomic uint32_t sweeps; /* times the sweep has gone round */
+	uint32_t swept;          /* buckets since then */
+	void *flow_mem; /* main lcore: mapped by flowmem.c */
+	uint64_t flow_mem_bytes;
+	struct lb_ring events;
+	uint64_t port_macs[LB_SHM_MAX_PORTS]; /* accepted destination: LB_MAC_MASK bits, or LB_MAC_ANY */
+	uint64_t src_macs[LB_SHM_MAX_PORTS];  /* first six bytes: what we send as */
+	struct lb_tx_buffer tx[LB_SHM_MAX_PORTS];
+	struct lb_burst burst;
+} __attribute__((aligned(64)));
+
+/** Poll until dp->stop; the function given to rte_eal_remote_launch(). @return 0. */
+int lb_worker_run(void *worker);
+
+/** One burst through all stages, without the NIC on either end: for worker.c and the benchmark. */
+void lb_worker_process(struct lb_worker *worker);
+
+/** Push an event to control; dropped and counted if its ring is full. Worker. */
+void lb_worker_event(struct lb_worker *worker, struct lb_msg *event);
+
+/** Times this worker's sweep has gone round its whole table. Any thread. */
+static inline uint32_t lb_worker_sweeps(const struct lb_worker *worker)
+{
+	return atomic_load_explicit(&worker->sweeps, memory_order_acquire);
+}
+
+#endif
