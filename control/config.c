@@ -84,7 +84,7 @@ static int parse_tree(struct lb_config_reader *reader, struct lb_tree *tree, con
 int lb_config_parse(const char *file, const char *text, size_t len, struct lb_config **out,
 	struct lb_config_error *error)
 {
-	struct lb_config_reader reader = {.file = file, .error = error};
+	struct lb_config_reader reader = {.file = file ? file : "config", .error = error};
 	struct lb_config *config = NULL;
 	struct lb_tree tree = {0};
 	int rc;

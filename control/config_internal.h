@@ -5,6 +5,7 @@
 /* Shared by config*.c only. */
 
 #include <stdarg.h>
+#include <stdio.h>
 
 #include "control/config.h"
 #include "control/config_node.h"
@@ -29,7 +30,6 @@
 /* A text being read: where it is from and what went wrong first. */
 struct lb_config_reader {
 	const char *file;   /* NULL: an API body */
-	const char *prefix; /* API body: what it is about, e.g. "service web backend api-1" */
 	const struct lb_node *root; /* NULL: no text */
 	struct lb_config_error *error;
 	int rc; /* of the first failure: once set, nothing more is read */
@@ -138,6 +138,9 @@ int lb_config_check_all(struct lb_config_reader *reader, const struct lb_config 
 int lb_config_service_clone(struct lb_config_service *to, const struct lb_config_service *from);
 void lb_config_service_fini(struct lb_config_service *service);
 void lb_config_backend_fini(struct lb_config_backend *backend);
+
+/** Write @p text as a YAML scalar: as it is if every reader takes it for a text, else quoted. */
+void lb_config_write_text(FILE *out, const char *text);
 
 /** "250ms", "2s", "15m", "1h": the largest unit that divides it. */
 #define LB_CONFIG_DURATION_BYTES 16

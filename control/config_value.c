@@ -49,9 +49,7 @@ static void set_where(struct lb_config_reader *reader, unsigned line, const char
 	else if (reader->file)
 		snprintf(error->where, sizeof(error->where), "%s", reader->file);
 	else
-		snprintf(error->where, sizeof(error->where), "%s%s%s",
-			reader->prefix ? reader->prefix : "", reader->prefix && *path ? " " : "",
-			path);
+		snprintf(error->where, sizeof(error->where), "%s", path);
 }
 
 static void vfail(struct lb_config_reader *reader, unsigned line, unsigned column, const char *path,
@@ -127,7 +125,6 @@ int lb_config_fail_at(struct lb_config_reader *reader, int rc, const struct lb_c
 			backend >= 0 ? " backend " : "",
 			backend >= 0 ? svc->backends[backend].name : "", key ? " " : "",
 			key ? key : "");
-		reader->prefix = NULL;
 	}
 	va_start(args, fmt);
 	vfail(reader, line, column, path, fmt, args);

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What is different between two configs, for people and for the log of events. */
+#include "control/config_internal.h"
+
+#include <arpa/inet.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lb/hash.h"
+
+/* Services or backends by name. Both begin with their name. */
+static_assert(offsetof(struct lb_config_service, name) == 0, "index_lookup relies on it");
+static_assert(offsetof(struct lb_config_backend, name) == 0, "index_lookup relies on it");
+
+struct index {
+	const char *base;
+	size_t n, stride_bytes;
+	uint32_t *slots; /* index + 1; 0: free. NULL: without memory, by looking at each */
+	size_t mask;
+};
+
+static const char *name_at(const struct index *index, size_t i)
+{
+	const char *name;
+
+	memcpy(&name, index->base + i * index->stride_bytes, sizeof(name));
+	return name;
+}
+
+static size_t first_slot(const struct index *index, const char *name)
+{
+	return lb_hash_bytes(name, strlen(name), 0) & index->mask;
+}
+
+static void index_init(struct index *index, const void *base, size_t n, size_t stride_bytes)
+{
+	size_t size = 4;
+
+	while (size < 2 * n)
+		size *= 2;
+	*index = (struct index){.base = base, .n = n, .stride_bytes = stride_bytes,
+		.slots = calloc(size, sizeof(uint32_t)), .mask = size - 1};
+	for (size_t i = 0; index->slots && i < n; i++) {
+		size_t slot = first_slot(index, name_at(index, i));
+
+		while (index->slots[slot])
+			slot = (slot + 1) & index->mask;
+		index->slots[slot] = (uint32_t)i + 1;
+	}
+}
+
+static const void *index_lookup(const struct index *index, const char *name)
+{
+	if (!index->slots) {
+		for (size_t i = 0; i < index->n; i++)
+			if (!strcmp(name_at(index, i), name))
+				return index->base + i * index->stride_bytes;
+		return NULL;
+	}
+	for (size_t slot = first_slot(index, name); index->slots[slot];
+		slot = (slot + 1) & index->mask)
+		if (!strcmp(name_at(index, index->slots[slot] - 1), name))
+			return index->base + (index->slots[slot] - 1) * index->stride_bytes;
+	return NULL;
+}
+
+static void index_fini(struct index *index)
+{
+	free(index->slots);
+}
+
+struct diff {
+	lb_config_diff_fn *fn;
+	void *arg;
+	size_t n;
+	char path[200];
+};
+
+static void tell(struct diff *diff, char sign, const char *text)
+{
+	diff->n++;
+	if (diff->fn)
+		diff->fn(diff->arg, sign, diff->path, text);
+}
+
+/* Text of a scalar as the YAML form has it; what has no value is "none". */
+#define SCALAR_BYTES (4 * LB_CONFIG_MAX_BODY_BYTES + 8)
+static const char *scalar(const char *text, char buf[SCALAR_BYTES])
+{
+	FILE *out;
+
+	if (!text)
+		return "none";
+	out = fmemopen(buf, SCALAR_BYTES, "w");
+	if (!out)
+		return text;
+	lb_config_write_text(out, text);
+	fputc('\0', out);
+	fclose(out);
+	return buf;
+}
+
+static void differ(struct diff *diff, const char *key, const char *from, const char *to)
+{
+	char a[SCALAR_BYTES], b[SCALAR_BYTES], text[2 * SCALAR_BYTES + 64];
+
+	if (from == to || (from && to && !strcmp(from, to)))
+		return;
+	snprintf(text, sizeof(text), "%s %s -> %s", key, scalar(from, a), scalar(to, b));
+	tell(diff, '~', text);
+}
+
+static void differ_number(struct diff *diff, const char *key, uint32_t from, uint32_t to)
+{
+	char text[80];
+
+	if (from == to)
+		return;
+	snprintf(text, sizeof(text), "%s %u -> %u", key, from, to);
+	tell(diff, '~', text);
+}
+
+static void differ_duration(struct diff *diff, const char *key, uint32_t from_ms, uint32_t to_ms)
+{
+	char a[LB_CONFIG_DURATION_BYTES], b[LB_CONFIG_DURATION_BYTES];
+
+	if (from_ms != to_ms)
+		differ(diff, key, lb_config_format_duration(from_ms, a),
+			lb_config_format_duration(to_ms, b));
+}
+
+static const char *port_text(uint16_t port, const char *zero, char buf[8])
+{
+	if (!port)
+		return zero;
+	snprintf(buf, 8, "%u", port);
+	return buf;
+}
+
+static void differ_port(struct diff *diff, const char *key, uint16_t from, uint16_t to,
+	const char *zero)
+{
+	char a[8], b[8], text[80];
+
+	if (from == to)
+		return;
+	snprintf(text, sizeof(text), "%s %s -> %s", key, port_text(from, zero, a),
+		port_text(to, zero, b));
+	tell(diff, '~', text);
+}
+
+static void diff_backend(struct diff *diff, const struct lb_config_backend *from,
+	const struct lb_config_backend *to)
+{
+	char a[LB_ADDR_STRLEN], b[LB_ADDR_STRLEN];
+
+	if (!lb_addr_equal(&from->endpoint.addr, &to->endpoint.addr))
+		differ(diff, "address", lb_addr_format(&from->endpoint.addr, a),
+			lb_addr_format(&to->endpoint.addr, b));
+	differ_port(diff, "port", ntohs(from->endpoint.port_be), ntohs(to->endpoint.port_be),
+		"all");
+	differ_number(diff, "weight", from->weight, to->weight);
+	differ_number(diff, "tier", from->tier, to->tier);
+	differ(diff, "state", lb_admin_state_name(from->admin), lb_admin_state_name(to->admin));
+}
+
+/* A backend that comes or goes. */
+static void tell_backend(struct diff *diff, char sign, const struct lb_config_backend *backend)
+{
+	char text[160], endpoint[LB_ENDPOINT_STRLEN], tier[20] = "";
+
+	if (backend->tier)
+		snprintf(tier, sizeof(tier), ", tier %u", backend->tier);
+	snprintf(text, sizeof(text), "%s, weight %u%s%s%s",
+		lb_config_default_name(&backend->endpoint, endpoint), backend->weight, tier,
+		backend->admin != LB_ADMIN_ENABLED ? ", " : "",
+		backend->admin != LB_ADMIN_ENABLED ? lb_admin_state_name(backend->admin) : "");
+	tell(diff, sign, text);
+}
+
+static void diff_backends(struct diff *diff, const struct lb_config_service *from,
+	const struct lb_config_service *to)
+{
+	struct index old, new;
+
+	index_init(&old, from->backends, from->n_backends, sizeof(*from->backends));
+	index_init(&new, to->backends, to->n_backends, sizeof(*to->backends));
+	for (size_t i = 0; i < from->n_backends; i++) {
+		const struct lb_config_backend *backend = &from->backends[i];
+		const struct lb_config_backend *now = index_lookup(&new, backend->name);
+
+		snprintf(diff->path, sizeof(diff->path), "service %s backend %s", from->name,
+			backend->name);
+		if (now)
+			diff_backend(diff, backend, now);
+		else
+			tell_backend(diff, '-', backend);
+	}
+	for (size_t i = 0; i < to->n_backends; i++) {
+		const struct lb_config_backend *backend = &to->backends[i];
+
+		if (index_lookup(&old, backend->name))
+			continue;
+		snprintf(diff->path, sizeof(diff->path), "service %s backend %s", to->name,
+			backend->name);
+		tell_backend(diff, '+', backend);
+	}
+	index_fini(&old);
+	index_fini(&new);
+}
+
+static void diff_check(struct diff *diff, const struct lb_config_check *from,
+	const struct lb_config_check *to)
+{
+	char a[16], b[16];
+
+	differ(diff, "health_check.type", lb_check_type_name(from->type),
+		lb_check_type_name(to->type));
+	differ_port(diff, "health_check.port", from->port, to->port, "the backend's");
+	differ(diff, "health_check.path", from->path, to->path);
+	differ(diff, "health_check.host", from->host, to->host);
+	snprintf(a, sizeof(a), "%u-%u", from->expect_status_min, from->expect_status_max);
+	snprintf(b, sizeof(b), "%u-%u", to->expect_status_min, to->expect_status_max);
+	differ(diff, "health_check.expect_status", a, b);
+	differ(diff, "health_check.expect_body", from->expect_body, to->expect_body);
+	differ_duration(diff, "health_check.interval", from->interval_ms, to->interval_ms);
+	differ_duration(diff, "health_check.timeout", from->timeout_ms, to->timeout_ms);
+	differ_number(diff, "health_check.rise", from->rise, to->rise);
+	differ_number(diff, "health_check.fall", from->fall, to->fall);
+}
+
+static void diff_service(struct diff *diff, const struct lb_config_service *from,
+	const struct lb_config_service *to)
+{
+	char a[LB_ADDR_STRLEN], b[LB_ADDR_STRLEN];
+
+	if (!lb_addr_equal(&from->key.addr, &to->key.addr))
+		differ(diff, "vip", lb_addr_format(&from->key.addr, a),
+			lb_addr_format(&to->key.addr, b));
+	differ_port(diff, "port", ntohs(from->key.port_be), ntohs(to->key.port_be), "all");
+	differ(diff, "protocol", lb_config_protocol_name(from->key.proto),
+		lb_config_protocol_name(to->key.proto));
+	differ(diff, "mode", lb_mode_name(from->mode), lb_mode_name(to->mode));
+	differ(diff, "scheduler", lb_scheduler_name(from->scheduler),
+		lb_scheduler_name(to->scheduler));
+	differ_number(diff, "table_size", from->table_size, to->table_size);
+	differ(diff, "tracking", lb_tracking_name(from->tracking), lb_tracking_name(to->tracking));
+	differ(diff, "client_address", lb_client_address_name(from->client_address),
+		lb_client_address_name(to->client_address));
+	differ_duration(diff, "idle_timeout", from->idle_timeout_ms, to->idle_timeout_ms);
+	differ(diff, "on_empty", lb_on_empty_name(from->on_empty), lb_on_empty_name(to->on_empty));
+	differ_number(diff, "min_healthy", from->min_healthy, to->min_healthy);
+	differ_duration(diff, "slow_start", from->slow_start_ms, to->slow_start_ms);
+	diff_check(diff, &from->check, &to->check);
+	diff_backends(diff, from, to);
+}
+
+/* A service that comes or goes, with its backends. */
+static void tell_service(struct diff *diff, char sign, const struct lb_config_service *service)
+{
+	struct lb_endpoint vip = {.addr = service->key.addr, .port_be = service->key.port_be};
+	char text[160], endpoint[LB_ENDPOINT_STRLEN];
+
+	snprintf(text, sizeof(text), "%s/%s, %s, %zu backend%s",
+		lb_config_default_name(&vip, endpoint), lb_config_protocol_name(service->key.proto),
+		lb_mode_name(service->mode), service->n_backends,
+		service->n_backends == 1 ? "" : "s");
+	tell(diff, sign, text);
+}
+
+static void diff_services(struct diff *diff, const struct lb_config *from,
+	const struct lb_config *to)
+{
+	struct index old, new;
+
+	index_init(&old, from->services, from->n_services, sizeof(*from->services));
+	index_init(&new, to->services, to->n_services, sizeof(*to->services));
+	for (size_t i = 0; i < from->n_services; i++) {
+		const struct lb_config_service *service = &from->services[i];
+		const struct lb_config_service *now = index_lookup(&new, service->name);
+
+		snprintf(diff->path, sizeof(diff->path), "service %s", service->name);
+		if (now)
+			diff_service(diff, service, now);
+		else
+			tell_service(diff, '-', service);
+	}
+	for (size_t i = 0; i < to->n_services; i++) {
+		if (index_lookup(&old, to->services[i].name))
+			continue;
+		snprintf(diff->path, sizeof(diff->path), "service %s", to->services[i].name);
+		tell_service(diff, '+', &to->services[i]);
+	}
+	index_fini(&old);
+	index_fini(&new);
+}
+
+static bool has_local_address(const struct lb_config *config, const struct lb_addr *addr)
+{
+	for (size_t i = 0; i < config->n_local_addresses; i++)
+		if (lb_addr_equal(&config->local_addresses[i], addr))
+			return true;
+	return false;
+}
+
+static void diff_local_addresses(struct diff *diff, char sign, const struct lb_config *has,
+	const struct lb_config *has_not)
+{
+	char text[LB_ADDR_STRLEN];
+
+	strcpy(diff->path, "local_addresses");
+	for (size_t i = 0; i < has->n_local_addresses; i++)
+		if (!has_local_address(has_not, &has->local_addresses[i]))
+			tell(diff, sign, lb_addr_format(&has->local_addresses[i], text));
+}
+
+static const char *gateway_text(const struct lb_config *config, char buf[40])
+{
+	const uint8_t *m = config->gateway_mac;
+
+	if (!config->has_gateway)
+		return "none";
+	snprintf(buf, 40, "%02x:%02x:%02x:%02x:%02x:%02x port %u", m[0], m[1], m[2], m[3], m[4],
+		m[5], config->gateway_port);
+	return buf;
+}
+
+static void diff_globals(struct diff *diff, const struct lb_config *from,
+	const struct lb_config *to)
+{
+	char a[40], b[40], text[100];
+
+	// The values themselves stay out of logs.
+	strcpy(diff->path, "hash_secret");
+	if (from->has_secret != to->has_secret)
+		tell(diff, to->has_secret ? '+' : '-', "the secret of the flow hash");
+	else if (from->has_secret && memcmp(from->secret, to->secret, sizeof(to->secret)))
+		tell(diff, '~', "another secret of the flow hash");
+	diff_local_addresses(diff, '-', from, to);
+	diff_local_addresses(diff, '+', to, from);
+	strcpy(diff->path, "gateway");
+	snprintf(text, sizeof(text), "%s -> %s", gateway_text(from, a), gateway_text(to, b));
+	if (from->has_gateway != to->has_gateway ||
+		(to->has_gateway && strcmp(a, b)))
+		tell(diff, '~', text);
+}
+
+size_t lb_config_diff(const struct lb_config *from, const struct lb_config *to,
+	lb_config_diff_fn *fn, void *arg)
+{
+	struct diff diff = {.fn = fn, .arg = arg};
+
+	diff_globals(&diff, from, to);
+	diff_services(&diff, from, to);
+	return diff.n;
+}

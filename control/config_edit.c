@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Changes of one object. Each makes the service anew, validates the config that would result, and only
+ * then swaps it in: whatever fails, nothing has changed.
+ */
+#include "control/config_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct edit {
+	struct lb_config *config;
+	struct lb_config_reader reader;
+	struct lb_tree tree;
+	struct lb_config_service service; /* as it will be */
+	size_t index;                     /* of the service; n_services: a new one */
+};
+
+/* Prepare; `object` NULL: nothing to read. */
+static int edit_init(struct edit *edit, struct lb_config *config, json_t *object,
+	struct lb_config_error *error)
+{
+	struct lb_tree_error tree_error;
+	int rc = 0;
+
+	memset(edit, 0, sizeof(*edit));
+	memset(error, 0, sizeof(*error));
+	edit->config = config;
+	edit->reader.error = error;
+	edit->index = config->n_services;
+	if (object)
+		rc = lb_tree_from_json(&edit->tree, object, &tree_error);
+	if (rc == -EINVAL)
+		lb_config_fail(&edit->reader, NULL, "%s", tree_error.message);
+	edit->reader.root = edit->tree.root;
+	return rc;
+}
+
+/* Find the service and copy it into edit->service. */
+static int edit_find(struct edit *edit, const char *name)
+{
+	const struct lb_config_service *service = lb_config_find_service(edit->config, name);
+
+	if (!service) {
+		lb_config_fail(&edit->reader, NULL, "no service \"%.*s\"", LB_CONFIG_NAME_MAX,
+			name);
+		return -ENOENT;
+	}
+	edit->index = (size_t)(service - edit->config->services);
+	return lb_config_service_clone(&edit->service, service);
+}
+
+static struct lb_config_backend *edit_find_backend(struct edit *edit, const char *name)
+{
+	struct lb_config_backend *backend = lb_config_find_backend(&edit->service, name);
+
+	if (!backend)
+		lb_config_fail(&edit->reader, NULL, "no backend \"%.*s\" in service %s",
+			LB_CONFIG_NAME_MAX, name, edit->service.name);
+	return backend;
+}
+
+/* Put edit->service (or, with `is_removal`, nothing) in the place of the service at edit->index. */
+static int edit_commit(struct edit *edit, bool is_removal)
+{
+	struct lb_config *config = edit->config;
+	struct lb_config candidate = *config;
+	size_t n_old = config->n_services, at = edit->index;
+	size_t n_gone = at < n_old, n_new = !is_removal;
+	int rc;
+
+	candidate.n_services = n_old - n_gone + n_new;
+	candidate.services = calloc(candidate.n_services + 1, sizeof(*candidate.services));
+	if (!candidate.services)
+		return -ENOMEM;
+	if (at)
+		memcpy(candidate.services, config->services, at * sizeof(*config->services));
+	if (n_new)
+		candidate.services[at] = edit->service;
+	if (at + n_gone < n_old)
+		memcpy(candidate.services + at + n_new, config->services + at + n_gone,
+			(n_old - at - n_gone) * sizeof(*config->services));
+	rc = lb_config_check_all(&edit->reader, &candidate);
+	if (rc) {
+		free(candidate.services);
+		return rc;
+	}
+	if (n_gone)
+		lb_config_service_fini(&config->services[at]);
+	free(config->services);
+	config->services = candidate.services;
+	config->n_services = candidate.n_services;
+	if (n_new)
+		memset(&edit->service, 0, sizeof(edit->service));
+	return 0;
+}
+
+static int edit_fini(struct edit *edit, int rc)
+{
+	lb_tree_fini(&edit->tree);
+	lb_config_service_fini(&edit->service);
+	return rc;
+}
+
+int lb_config_service_add(struct lb_config *config, json_t *object, struct lb_config_error *error)
+{
+	struct edit edit;
+	int rc = edit_init(&edit, config, object, error);
+
+	if (!rc)
+		rc = lb_config_read_service(&edit.reader, edit.tree.root, true, &edit.service);
+	if (!rc)
+		rc = edit_commit(&edit, false);
+	return edit_fini(&edit, rc);
+}
+
+int lb_config_service_set(struct lb_config *config, const char *service, json_t *object,
+	struct lb_config_error *error)
+{
+	struct edit edit;
+	int rc = edit_init(&edit, config, object, error);
+
+	if (!rc)
+		rc = edit_find(&edit, service);
+	if (!rc)
+		rc = lb_config_read_service(&edit.reader, edit.tree.root, false, &edit.service);
+	if (!rc)
+		rc = edit_commit(&edit, false);
+	return edit_fini(&edit, rc);
+}
+
+int lb_config_service_del(struct lb_config *config, const char *service,
+	struct lb_config_error *error)
+{
+	struct edit edit;
+	int rc = edit_init(&edit, config, NULL, error);
+
+	if (!rc)
+		rc = edit_find(&edit, service);
+	if (!rc)
+		rc = edit_commit(&edit, true);
+	return edit_fini(&edit, rc);
+}
+
+int lb_config_backend_add(struct lb_config *config, const char *service, json_t *object,
+	struct lb_config_error *error)
+{
+	struct lb_config_backend *backends;
+	struct edit edit;
+	int rc = edit_init(&edit, config, object, error);
+
+	if (!rc)
+		rc = edit_find(&edit, service);
+	if (rc)
+		return edit_fini(&edit, rc);
+	backends = reallocarray(edit.service.backends, edit.service.n_backends + 1,
+		sizeof(*backends));
+	if (!backends)
+		return edit_fini(&edit, -ENOMEM);
+	edit.service.backends = backends;
+	backends += edit.service.n_backends++;
+	memset(backends, 0, sizeof(*backends));
+	rc = lb_config_read_backend(&edit.reader, edit.tree.root, true, &edit.service, backends);
+	if (!rc)
+		rc = edit_commit(&edit, false);
+	return edit_fini(&edit, rc);
+}
+
+int lb_config_backend_set(struct lb_config *config, const char *service, const char *backend,
+	json_t *object, struct lb_config_error *error)
+{
+	struct lb_config_backend *found;
+	struct edit edit;
+	int rc = edit_init(&edit, config, object, error);
+
+	if (!rc)
+		rc = edit_find(&edit, service);
+	if (rc)
+		return edit_fini(&edit, rc);
+	found = edit_find_backend(&edit, backend);
+	if (!found)
+		return edit_fini(&edit, -ENOENT);
+	rc = lb_config_read_backend(&edit.reader, edit.tree.root, false, &edit.service, found);
+	if (!rc)
+		rc = edit_commit(&edit, false);
+	return edit_fini(&edit, rc);
+}
+
+int lb_config_backend_del(struct lb_config *config, const char *service, const char *backend,
+	struct lb_config_error *error)
+{
+	struct lb_config_backend *found;
+	struct edit edit;
+	int rc = edit_init(&edit, config, NULL, error);
+
+	if (!rc)
+		rc = edit_find(&edit, service);
+	if (rc)
+		return edit_fini(&edit, rc);
+	found = edit_find_backend(&edit, backend);
+	if (!found)
+		return edit_fini(&edit, -ENOENT);
+	lb_config_backend_fini(found);
+	edit.service.n_backends--;
+	memmove(found, found + 1,
+		(size_t)(edit.service.backends + edit.service.n_backends - found) * sizeof(*found));
+	return edit_fini(&edit, edit_commit(&edit, false));
+}

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Config to JSON, and that JSON to YAML, so that there is one place that knows what is written. */
+#include "control/config_internal.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* An object being filled; a failure is remembered until the end. */
+struct filling {
+	json_t *object; /* NULL: failed */
+};
+
+static void put(struct filling *f, const char *key, json_t *value)
+{
+	if (!f->object) {
+		json_decref(value);
+	} else if (json_object_set_new(f->object, key, value)) {
+		json_decref(f->object);
+		f->object = NULL;
+	}
+}
+
+static void put_text(struct filling *f, const char *key, const char *text)
+{
+	put(f, key, json_string(text));
+}
+
+static void put_number(struct filling *f, const char *key, uint32_t value)
+{
+	put(f, key, json_integer(value));
+}
+
+static void put_duration(struct filling *f, const char *key, uint32_t value_ms)
+{
+	char buf[LB_CONFIG_DURATION_BYTES];
+
+	put_text(f, key, lb_config_format_duration(value_ms, buf));
+}
+
+static void put_port(struct filling *f, uint16_t port_be)
+{
+	if (port_be)
+		put_number(f, "port", ntohs(port_be));
+	else
+		put_text(f, "port", "all");
+}
+
+static json_t *check_json(const struct lb_config_check *check)
+{
+	struct filling f = {json_object()};
+	char status[16];
+
+	put_text(&f, "type", lb_check_type_name(check->type));
+	if (check->port)
+		put_number(&f, "port", check->port);
+	if (check->path && strcmp(check->path, "/"))
+		put_text(&f, "path", check->path);
+	if (check->host)
+		put_text(&f, "host", check->host);
+	snprintf(status, sizeof(status), "%u-%u", check->expect_status_min,
+		check->expect_status_max);
+	if (check->expect_status_min != LB_CONFIG_DEFAULT_STATUS_MIN ||
+		check->expect_status_max != LB_CONFIG_DEFAULT_STATUS_MAX)
+		put_text(&f, "expect_status", status);
+	if (check->expect_body)
+		put_text(&f, "expect_body", check->expect_body);
+	if (check->interval_ms != LB_CONFIG_DEFAULT_INTERVAL_MS)
+		put_duration(&f, "interval", check->interval_ms);
+	if (check->timeout_ms != lb_config_default_timeout_ms(check->interval_ms))
+		put_duration(&f, "timeout", check->timeout_ms);
+	if (check->rise != LB_CONFIG_DEFAULT_RISE)
+		put_number(&f, "rise", check->rise);
+	if (check->fall != LB_CONFIG_DEFAULT_FALL)
+		put_number(&f, "fall", check->fall);
+	return f.object;
+}
+
+/* The weight is always there: shares are what a reader looks for. */
+static json_t *backend_json(const struct lb_config_backend *backend)
+{
+	struct filling f = {json_object()};
+	char name[LB_ENDPOINT_STRLEN];
+
+	if (strcmp(backend->name, lb_config_default_name(&backend->endpoint, name)))
+		put_text(&f, "name", backend->name);
+	put_text(&f, "address", backend->address);
+	if (backend->endpoint.port_be)
+		put_port(&f, backend->endpoint.port_be);
+	put_number(&f, "weight", backend->weight);
+	if (backend->tier)
+		put_number(&f, "tier", backend->tier);
+	if (backend->admin != LB_ADMIN_ENABLED)
+		put_text(&f, "state", lb_admin_state_name(backend->admin));
+	return f.object;
+}
+
+static json_t *backends_json(const struct lb_config_service *service)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; list && i < service->n_backends; i++) {
+		if (json_array_append_new(list, backend_json(&service->backends[i]))) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
+static json_t *service_json(const struct lb_config_service *service)
+{
+	struct filling f = {json_object()};
+	char vip[LB_ADDR_STRLEN];
+
+	put_text(&f, "name", service->name);
+	put_text(&f, "vip", lb_addr_format(&service->key.addr, vip));
+	put_port(&f, service->key.port_be);
+	put_text(&f, "protocol", lb_config_protocol_name(service->key.proto));
+	put_text(&f, "mode", lb_mode_name(service->mode));
+	if (service->scheduler != LB_SCHED_MAGLEV)
+		put_text(&f, "scheduler", lb_scheduler_name(service->scheduler));
+	if (service->table_size != LB_CONFIG_DEFAULT_TABLE_SIZE)
+		put_number(&f, "table_size", service->table_size);
+	if (service->tracking != LB_TRACKING_ALL)
+		put_text(&f, "tracking", lb_tracking_name(service->tracking));
+	if (service->client_address != LB_CLIENT_ADDRESS_NONE)
+		put_text(&f, "client_address", lb_client_address_name(service->client_address));
+	if (service->idle_timeout_ms != lb_config_default_idle_ms(service->key.proto))
+		put_duration(&f, "idle_timeout", service->idle_timeout_ms);
+	if (service->on_empty != LB_ON_EMPTY_DROP)
+		put_text(&f, "on_empty", lb_on_empty_name(service->on_empty));
+	if (service->min_healthy != 1)
+		put_number(&f, "min_healthy", service->min_healthy);
+	if (service->slow_start_ms)
+		put_duration(&f, "slow_start", service->slow_start_ms);
+	put(&f, "health_check", check_json(&service->check));
+	if (service->n_backends)
+		put(&f, "backends", backends_json(service));
+	return f.object;
+}
+
+static json_t *services_json(const struct lb_config *config)
+{
+	json_t *list;
+
+	if (config->n_services == 0)
+		return json_string("none");
+	list = json_array();
+	for (size_t i = 0; list && i < config->n_services; i++) {
+		if (json_array_append_new(list, service_json(&config->services[i]))) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
+static json_t *local_addresses_json(const struct lb_config *config)
+{
+	json_t *list = json_array();
+	char text[LB_ADDR_STRLEN];
+
+	for (size_t i = 0; list && i < config->n_local_addresses; i++) {
+		lb_addr_format(&config->local_addresses[i], text);
+		if (json_array_append_new(list, json_string(text))) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
+static json_t *gateway_json(const struct lb_config *config)
+{
+	const uint8_t *m = config->gateway_mac;
+	struct filling f = {json_object()};
+	char mac[18];
+
+	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4],
+		m[5]);
+	put_text(&f, "mac", mac);
+	put_number(&f, "port", config->gateway_port);
+	return f.object;
+}
+
+json_t *lb_config_to_json(const struct lb_config *config)
+{
+	struct filling f = {json_object()};
+	char secret[33];
+
+	if (config->has_secret) {
+		for (size_t i = 0; i < sizeof(config->secret); i++)
+			snprintf(secret + 2 * i, 3, "%02x", config->secret[i]);
+		put_text(&f, "hash_secret", secret);
+	}
+	if (config->n_local_addresses)
+		put(&f, "local_addresses", local_addresses_json(config));
+	if (config->has_gateway)
+		put(&f, "gateway", gateway_json(config));
+	put(&f, "services", services_json(config));
+	return f.object;
+}
+
+/* Words that other YAML readers take for something else than a text. */
+static bool is_special_word(const char *text)
+{
+	static const char *const words[] = {"true", "false", "yes", "no", "on", "off", "y", "n",
+		"null", "nan", "inf", "infinity"};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (!strcasecmp(text, words[i]))
+			return true;
+	return false;
+}
+
+/* Whether no reader of YAML could take the unquoted text for a number, a date or syntax. */
+static bool is_safe_plain(const char *text)
+{
+	size_t n_digits = strspn(text, "0123456789");
+	char *end;
+
+	if (!isalnum((unsigned char)text[0]) && text[0] != '/')
+		return false;
+	for (const char *c = text; *c; c++)
+		if (!(isascii(*c) && isalnum(*c)) && !strchr("._/-", *c))
+			return false;
+	if (n_digits == 0)
+		return !is_special_word(text);
+	if (n_digits == 4 && text[4] == '-')
+		return false;
+	strtod(text, &end);
+	return *end && !(text[0] == '0' && isalpha((unsigned char)text[1])) && !strchr(text, '_');
+}
+
+void lb_config_write_text(FILE *out, const char *text)
+{
+	if (is_safe_plain(text)) {
+		fputs(text, out);
+		return;
+	}
+	fputc('"', out);
+	for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+		if (*c == '"' || *c == '\\')
+			fprintf(out, "\\%c", *c);
+		else if (*c < ' ' || *c == 0x7f)
+			fprintf(out, "\\x%02x", *c);
+		else
+			fputc(*c, out);
+	}
+	fputc('"', out);
+}
+
+static void write_flow(FILE *out, json_t *value)
+{
+	const char *key, *separator = "";
+	json_t *child;
+	size_t i;
+
+	if (json_is_object(value)) {
+		fputc('{', out);
+		json_object_foreach(value, key, child) {
+			fprintf(out, "%s%s: ", separator, key);
+			write_flow(out, child);
+			separator = ", ";
+		}
+		fputc('}', out);
+	} else if (json_is_array(value)) {
+		fputc('[', out);
+		json_array_foreach(value, i, child) {
+			fputs(separator, out);
+			write_flow(out, child);
+			separator = ", ";
+		}
+		fputc(']', out);
+	} else if (json_is_string(value)) {
+		lb_config_write_text(out, json_string_value(value));
+	} else {
+		fprintf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+	}
+}
+
+static void write_indent(FILE *out, unsigned indent)
+{
+	fprintf(out, "%*s", (int)indent, "");
+}
+
+/* A mapping, one key per line; `first` stands before the first key ("- " in a list). */
+static void write_block(FILE *out, json_t *object, unsigned indent, const char *first)
+{
+	const char *key;
+	json_t *child, *item;
+	size_t i;
+
+	json_object_foreach(object, key, child) {
+		write_indent(out, *first ? indent - 2 : indent);
+		fprintf(out, "%s%s:", first, key);
+		first = "";
+		if (!strcmp(key, "services") && json_is_array(child)) {
+			fputc('\n', out);
+			json_array_foreach(child, i, item)
+				write_block(out, item, indent + 4, "- ");
+		} else if (!strcmp(key, "backends")) {
+			fputc('\n', out);
+			json_array_foreach(child, i, item) {
+				write_indent(out, indent + 2);
+				fputs("- ", out);
+				write_flow(out, item);
+				fputc('\n', out);
+			}
+		} else if (!strcmp(key, "health_check")) {
+			fputc('\n', out);
+			write_block(out, child, indent + 2, "");
+		} else {
+			fputc(' ', out);
+			write_flow(out, child);
+			fputc('\n', out);
+		}
+	}
+}
+
+char *lb_config_to_yaml(const struct lb_config *config)
+{
+	json_t *json = lb_config_to_json(config);
+	char *text = NULL;
+	size_t len;
+	FILE *out;
+	bool failed;
+
+	if (!json)
+		return NULL;
+	out = open_memstream(&text, &len);
+	if (out)
+		write_block(out, json, 0, "");
+	json_decref(json);
+	if (!out)
+		return NULL;
+	failed = ferror(out);
+	if (fclose(out) || failed) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
