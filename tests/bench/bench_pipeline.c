@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Cycles per packet of the real stages, all that a worker does but for the NIC: parse, classify, flow,
+ * rewrite, with counters. Packets are laid out afresh before each timed stretch of 64 bursts, so their bytes
+ * are in the cache, as a NIC that writes to the last-level cache leaves them, only nearer. Flows come in random
+ * order. What comes out is checked in every stretch.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <rte_cycles.h>
+#include <rte_ether.h>
+#include <rte_ip.h>
+#include <rte_malloc.h>
+#include <rte_tcp.h>
+#include <rte_udp.h>
+
+#include "dataplane/stages.h"
+#include "lb/maglev.h"
+#include "tests/bench/bench.h"
+#include "tests/pipeline/pipeline.h"
+
+#define STRETCH_BURSTS 64u
+#define STRETCH_PKTS (STRETCH_BURSTS * LB_BURST)
+#define N_SLOTS 65537u
+#define RUNS 7u
+#define DEFAULT_BACKENDS 10u // not named in results
+
+enum kind { KIND_HIT, KIND_MISS, KIND_SYN, KIND_OTHER, KIND_REPLY };
+static const char *const kind_names[] = {"hit", "miss", "syn", "other", "reply"};
+
+struct scenario {
+	enum kind kind;
+	unsigned family;
+	uint8_t proto;
+	uint32_t n_flows;
+	unsigned n_services;
+	unsigned n_backends;
+};
+
+static struct pipeline pipeline;
+static struct rte_mbuf *mbufs[STRETCH_PKTS];
+static uint32_t *order; /* flow numbers in random order */
+static uint64_t random_state = 88172645463325252u;
+
+static uint64_t next_random(void)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	return random_state ^= random_state << 17;
+}
+
+static void vip_of(const struct scenario *s, unsigned service, char *text, size_t n_bytes)
+{
+	snprintf(text, n_bytes, s->family == 4 ? "198.18.%u.%u" : "2001:db8:0:%x::%x", service / 250,
+		service % 250 + 1);
+}
+
+static void backend_of(const struct scenario *s, unsigned service, unsigned backend, char *text,
+	size_t n_bytes)
+{
+	unsigned n = service * s->n_backends + backend;
+
+	snprintf(text, n_bytes, s->family == 4 ? "10.%u.%u.%u" : "fd00:%x:%x::%x", n / 62500,
+		n / 250 % 250, n % 250 + 1);
+}
+
+// Services with their backends and Maglev tables; replaces what the scenario before had.
+static void configure(const struct scenario *s)
+{
+	struct lb_maglev_node *nodes = calloc(s->n_backends, sizeof(*nodes));
+	bool *eligible = calloc(s->n_backends, sizeof(*eligible));
+	uint32_t n_slots = s->n_services == 1 ? N_SLOTS : 4093;
+	uint16_t *slots = calloc(n_slots, sizeof(*slots));
+	char (*names)[64] = calloc(s->n_backends, sizeof(*names));
+
+	pipeline_sync_begin(&pipeline);
+	pipeline_sync_end(&pipeline); // nothing mentioned: all gone
+	pipeline_sync_begin(&pipeline);
+	// Ids of the scenario before may still be named by flow entries: wait as a sweep would.
+	lb_flowtable_sweep(&pipeline.worker->flowtable, pipeline.worker->tick,
+		pipeline.worker->flowtable.n_buckets);
+	pipeline.worker->sweeps += 2;
+	for (unsigned service = 0; service < s->n_services; service++) {
+		struct lb_maglev *maglev;
+		char text[64];
+
+		vip_of(s, service, text, sizeof(text));
+		pipeline_service(&pipeline, (uint16_t)service, text, 80, s->proto);
+		for (unsigned i = 0; i < s->n_backends; i++) {
+			uint16_t id = (uint16_t)(service * s->n_backends + i);
+
+			backend_of(s, service, i, names[i], sizeof(names[i]));
+			pipeline_backend(&pipeline, id, (uint16_t)service, names[i], 8080, LB_BACKEND_UP);
+			nodes[i] = (struct lb_maglev_node){
+				.name = names[i], .weight = 1, .id = id, .base = true};
+			eligible[i] = true;
+		}
+		if (lb_maglev_create(n_slots, nodes, s->n_backends, &maglev) < 0 ||
+			lb_maglev_fill(maglev, eligible, slots) < 0 ||
+			pipeline_publish(&pipeline, (uint16_t)service, slots, n_slots) < 0)
+			abort();
+		lb_maglev_destroy(maglev);
+	}
+	pipeline_sync_end(&pipeline);
+	free(nodes);
+	free(eligible);
+	free(slots);
+	free(names);
+}
+
+static void lay_out_l3(const struct scenario *s, uint8_t *l3, const struct lb_addr *src,
+	const struct lb_addr *dst, uint16_t l4_bytes)
+{
+	if (s->family == 4) {
+		struct rte_ipv4_hdr *ip = (void *)l3;
+
+		*ip = (struct rte_ipv4_hdr){.version_ihl = 0x45, .time_to_live = 64,
+			.next_proto_id = s->proto,
+			.total_length = rte_cpu_to_be_16((uint16_t)(20 + l4_bytes)),
+			.src_addr = lb_addr_ipv4_be(src), .dst_addr = lb_addr_ipv4_be(dst)};
+		ip->hdr_checksum = rte_ipv4_cksum(ip);
+	} else {
+		struct rte_ipv6_hdr *ip = (void *)l3;
+
+		*ip = (struct rte_ipv6_hdr){.vtc_flow = RTE_BE32(0x60000000), .hop_limits = 64,
+			.proto = s->proto, .payload_len = rte_cpu_to_be_16(l4_bytes)};
+		memcpy(ip->src_addr, src, 16);
+		memcpy(ip->dst_addr, dst, 16);
+	}
+}
+
+// One packet of flow number `flow`, 60 bytes or what the headers need.
+static void lay_out(const struct scenario *s, struct rte_mbuf *mbuf, uint32_t flow,
+	const struct lb_addr *vips, bool syn)
+{
+	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
+	uint8_t *l4 = frame + 14 + (s->family == 4 ? 20 : 40);
+	uint16_t l4_bytes = s->proto == IPPROTO_TCP ? 20 : 26;
+	struct lb_addr client = lb_addr_from_ipv4(rte_cpu_to_be_32(0x64000000u + (flow >> 14)));
+	struct lb_addr dst = vips[flow % s->n_services];
+	uint16_t port = rte_cpu_to_be_16((uint16_t)(1024 + (flow & 16383)));
+	uint16_t length = (uint16_t)RTE_MAX(l4 + l4_bytes - frame, 60);
+
+	memset(frame, 2, 12);
+	frame[12] = s->family == 4 ? 0x08 : 0x86;
+	frame[13] = s->family == 4 ? 0x00 : 0xdd;
+	if (s->family == 6)
+		client = (struct lb_addr){.u32 = {RTE_BE32(0x20010db8), 1, 0, client.u32[3]}};
+	if (s->kind == KIND_OTHER)
+		dst.bytes[13] ^= 0x80;
+	lay_out_l3(s, frame + 14, s->kind == KIND_REPLY ? &dst : &client,
+		s->kind == KIND_REPLY ? &client : &dst, l4_bytes);
+	memset(l4, 0, l4_bytes);
+	memcpy(l4, s->kind == KIND_REPLY ? &(uint16_t){RTE_BE16(8080)} : &port, 2);
+	memcpy(l4 + 2, s->kind == KIND_REPLY ? &port : &(uint16_t){RTE_BE16(80)}, 2);
+	if (s->proto == IPPROTO_TCP) {
+		struct rte_tcp_hdr *tcp = (void *)l4;
+
+		tcp->data_off = 0x50;
+		tcp->tcp_flags = syn ? 0x02 : 0x10;
+		tcp->cksum = s->family == 4 ? rte_ipv4_udptcp_cksum((void *)(frame + 14), tcp)
+					    : rte_ipv6_udptcp_cksum((void *)(frame + 14), tcp);
+	} else {
+		((struct rte_udp_hdr *)(void *)l4)->dgram_len = rte_cpu_to_be_16(l4_bytes);
+	}
+	mbuf->data_len = length;
+	mbuf->pkt_len = length;
+}
+
+static void fail(const char *what)
+{
+	fprintf(stderr, "bench_pipeline: wrong output: %s\n", what);
+	abort();
+}
+
+// What came out of the last burst must be what nat is to make of it.
+static void check(const struct scenario *s)
+{
+	const struct lb_burst *burst = &pipeline.worker->burst;
+	uint8_t expected = s->kind == KIND_OTHER   ? LB_VERDICT_HOST
+			   : s->kind == KIND_REPLY ? LB_VERDICT_REPLY
+						   : LB_VERDICT_FORWARD;
+
+	for (unsigned i = 0; i < burst->n; i++) {
+		const uint8_t *frame = rte_pktmbuf_mtod(burst->mbufs[i], const uint8_t *);
+		const struct rte_ipv4_hdr *ip = (const void *)(frame + 14);
+		const uint8_t *l4 = frame + 14 + (s->family == 4 ? 20 : 40);
+		uint16_t port;
+
+		if (burst->packets[i].verdict != expected)
+			fail(lb_verdict_name(burst->packets[i].verdict));
+		if (expected == LB_VERDICT_HOST)
+			continue;
+		memcpy(&port, l4 + (s->kind == KIND_REPLY ? 0 : 2), 2);
+		if (port != (s->kind == KIND_REPLY ? RTE_BE16(80) : RTE_BE16(8080)))
+			fail("port");
+		if (s->family == 4 && rte_ipv4_cksum(ip) != 0)
+			fail("IP checksum");
+		if (s->proto == IPPROTO_TCP &&
+			(s->family == 4 ? rte_ipv4_udptcp_cksum_verify(ip, l4)
+					: rte_ipv6_udptcp_cksum_verify((const void *)ip, l4)) != 0)
+			fail("TCP checksum");
+	}
+}
+
+// Run flows order[from .. from + STRETCH_PKTS) through the stages. @return cycles.
+static uint64_t stretch(const struct scenario *s, const struct lb_addr *dsts, uint64_t from, bool syn)
+{
+	struct lb_burst *burst = &pipeline.worker->burst;
+	uint64_t start;
+
+	for (unsigned i = 0; i < STRETCH_PKTS; i++)
+		lay_out(s, mbufs[i], order[(from + i) % s->n_flows], dsts, syn);
+	start = rte_rdtsc_precise();
+	for (unsigned b = 0; b < STRETCH_BURSTS; b++) {
+		burst->n = LB_BURST;
+		burst->port = 0;
+		memcpy(burst->mbufs, mbufs + b * LB_BURST, LB_BURST * sizeof(mbufs[0]));
+		for (unsigned i = 0; i < LB_BURST; i++)
+			rte_prefetch0(rte_pktmbuf_mtod(burst->mbufs[i], void *));
+		lb_worker_process(pipeline.worker);
+		for (unsigned i = 0; i < LB_BURST; i++)
+			pipeline.worker->counters->verdicts[burst->packets[i].verdict]++;
+	}
+	start = rte_rdtsc_precise() - start;
+	check(s);
+	return start;
+}
+
+static void forget_flows(void)
+{
+	static uint8_t everyone[LB_MAX_BACKENDS + 1];
+
+	memset(everyone, 1, sizeof(everyone));
+	lb_flowtable_purge(&pipeline.worker->flowtable, everyone);
+}
+
+// One run: cycles per packet over n_pkts.
+static double run(const struct scenario *s, const struct lb_addr *dsts, uint64_t n_pkts)
+{
+	uint64_t cycles = 0;
+	uint64_t n_stretches = RTE_MAX(n_pkts / STRETCH_PKTS, 1u);
+	bool syn = s->kind == KIND_MISS || s->kind == KIND_SYN;
+
+	if (s->kind == KIND_MISS)
+		forget_flows();
+	for (uint64_t i = 0; i < n_stretches; i++)
+		cycles += stretch(s, dsts, i * STRETCH_PKTS, syn);
+	return (double)cycles / (double)(n_stretches * STRETCH_PKTS);
+}
+
+static void shuffle(uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		order[i] = i;
+	for (uint32_t i = n - 1; i > 0; i--) {
+		uint32_t j = (uint32_t)(((unsigned __int128)next_random() * (i + 1)) >> 64);
+		uint32_t swap = order[i];
+
+		order[i] = order[j];
+		order[j] = swap;
+	}
+}
+
+static void measure(const struct scenario *s)
+{
+	uint64_t n_pkts = bench.quick ? 1u << 19 : 1u << 21;
+	struct lb_addr *dsts = calloc(s->n_services, sizeof(*dsts));
+	double samples[RUNS];
+	char name[128], text[64] = "";
+
+	if (s->n_backends != DEFAULT_BACKENDS)
+		snprintf(text, sizeof(text), "&backends=%u", s->n_backends);
+	snprintf(name, sizeof(name), "pipeline/nat/ipv%u/%s/%s?flows=%u&services=%u%s", s->family,
+		s->proto == IPPROTO_TCP ? "tcp" : "udp", kind_names[s->kind], s->n_flows, s->n_services, text);
+	if (!bench_wanted(name)) {
+		free(dsts);
+		return;
+	}
+	configure(s);
+	forget_flows();
+	shuffle(s->n_flows);
+	for (unsigned i = 0; i < s->n_services; i++) {
+		if (s->kind == KIND_REPLY)
+			backend_of(s, i, 0, text, sizeof(text));
+		else
+			vip_of(s, i, text, sizeof(text));
+		if (lb_addr_parse(text, &dsts[i]) < 0)
+			abort();
+	}
+	if (s->kind == KIND_SYN) {
+		pipeline.worker->pressure = true; // nothing is recorded, as under a flood
+	} else if (s->kind == KIND_HIT) {
+		for (uint64_t at = 0; at < s->n_flows; at += STRETCH_PKTS)
+			stretch(s, dsts, at, true);
+	}
+	if (s->kind == KIND_MISS) // each flow once
+		n_pkts = RTE_MIN(n_pkts, (uint64_t)s->n_flows);
+	for (unsigned i = 0; i < RUNS; i++)
+		samples[i] = run(s, dsts, n_pkts);
+	pipeline.worker->pressure = false;
+	bench_result_add(name, "cycles/packet", samples, RUNS);
+	free(dsts);
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const eal_args[] = {"--in-memory", "--no-pci", "--no-telemetry", "-l", "0", "-m",
+		"512", "--log-level", "error", NULL};
+	static const uint32_t flows[] = {1, 1000, 100000, 1000000, 10000000};
+	uint32_t max_flows;
+
+	bench_parse_args(argc, argv);
+	max_flows = bench.quick ? 1000000 : 10000000;
+	order = malloc(max_flows * sizeof(*order));
+	pipeline_start(&pipeline, eal_args, max_flows + max_flows / 8, 4095);
+	if (order == NULL || rte_pktmbuf_alloc_bulk(pipeline.pool, mbufs, STRETCH_PKTS) != 0)
+		abort();
+	pipeline_sync_begin(&pipeline);
+	pipeline_sync_end(&pipeline);
+	for (unsigned family = 4; family <= 6; family += 2) {
+		for (unsigned i = 0; i < RTE_DIM(flows) && flows[i] <= max_flows; i++) {
+			if (bench.quick && flows[i] == 1)
+				continue;
+			measure(&(struct scenario){KIND_HIT, family, IPPROTO_TCP, flows[i], 1, 10});
+		}
+		measure(&(struct scenario){KIND_HIT, family, IPPROTO_UDP, 100000, 1, 10});
+		measure(&(struct scenario){KIND_MISS, family, IPPROTO_TCP, max_flows, 1, 10});
+		measure(&(struct scenario){KIND_SYN, family, IPPROTO_TCP, max_flows, 1, 10});
+		measure(&(struct scenario){KIND_REPLY, family, IPPROTO_TCP, 100000, 1, 10});
+		measure(&(struct scenario){KIND_OTHER, family, IPPROTO_TCP, 100000, 1, 10});
+	}
+	measure(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 100000, 1, 1000});
+	measure(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 100000, 100, 10});
+	measure(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 100000, 1000, 10});
+	rte_pktmbuf_free_bulk(mbufs, STRETCH_PKTS);
+	pipeline_stop(&pipeline);
+	free(order);
+	return bench_finish();
+}

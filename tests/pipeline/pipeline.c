@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tests/pipeline/pipeline.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <rte_eal.h>
+#include <rte_malloc.h>
+
+#include "dataplane/command.h"
+#include "dataplane/flowmem.h"
+
+#define CHECK(what)                                                                                \
+	do {                                                                                       \
+		int rc_ = (what);                                                                  \
+		if (rc_ < 0) {                                                                     \
+			fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #what, strerror(-rc_)); \
+			abort();                                                                   \
+		}                                                                                  \
+	} while (0)
+
+static void start_eal(const char *const *eal_args)
+{
+	char *args[32] = {(char *)(uintptr_t)"pipeline"};
+	int n = 1;
+
+	for (; *eal_args != NULL && n < 31; eal_args++)
+		args[n++] = (char *)(uintptr_t)*eal_args;
+	CHECK(rte_eal_init(n, args));
+}
+
+void pipeline_start(struct pipeline *pipeline, const char *const *eal_args, uint64_t n_flows,
+	unsigned n_mbufs)
+{
+	struct lb_dp *dp = &pipeline->dp;
+	struct lb_worker *worker;
+	char instance[LB_INSTANCE_MAX];
+
+	start_eal(eal_args);
+	*pipeline = (struct pipeline){0};
+	CHECK(lb_dp_init(dp, 1));
+	dp->flows_per_worker = n_flows;
+	worker = rte_zmalloc("worker", sizeof(*worker), 64);
+	pipeline->pool = rte_pktmbuf_pool_create(
+		"mbufs", n_mbufs, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	if (worker == NULL || pipeline->pool == NULL)
+		CHECK(-ENOMEM);
+	snprintf(instance, sizeof(instance), "pipeline-%d", (int)getpid());
+	CHECK(lb_shm_create(&dp->shm, instance, 1));
+	worker->dp = dp;
+	worker->n_ports = 2;
+	worker->counters = &dp->shm.shm->workers[0];
+	for (unsigned port = 0; port < 2; port++) {
+		static const uint8_t mac[8] = {2, 0, 0, 0, 0, 1};
+
+		worker->port_macs[port] = LB_MAC_ANY;
+		memcpy(&worker->src_macs[port], mac, sizeof(mac));
+		((uint8_t *)&worker->src_macs[port])[4] = (uint8_t)port;
+	}
+	dp->workers[0] = worker;
+	pipeline->worker = worker;
+	dp->tick = 1000;
+	dp->now_s = 2000;
+	worker->tick = 1000;
+	worker->now_s = 2000;
+	lb_ring_attach_producer(&worker->events, &dp->shm.shm->events[0]);
+	rte_rcu_qsbr_thread_register(dp->qsbr, 0);
+	CHECK(lb_flowmem_map(dp));
+}
+
+void pipeline_stop(struct pipeline *pipeline)
+{
+	char flows[192];
+
+	snprintf(flows, sizeof(flows), "%s.flows.0", pipeline->dp.shm.path);
+	lb_flowmem_unmap(&pipeline->dp);
+	unlink(flows);
+	lb_shm_detach(&pipeline->dp.shm, true);
+	rte_mempool_free(pipeline->pool);
+	rte_free(pipeline->worker);
+	lb_dp_fini(&pipeline->dp);
+	rte_eal_cleanup();
+}
+
+int pipeline_command(struct pipeline *pipeline, const struct lb_msg *command, struct lb_msg *reply)
+{
+	struct lb_msg unused;
+	int rc = lb_command_apply(&pipeline->dp, command, reply != NULL ? reply : &unused);
+
+	lb_dp_commit(&pipeline->dp);
+	return rc;
+}
+
+int pipeline_publish(struct pipeline *pipeline, uint16_t service, const uint16_t *slots,
+	uint32_t n_slots)
+{
+	static uint32_t version;
+	struct lb_msg msg = {.op = LB_OP_TABLE_PUBLISH};
+
+	memcpy(pipeline->dp.shm.shm->tables[0].slots, slots, n_slots * sizeof(*slots));
+	version++;
+	msg.table = (struct lb_msg_table){.service = service,
+		.n_slots = n_slots,
+		.version = version,
+		.checksum = lb_hash_bytes(slots, n_slots * sizeof(*slots), version)};
+	return pipeline_command(pipeline, &msg, NULL);
+}
+
+void pipeline_sync_begin(struct pipeline *pipeline)
+{
+	static const char *const defaults[] = {"0.0.0.0", "::"};
+	struct lb_msg nexthop = {.op = LB_OP_NEXTHOP_SET};
+
+	CHECK(pipeline_command(pipeline, &(struct lb_msg){.op = LB_OP_SYNC_BEGIN}, NULL));
+	CHECK(pipeline_command(pipeline,
+		&(struct lb_msg){.op = LB_OP_SECRET_SET, .secret = "0123456789abcdef"}, NULL));
+	nexthop.nexthop = (struct lb_msg_nexthop){
+		.id = 1, .port = 1, .mac = {2, 0, 0, 0, 0, 0xb1}, .resolved = 1};
+	for (uint16_t id = 1; id <= 2; id++) {
+		// No ports: the command would check them against DPDK's.
+		CHECK(lb_fib_nexthop_set(&pipeline->dp.fib, &nexthop.nexthop, 2));
+		nexthop.nexthop = (struct lb_msg_nexthop){
+			.id = 2, .port = 0, .mac = {2, 0, 0, 0, 0, 0xc1}, .resolved = 1};
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		struct lb_msg route = {.op = LB_OP_ROUTE_SET,
+			.route = {.family = i == 0 ? 4 : 6, .nexthop = 2}};
+
+		if (i == 0)
+			CHECK(lb_addr_parse(defaults[i], &route.route.prefix));
+		CHECK(pipeline_command(pipeline, &route, NULL));
+	}
+}
+
+void pipeline_sync_end(struct pipeline *pipeline)
+{
+	CHECK(pipeline_command(pipeline, &(struct lb_msg){.op = LB_OP_SYNC_END}, NULL));
+}
+
+void pipeline_service(struct pipeline *pipeline, uint16_t id, const char *vip, uint16_t port,
+	uint8_t proto)
+{
+	struct lb_msg msg = {.op = LB_OP_SERVICE_SET,
+		.service = {.id = id, .idle_timeout_ms = 60000, .mode = LB_MODE_NAT}};
+
+	CHECK(lb_addr_parse(vip, &msg.service.key.addr));
+	msg.service.key.port_be = rte_cpu_to_be_16(port);
+	msg.service.key.proto = proto;
+	CHECK(pipeline_command(pipeline, &msg, NULL));
+}
+
+void pipeline_backend(struct pipeline *pipeline, uint16_t id, uint16_t service, const char *addr,
+	uint16_t port, enum lb_backend_state state)
+{
+	struct lb_msg msg = {.op = LB_OP_BACKEND_SET,
+		.backend = {.id = id, .service = service, .nexthop = 1, .state = (uint8_t)state}};
+
+	CHECK(lb_addr_parse(addr, &msg.backend.addr));
+	msg.backend.port_be = rte_cpu_to_be_16(port);
+	CHECK(pipeline_command(pipeline, &msg, NULL));
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef TESTS_PIPELINE_H
+#define TESTS_PIPELINE_H
+
+#include "dataplane/worker.h"
+
+/*
+ * The data plane without its ports and without its main loop: the real objects, commands and stages, one
+ * worker, driven by the caller. For unit tests and benchmarks. One per process.
+ */
+struct pipeline {
+	struct lb_dp dp;
+	struct lb_worker *worker;
+	struct rte_mempool *pool;
+};
+
+/**
+ * Start EAL with @p eal_args (NULL-terminated, after the program's name), make region, tables and a worker
+ * that takes frames for every MAC on ports 0 and 1. Aborts with a message if something is missing.
+ */
+void pipeline_start(struct pipeline *pipeline, const char *const *eal_args, uint64_t n_flows,
+	unsigned n_mbufs);
+void pipeline_stop(struct pipeline *pipeline);
+
+/** Apply one command and end the batch, as the ring would. @return its status; *reply may be NULL. */
+int pipeline_command(struct pipeline *pipeline, const struct lb_msg *command, struct lb_msg *reply);
+
+/** Write @p slots into buffer 0 and publish them. @return the command's status. */
+int pipeline_publish(struct pipeline *pipeline, uint16_t service, const uint16_t *slots,
+	uint32_t n_slots);
+
+/**
+ * A first sync with a secret, next hop 1 (port 1, 02:00:00:00:00:b1) for backends and next hop 2 (port 0,
+ * 02:00:00:00:00:c1) as default route of both families. The caller goes on with services and ends it by
+ * pipeline_sync_end(). Aborts on refusal.
+ */
+void pipeline_sync_begin(struct pipeline *pipeline);
+void pipeline_sync_end(struct pipeline *pipeline);
+
+/** Service @p id and backend @p id of it; aborts on refusal. Addresses as text, port 0: all. */
+void pipeline_service(struct pipeline *pipeline, uint16_t id, const char *vip, uint16_t port,
+	uint8_t proto);
+void pipeline_backend(struct pipeline *pipeline, uint16_t id, uint16_t service, const char *addr,
+	uint16_t port, enum lb_backend_state state);
+
+#endif
