@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "control/lbctl.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "control/lbctl_args.h"
+#include "control/lbctl_table.h"
+#include "control/lbctl_text.h"
+#include "lb/shm.h"
+
+#define RUN_DIR "/run/fulcrum"
+
+/*
+ * Longest wait for an answer. The daemon answers a change within 2 s of the data plane's silence, and a
+ * config of thousands of services in a few seconds; an event wait is at most 60 s.
+ */
+#define TIMEOUT_MS 90000u
+
+static void print_message(const char *where, const char *message)
+{
+	char *escaped_where = lbctl_text_escape(where);
+	char *escaped = lbctl_text_escape(message);
+
+	// What was printed up to now comes first, also where both go to one file.
+	fflush(stdout);
+	fprintf(stderr, "lbctl: %s: %s\n", escaped_where, escaped);
+	free(escaped);
+	free(escaped_where);
+}
+
+static const char *place(const struct lbctl *ctl, const char *where)
+{
+	if (where != NULL && *where != '\0')
+		return where;
+	return ctl->words != NULL ? ctl->words : "arguments";
+}
+
+enum lbctl_exit lbctl_error(const struct lbctl *ctl, enum lbctl_exit status, const char *where,
+	const char *hint, const char *format, ...)
+{
+	char *message = NULL, *escaped;
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vasprintf(&message, format, args);
+	va_end(args);
+	if (n < 0)
+		return status;
+	print_message(place(ctl, where), message);
+	free(message);
+	if (hint != NULL) {
+		escaped = lbctl_text_escape(hint);
+		fprintf(stderr, "  hint: %s\n", escaped);
+		free(escaped);
+	}
+	return status;
+}
+
+void lbctl_note(const struct lbctl *ctl, const char *where, const char *format, ...)
+{
+	char *message = NULL;
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vasprintf(&message, format, args);
+	va_end(args);
+	if (n < 0)
+		return;
+	print_message(place(ctl, where), message);
+	free(message);
+}
+
+static void print_options(const struct lbctl_option *option, size_t n_max)
+{
+	for (; n_max > 0 && option->name != NULL; option++, n_max--) {
+		char *left = lbctl_text_printf(
+			"%s%s%s", option->name, option->value ? " " : "", option->value ? option->value : "");
+
+		printf("  %-22s %s\n", left, option->help);
+		free(left);
+	}
+}
+
+static void print_help(void)
+{
+	puts("lbctl: drives a Fulcrum load balancer through the API of lb-control\n\n"
+	     "usage: lbctl [--instance NAME] [--json] COMMAND ...\n\ncommands:");
+	for (const struct lbctl_command *c = lbctl_commands; c->words != NULL; c++) {
+		if (c->summary != NULL)
+			printf("  %-16s %s\n", c->words, c->summary);
+	}
+	puts("\noptions of every command:");
+	print_options(lbctl_global_options, SIZE_MAX);
+	puts("\nlbctl COMMAND --help shows a command's own arguments; the manual is lbctl(1).\n"
+	     "exit status: 0 done, 1 refused or failed, 2 usage, 3 lb-control cannot be reached,\n"
+	     "             4 lb-control is up but the data plane is not");
+}
+
+static enum lbctl_exit print_command_help(const struct lbctl_command *command)
+{
+	printf("%s\n\nusage: lbctl %s%s%s%s\n", command->summary, command->words,
+		*command->operands ? " " : "", command->operands,
+		command->options[0].name != NULL ? " [OPTION]..." : "");
+	if (command->options[0].name != NULL) {
+		puts("\noptions:");
+		print_options(command->options, LBCTL_MAX_OPTIONS);
+	}
+	if (command->help != NULL)
+		printf("\n%s\n", command->help);
+	return LBCTL_OK;
+}
+
+// Settle what the environment and the global options say. Needs to be freed: socket_path.
+static enum lbctl_exit set_up(struct lbctl *ctl, const struct lbctl_globals *globals)
+{
+	const char *run_dir = getenv("FULCRUM_RUN_DIR");
+	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+
+	if (globals->instance != NULL)
+		ctl->instance = globals->instance;
+	if (!lb_instance_valid(ctl->instance))
+		return lbctl_error(ctl, LBCTL_USAGE, "--instance", NULL,
+			"'%s' is no instance name: 1 to %d of a-z, 0-9, _ and -", ctl->instance,
+			LB_INSTANCE_MAX);
+	ctl->json = globals->json;
+	ctl->terminal = isatty(STDOUT_FILENO) == 1;
+	ctl->colour = ctl->terminal && !ctl->json && (no_color == NULL || *no_color == '\0') &&
+		(term == NULL || strcmp(term, "dumb") != 0);
+	ctl->socket_path = lbctl_text_printf("%s/%s/control.sock",
+		run_dir != NULL && *run_dir != '\0' ? run_dir : RUN_DIR, ctl->instance);
+	return LBCTL_OK;
+}
+
+static enum lbctl_exit dispatch(struct lbctl *ctl, const struct lbctl_args *args,
+	const struct lbctl_globals *globals)
+{
+	const struct lbctl_command *command = args->command;
+	enum lbctl_exit status;
+
+	if (command != NULL && command->summary == NULL)
+		return lbctl_error(ctl, LBCTL_USAGE, NULL, "lbctl --help lists the commands there are",
+			"not in this version");
+	if (globals->version) {
+		puts("lbctl " LB_VERSION);
+		return LBCTL_OK;
+	}
+	if (globals->help && command != NULL)
+		return print_command_help(command);
+	if (globals->help) {
+		print_help();
+		return LBCTL_OK;
+	}
+	if (command == NULL)
+		return lbctl_error(ctl, LBCTL_USAGE, NULL, "lbctl --help lists the commands",
+			"a command is missing");
+	status = set_up(ctl, globals);
+	if (status == LBCTL_OK)
+		status = command->run(ctl, args);
+	return status;
+}
+
+// A full disk or a closed pipe must not look like success.
+static enum lbctl_exit finish_output(const struct lbctl *ctl, enum lbctl_exit status)
+{
+	bool failed = ferror(stdout) != 0;
+
+	if (fflush(stdout) != 0 || failed)
+		return lbctl_error(ctl, LBCTL_FAILED, "standard output", NULL, "cannot write: %s",
+			strerror(errno));
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct lbctl ctl = {.instance = "default", .timeout_ms = TIMEOUT_MS};
+	struct lbctl_globals globals = {0};
+	struct lbctl_args args = {0};
+	enum lbctl_exit status;
+
+	// The daemon's texts are UTF-8, whatever the user's locale is.
+	setlocale(LC_CTYPE, "C.UTF-8");
+	if (argc >= 2 && strcmp(argv[1], "__complete") == 0) {
+		status = lbctl_completion_words(&ctl, argv + 2, (size_t)argc - 2);
+		free(ctl.socket_path);
+		return (int)status;
+	}
+	if (argc < 1)
+		return LBCTL_USAGE;
+	status = lbctl_args_init(&ctl, &args, &globals, argc - 1, argv + 1);
+	if (status == LBCTL_OK)
+		status = dispatch(&ctl, &args, &globals);
+	lbctl_args_fini(&args);
+	free(ctl.socket_path);
+	return (int)finish_output(&ctl, status);
+}
