@@ -67,10 +67,12 @@ void lb_fib_fini(struct lb_fib *fib)
 
 int lb_fib_nexthop_set(struct lb_fib *fib, const struct lb_msg_nexthop *msg, unsigned n_ports)
 {
+	static const uint8_t zero[sizeof(msg->zero)];
 	uint64_t word = (uint64_t)msg->port << 48;
 
 	if (msg->id == LB_NEXTHOP_NONE || msg->id >= LB_MAX_NEXTHOPS || msg->port >= n_ports ||
-		msg->resolved > 1 || (msg->mac[0] & 1) != 0)
+		msg->resolved > 1 || (msg->mac[0] & 1) != 0 ||
+		memcmp(msg->zero, zero, sizeof(zero)) != 0)
 		return -EINVAL;
 	for (unsigned i = 0; i < 6; i++)
 		word |= (uint64_t)msg->mac[i] << (8 * i);
