@@ -266,34 +266,42 @@ static void reclaim(struct lb_flowtable *table, uint64_t *entry)
 	entry_store(entry, 0);
 }
 
+/* The other buckets of a full bucket's entries, their lines on the way. */
+static void find_others(const struct lb_flowtable *table, uint32_t from,
+	struct lb_flow_bucket *others[LB_FLOWTABLE_WAYS])
+{
+	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
+		uint64_t entry = table->buckets[from].entries[way];
+
+		others[way] = &table->buckets[lb_flowtable_other_bucket(
+			table, from, lb_flow_entry_signature(entry))];
+		__builtin_prefetch(others[way]);
+	}
+}
+
 /* Move one entry of bucket @p from to a free way of its other bucket. @return the vacated way. */
 static uint64_t *displace(struct lb_flowtable *table, uint32_t from)
 {
 	struct lb_flow_bucket *bucket = &table->buckets[from];
-	uint32_t others[LB_FLOWTABLE_WAYS];
+	struct lb_flow_bucket *others[LB_FLOWTABLE_WAYS];
 
+	find_others(table, from, others);
 	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
-		others[way] = lb_flowtable_other_bucket(
-			table, from, lb_flow_entry_signature(bucket->entries[way]));
-		__builtin_prefetch(&table->buckets[others[way]]);
-	}
-	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
-		struct lb_flow_bucket *other = &table->buckets[others[way]];
-		uint32_t free_ways = lb_flow_match_free(other->entries);
+		uint32_t free_ways = lb_flow_match_free(others[way]->entries);
 
 		if (free_ways == 0)
 			continue;
 		// In this order a process killed in between leaves the flow twice, which lookup
 		// does not mind
-		entry_store(&other->entries[__builtin_ctz(free_ways)], bucket->entries[way]);
+		entry_store(&others[way]->entries[__builtin_ctz(free_ways)], bucket->entries[way]);
 		entry_store(&bucket->entries[way], 0);
 		return &bucket->entries[way];
 	}
 	return NULL;
 }
 
-/* What may be evicted, from what goes first to what goes last; 0: nothing. */
-enum { RANK_NONE, RANK_LIVE, RANK_FIN, RANK_SYN, RANK_CLOSED };
+/* What may be evicted, from what goes last to what goes first. */
+enum rank { RANK_NONE, RANK_LIVE, RANK_FIN, RANK_SYN, RANK_CLOSED, RANK_EXPIRED, RANK_FREE };
 
 static const uint8_t evict_rank[16] = {
 	[LB_FLOW_SYN] = RANK_SYN,
@@ -304,28 +312,47 @@ static const uint8_t evict_rank[16] = {
 };
 
 struct victim {
-	uint64_t *entry;
-	uint32_t score; /* rank, then age: the highest goes */
+	uint64_t *entry; /* NULL: none, and rank is RANK_NONE */
+	enum rank rank;
+	uint32_t age;
 	unsigned n_syn; /* embryonic entries in its bucket */
 };
 
-static struct victim find_victim(
-	struct lb_flow_bucket *bucket, unsigned rank_min, uint32_t now_tick)
+static struct victim find_victim(const struct lb_flowtable *table, struct lb_flow_bucket *bucket,
+	enum rank rank_min, uint32_t now_tick)
 {
-	struct victim victim = {0};
+	struct victim victim = {.rank = RANK_NONE};
 
 	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
 		uint64_t entry = bucket->entries[way];
-		uint32_t rank = evict_rank[entry & 0xf];
-		uint32_t score = rank << LB_FLOW_TIME_BITS | lb_flow_entry_age(entry, now_tick);
+		enum rank rank = evict_rank[entry & 0xf];
+		uint32_t age = lb_flow_entry_age(entry, now_tick);
 
+		if (!lb_flow_entry_live(table->idle_ticks, entry, now_tick))
+			rank = entry != 0 ? RANK_EXPIRED : RANK_FREE;
 		victim.n_syn += rank == RANK_SYN;
-		if (rank >= rank_min && (victim.entry == NULL || score > victim.score)) {
-			victim.entry = &bucket->entries[way];
-			victim.score = score;
-		}
+		if (rank < rank_min || rank < victim.rank ||
+			(rank == victim.rank && age <= victim.age))
+			continue;
+		victim.entry = &bucket->entries[way];
+		victim.rank = rank;
+		victim.age = age;
 	}
 	return victim;
+}
+
+/*
+ * Whether @p a goes rather than @p b. In a flood SYNs come faster than ticks: that of the bucket
+ * with more of them has been there longer, as each bucket keeps them in order of arrival.
+ */
+static bool goes_before(const struct victim *a, const struct victim *b)
+{
+	if (a->rank != b->rank)
+		return a->rank > b->rank;
+	if (a->rank == RANK_SYN && a->age <= b->age + 1 && b->age <= a->age + 1 &&
+		a->n_syn != b->n_syn)
+		return a->n_syn > b->n_syn;
+	return a->age > b->age;
 }
 
 /*
@@ -348,31 +375,77 @@ static uint64_t *close_gap(uint64_t *entry)
 	return entry;
 }
 
-static uint64_t *evict(struct lb_flowtable *table, uint32_t first, uint32_t second,
-	unsigned rank_min, uint32_t now_tick)
+static uint64_t *evict(struct lb_flowtable *table, const struct victim *victim)
 {
-	struct victim victim = find_victim(&table->buckets[first], rank_min, now_tick);
-	struct victim other = find_victim(&table->buckets[second], rank_min, now_tick);
-	uint64_t *entry;
+	if (victim->rank == RANK_FREE)
+		return victim->entry;
+	count_del(table, lb_flow_entry_backend(*victim->entry));
+	if (victim->rank == RANK_EXPIRED)
+		table->counters->expire++;
+	else
+		table->counters->evict++;
+	entry_store(victim->entry, 0);
+	return victim->entry;
+}
 
-	if (victim.entry == NULL ||
-		(other.entry != NULL &&
-			(other.score > victim.score ||
-				(other.score == victim.score && other.n_syn > victim.n_syn))))
-		victim = other;
-	if (victim.entry == NULL)
+// With fewer SYNs in both buckets, the oldest may be hardly older than a round trip: look further.
+// Measured with 28 % of the table embryonic: of SYNs that were evicted, 0.5 % had been there for
+// less than 1/13 of the time in which a flood fills that part; 0.01 % with 4.
+#define FEW_SYNS 4u
+
+/*
+ * Evict a SYN from the other bucket of one of @p from's entries rather than @p victim, and move the
+ * entry there.
+ * @return the vacated way; NULL: nothing better there.
+ */
+static uint64_t *evict_elsewhere(
+	struct lb_flowtable *table, uint32_t from, struct victim victim, uint32_t now_tick)
+{
+	struct lb_flow_bucket *bucket = &table->buckets[from];
+	struct lb_flow_bucket *others[LB_FLOWTABLE_WAYS];
+	unsigned best_way = LB_FLOWTABLE_WAYS;
+	uint64_t *vacated;
+
+	find_others(table, from, others);
+	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
+		struct victim other;
+
+		if (evict_rank[bucket->entries[way] & 0xf] >= RANK_SYN)
+			continue;
+		other = find_victim(table, others[way], RANK_SYN, now_tick);
+		if (other.entry != NULL && goes_before(&other, &victim)) {
+			victim = other;
+			best_way = way;
+		}
+	}
+	if (best_way == LB_FLOWTABLE_WAYS)
 		return NULL;
-	entry = victim.entry;
-	count_del(table, lb_flow_entry_backend(*entry));
-	table->counters->evict++;
-	if (lb_flow_entry_state(*entry) == LB_FLOW_SYN)
-		entry = close_gap(entry);
-	return entry;
+	vacated = evict(table, &victim);
+	entry_store(vacated, bucket->entries[best_way]);
+	entry_store(&bucket->entries[best_way], 0);
+	return &bucket->entries[best_way];
+}
+
+static uint64_t *evict_oldest(struct lb_flowtable *table, uint32_t first, uint32_t second,
+	enum rank rank_min, uint32_t now_tick)
+{
+	struct victim victim = find_victim(table, &table->buckets[first], rank_min, now_tick);
+	struct victim other = find_victim(table, &table->buckets[second], rank_min, now_tick);
+
+	if (goes_before(&other, &victim))
+		victim = other;
+	if (victim.rank < RANK_SYN || (victim.rank == RANK_SYN && victim.n_syn < FEW_SYNS)) {
+		uint64_t *entry = evict_elsewhere(table, first, victim, now_tick);
+
+		if (entry != NULL)
+			return entry;
+	}
+	return victim.entry != NULL ? evict(table, &victim) : NULL;
 }
 
 /* Both buckets have no free way: find one all the same. */
 static uint64_t *make_room(struct lb_flowtable *table, uint32_t first, uint32_t second,
-	unsigned rank_min, uint32_t now_tick)
+	enum rank rank_min, uint32_t now_tick)
 {
 	uint64_t *entry = find_dead(table, &table->buckets[first], 0xff, now_tick);
 
@@ -389,11 +462,11 @@ static uint64_t *make_room(struct lb_flowtable *table, uint32_t first, uint32_t 
 		if (entry != NULL)
 			return entry;
 	}
-	return evict(table, first, second, rank_min, now_tick);
+	return evict_oldest(table, first, second, rank_min, now_tick);
 }
 
 static uint64_t *find_way(struct lb_flowtable *table, uint32_t first, uint32_t signature,
-	unsigned rank_min, uint32_t now_tick)
+	enum rank rank_min, uint32_t now_tick)
 {
 	uint32_t second = lb_flowtable_other_bucket(table, first, signature);
 	struct lb_flow_bucket *bucket1 = &table->buckets[first];
@@ -427,7 +500,7 @@ uint64_t *lb_flowtable_insert(struct lb_flowtable *table, uint64_t hash, uint16_
 	enum lb_flow_state state, uint32_t now_tick, bool may_evict)
 {
 	uint32_t signature = (uint32_t)(hash >> 32);
-	unsigned rank_min = may_evict && state != LB_FLOW_SYN ? RANK_LIVE : RANK_SYN;
+	enum rank rank_min = may_evict && state != LB_FLOW_SYN ? RANK_LIVE : RANK_SYN;
 	uint64_t *entry = find_way(
 		table, lb_flowtable_first_bucket(table, hash), signature, rank_min, now_tick);
 
@@ -435,6 +508,8 @@ uint64_t *lb_flowtable_insert(struct lb_flowtable *table, uint64_t hash, uint16_
 		table->counters->insert_failed++;
 		return NULL;
 	}
+	if (state == LB_FLOW_SYN)
+		entry = close_gap(entry);
 	entry_store(entry, lb_flow_entry_make(signature, backend, now_tick, state));
 	count_add(table, backend);
 	table->counters->insert++;

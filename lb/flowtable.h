@@ -57,11 +57,11 @@ static_assert(
 /** A service's idle timeout as what belongs into idle_ticks: rounded up, never 0. */
 static inline uint16_t lb_flow_idle_ticks(uint32_t idle_timeout_ms)
 {
-	uint32_t ticks = (idle_timeout_ms + LB_FLOW_TICK_MS - 1) / LB_FLOW_TICK_MS;
-
-	return (uint16_t)(ticks == 0                       ? 1
-			  : ticks > LB_FLOW_IDLE_TICKS_MAX ? LB_FLOW_IDLE_TICKS_MAX
-							   : ticks);
+	if (idle_timeout_ms > LB_IDLE_TIMEOUT_MAX_MS)
+		return LB_FLOW_IDLE_TICKS_MAX;
+	if (idle_timeout_ms == 0)
+		return 1;
+	return (uint16_t)((idle_timeout_ms + LB_FLOW_TICK_MS - 1) / LB_FLOW_TICK_MS);
 }
 
 /** A CLOCK_MONOTONIC time as ticks. */
