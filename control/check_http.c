@@ -40,6 +40,7 @@ struct http_slot {
 	size_t header_bytes, body_bytes;
 	size_t n_matched; /* bytes of the expected text that the body's end so far is the start of */
 	bool found;
+	bool head_ended; /* the answer's headers, not those of a "100 Continue", came in whole */
 	enum http_verdict verdict; /* why a callback made libcurl stop */
 	int socket_error;          /* of our socket(); 0: none */
 };
@@ -193,7 +194,8 @@ static size_t on_header(char *data, size_t size, size_t n, void *arg)
 	if (data[0] != '\r' && data[0] != '\n') // the empty line ends them
 		return size * n;
 	curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &status);
-	if (status >= 200 && !expected_status(slot->probe, status)) {
+	slot->head_ended = status >= 200;
+	if (slot->head_ended && !expected_status(slot->probe, status)) {
 		slot->verdict = WRONG_STATUS;
 		return 0;
 	}
@@ -323,7 +325,9 @@ static void judge_answer(const struct http_slot *slot, struct outcome *outcome)
 
 	curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &status);
 	outcome->result = LB_HEALTH_FAILED;
-	if (!expected_status(probe, status)) {
+	if (!slot->head_ended) { // libcurl is content with this
+		snprintf(outcome->reason, sizeof(outcome->reason), "answer cut short");
+	} else if (!expected_status(probe, status)) {
 		snprintf(outcome->reason, sizeof(outcome->reason), "HTTP %ld", status);
 	} else if (probe->needle && !slot->found) {
 		snprintf(outcome->reason, sizeof(outcome->reason),

@@ -580,9 +580,12 @@ int lb_health_check_update(struct lb_health_check *check, const struct lb_config
 	}
 	if (check->ops) {
 		plan_first(check, 0, SPREAD_MAX_MS);
-	} else if (check->status.state != LB_HEALTH_UP) {
+		return 0;
+	}
+	check->status.n_successes = check->status.n_failures = 0;
+	snprintf(check->status.reason, sizeof(check->status.reason), "not checked any more");
+	if (check->status.state != LB_HEALTH_UP) {
 		check->status.state = LB_HEALTH_UP;
-		snprintf(check->status.reason, sizeof(check->status.reason), "not checked any more");
 		event_add(&check->due, &at_once);
 	}
 	return 0;
