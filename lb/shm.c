@@ -56,10 +56,12 @@ bool lb_instance_valid(const char *name)
 	return len >= 1 && len <= LB_INSTANCE_MAX && name[len] == '\0';
 }
 
-static void dirs_add(struct dirs *dirs, const char *path)
+static void dirs_add(struct dirs *dirs, const char *path, size_t len)
 {
-	if (dirs->n < MAX_DIRS && strlen(path) < PATH_BYTES)
-		strcpy(dirs->path[dirs->n++], path);
+	if (dirs->n == MAX_DIRS || len == 0 || len >= PATH_BYTES)
+		return;
+	memcpy(dirs->path[dirs->n], path, len);
+	dirs->path[dirs->n++][len] = '\0';
 }
 
 /* Page size of the hugetlbfs mounted at @p path; 0 if it is none, or no use to us. */
@@ -87,13 +89,13 @@ static void dirs_add_hugetlbfs(struct dirs *dirs)
 		if (strcmp(mount.mnt_type, "hugetlbfs") == 0)
 			page_bytes = hugetlbfs_page_bytes(mount.mnt_dir);
 		if (page_bytes == USUAL_PAGE_BYTES)
-			dirs_add(dirs, mount.mnt_dir);
+			dirs_add(dirs, mount.mnt_dir, strlen(mount.mnt_dir));
 		else if (page_bytes > 0)
-			dirs_add(&others, mount.mnt_dir);
+			dirs_add(&others, mount.mnt_dir, strlen(mount.mnt_dir));
 	}
 	endmntent(mounts);
 	for (unsigned i = 0; i < others.n; i++)
-		dirs_add(dirs, others.path[i]);
+		dirs_add(dirs, others.path[i], strlen(others.path[i]));
 }
 
 static void dirs_init(struct dirs *dirs)
@@ -102,13 +104,16 @@ static void dirs_init(struct dirs *dirs)
 
 	dirs->n = 0;
 	if (override != NULL && override[0] != '\0') {
-		dirs_add(dirs, override);
+		for (const char *end; *override != '\0'; override = end + (*end != '\0')) {
+			end = strchrnul(override, ':');
+			dirs_add(dirs, override, (size_t)(end - override));
+		}
 		return;
 	}
 	dirs_add_hugetlbfs(dirs);
 	if (dirs->n == MAX_DIRS)
 		dirs->n--; // the fallback must always have a place
-	dirs_add(dirs, "/dev/shm");
+	dirs_add(dirs, "/dev/shm", strlen("/dev/shm"));
 }
 
 static int region_path(char path[PATH_BYTES], const char *dir, const char *prefix,
@@ -237,8 +242,12 @@ int lb_shm_attach(struct lb_shm_map *map, const char *instance, char *why, size_
 	struct dirs dirs;
 
 	memset(map, 0, sizeof(*map));
-	if (!lb_instance_valid(instance))
+	if (!lb_instance_valid(instance)) {
+		if (why != NULL)
+			snprintf(why, why_bytes, "not an instance name: 1..%d of a-z 0-9 _ -",
+				LB_INSTANCE_MAX);
 		return -EINVAL;
+	}
 	dirs_init(&dirs);
 	for (unsigned i = 0; i < dirs.n; i++) {
 		rc = region_path(path, dirs.path[i], "lb.", instance, "");

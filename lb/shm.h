@@ -10,7 +10,12 @@
 /*
  * The shared-memory region of an instance, `lb.<instance>`: made by the data plane (hugetlbfs where it is
  * mounted and has room, else /dev/shm; mode 0660), attached by the control plane. Fixed offsets, no
- * pointers. Counters of workers follow at the end, one block per worker.
+ * pointers. Counters of workers follow at the end, one block per worker. $FULCRUM_SHM_DIR replaces the list
+ * of directories: one, or several with ":" between, the best first (for tests).
+ *
+ * Who may write the file can also truncate it, and a process that then touches the region gets SIGBUS.
+ * So the control plane is trusted that far: the file is open to the owner and the group "fulcrum" only,
+ * and a file of anybody else's is refused.
  */
 #define LB_SHM_MAGIC UINT64_C(0x6d7572636c7546) /* "Fulcrum" */
 #define LB_SHM_ABI 1u
@@ -157,14 +162,18 @@ bool lb_instance_valid(const char *name);
 /**
  * Data plane: make the region of @p instance, zeroed, with its header filled in; a region left by a data plane before is
  * unlinked once its mirror has been copied into the new one. `magic` is written last (release).
- * @return 0; -EINVAL bad instance name or worker count; -ENOMEM / -errno of the file operations.
+ * The region has the name only when it is complete. Where a directory has no room, the next is tried, and the
+ * log says so.
+ * @return 0; -EINVAL bad instance name or worker count; -ENOSPC, -ENOMEM or another -errno of the last
+ * directory tried.
  */
 int lb_shm_create(struct lb_shm_map *map, const char *instance, unsigned n_workers);
 
 /**
- * Control plane: attach the region of @p instance.
- * @return 0; -ENOENT none there; -EPROTO magic, ABI or sizes do not fit (the reason in @p why, which may be
- * NULL, of why_bytes); -errno.
+ * Control plane: attach the region of @p instance, the newest if several directories have one.
+ * @return 0; else the reason is also in @p why, of why_bytes, which may be NULL: -EINVAL bad instance name;
+ * -ENOENT none there; -EPROTO magic, ABI or sizes do not fit; -EPERM not a plain file, or not of somebody
+ * to be trusted (root, this user, group "fulcrum"); -ELOOP a symlink; another -errno of open(2) or mmap(2).
  */
 int lb_shm_attach(struct lb_shm_map *map, const char *instance, char *why, size_t why_bytes);
 
