@@ -79,6 +79,8 @@ struct lb_dp {
 	struct lb_fib fib;
 	_Atomic uint32_t tick;  /* LB_FLOW_TICK_MS since boot; workers never ask for the time themselves */
 	_Atomic uint32_t now_s; /* seconds since boot, for the slot history */
+	uint8_t *flush; /* LB_MAX_BACKENDS + 1: flows of flagged backends are removed; stable while a flush runs */
+	_Atomic uint32_t flushes; /* counts up when `flush` is complete: workers begin */
 	_Atomic bool live;      /* first sync done: tables adopted, workers may use them */
 	_Atomic bool stop;
 

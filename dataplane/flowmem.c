@@ -150,5 +150,14 @@ int lb_flowmem_flush(struct lb_dp *dp, const struct lb_msg_flush *msg, uint64_t 
 {
 	int rc = lb_flowmem_count(dp, msg, n_flows);
 
-	return rc < 0 ? rc : -ENOTSUP; // the entries are the workers': not in this version
+	for (unsigned i = 0; rc == 0 && i < dp->n_workers; i++)
+		if (atomic_load_explicit(&dp->workers[i]->flushes, memory_order_acquire) != dp->flushes)
+			rc = -EAGAIN; // the flush before is still going on, and reads the flags
+	if (rc < 0)
+		return rc;
+	for (unsigned id = 0; id < LB_MAX_BACKENDS; id++)
+		dp->flush[id] = dp->backends[id].in_use && dp->backends[id].service == msg->service &&
+				(msg->backend == LB_BACKEND_NONE || msg->backend == id);
+	atomic_fetch_add_explicit(&dp->flushes, 1, memory_order_release);
+	return 0;
 }

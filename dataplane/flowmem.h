@@ -14,7 +14,11 @@ int lb_flowmem_map(struct lb_dp *dp);
 /** Initialise the tables, adopting what a data plane before left in them. Main lcore, before dp->live. */
 void lb_flowmem_adopt(struct lb_dp *dp);
 
-/** LB_OP_FLOWS_COUNT and LB_OP_FLOWS_FLUSH, see lb/msg.h. @return 0; -ENOENT no such service or backend. */
+/**
+ * LB_OP_FLOWS_COUNT and LB_OP_FLOWS_FLUSH, see lb/msg.h. A flush goes on in the workers after the reply.
+ * @return 0 and in *n_flows how many flows there are (to flush); -EINVAL, -ENOENT no such service or backend,
+ * -EAGAIN the flush before has not ended. Main lcore.
+ */
 int lb_flowmem_count(const struct lb_dp *dp, const struct lb_msg_flush *msg, uint64_t *n_flows);
 int lb_flowmem_flush(struct lb_dp *dp, const struct lb_msg_flush *msg, uint64_t *n_flows);
 

@@ -10,6 +10,7 @@
 
 #include <rte_malloc.h>
 
+#include "dataplane/history.h"
 #include "dataplane/rewrite.h"
 #include "dataplane/worker.h"
 
@@ -24,11 +25,13 @@ int lb_dp_init(struct lb_dp *dp, unsigned n_workers)
 	dp->backends = rte_zmalloc("backends", n_ids * sizeof(*dp->backends), 64);
 	dp->backend_states = rte_zmalloc("backend_states", n_ids, 64);
 	dp->idle_ticks = rte_zmalloc("idle_ticks", n_ids * sizeof(*dp->idle_ticks), 64);
+	dp->flush = rte_zmalloc("flush", n_ids, 64);
 	dp->slot_refs = calloc(n_ids, sizeof(*dp->slot_refs));
 	dp->quarantine = calloc(n_ids, sizeof(*dp->quarantine));
 	dp->qsbr = rte_zmalloc("qsbr", rte_rcu_qsbr_get_memsize(RTE_MAX_LCORE), 64);
 	if (dp->service_map == NULL || dp->endpoint_map == NULL || dp->services == NULL ||
 		dp->backends == NULL || dp->backend_states == NULL || dp->idle_ticks == NULL ||
+		dp->flush == NULL ||
 		dp->slot_refs == NULL || dp->quarantine == NULL || dp->qsbr == NULL ||
 		rte_rcu_qsbr_init(dp->qsbr, RTE_MAX_LCORE) != 0 || lb_fib_init(&dp->fib) < 0) {
 		lb_dp_fini(dp);
@@ -51,6 +54,7 @@ void lb_dp_fini(struct lb_dp *dp)
 	rte_free(dp->backends);
 	rte_free(dp->backend_states);
 	rte_free(dp->idle_ticks);
+	rte_free(dp->flush);
 	rte_free(dp->qsbr);
 	free(dp->slot_refs);
 	free(dp->quarantine);
@@ -210,6 +214,7 @@ int lb_service_del(struct lb_dp *dp, uint16_t id)
 			backend_remove(dp, (uint16_t)i);
 		}
 	lb_dp_retire(dp, atomic_exchange(&service->table, NULL));
+	lb_history_forget(dp, id);
 	service->in_use = false;
 	return 0;
 }
@@ -342,7 +347,7 @@ static uint32_t transition_s(const struct lb_service *service)
 int lb_table_publish(struct lb_dp *dp, const struct lb_msg_table *msg)
 {
 	struct lb_service *service;
-	struct lb_slot_table *table, *old;
+	struct lb_slot_table *table, *old, *kept = NULL;
 	uint16_t *slots;
 	int rc = 0;
 
@@ -365,12 +370,16 @@ int lb_table_publish(struct lb_dp *dp, const struct lb_msg_table *msg)
 		rc = -ERANGE;
 	if (rc == 0) {
 		old = service->table;
-		lb_slots_adopt(table, old, slots, msg->n_slots, msg->version,
+		if (old == NULL && !dp->live)
+			kept = lb_history_load(dp, msg->service); // from before a restart
+		lb_slots_adopt(table, old != NULL ? old : kept, slots, msg->n_slots, msg->version,
 			transition_s(service), dp->now_s);
 		count_slots(dp, old, -1);
 		count_slots(dp, table, 1);
 		atomic_store_explicit(&service->table, table, memory_order_release);
 		lb_dp_retire(dp, old);
+		lb_history_save(dp, msg->service);
+		free(kept);
 	} else {
 		rte_free(table);
 	}

@@ -15,6 +15,7 @@
 #define SWEEP_TICKS 8u
 #define SWEEP_BUCKETS_BUSY 2u  // per poll that brought packets: about one more line per 16 packets
 #define SWEEP_BUCKETS_IDLE 16u
+#define FLUSH_BUCKETS 256u
 
 // The flow table is under pressure from 15/16 full on, and no longer below 7/8.
 static void watch_pressure(struct lb_worker *worker)
@@ -48,6 +49,22 @@ static void sweep(struct lb_worker *worker, unsigned n_rx)
 	}
 }
 
+// An operator's flush, in steps of some 16 KB, so that packets wait no longer than for a burst or two.
+static void flush_flows(struct lb_worker *worker)
+{
+	struct lb_dp *dp = worker->dp;
+	uint32_t wanted = atomic_load_explicit(&dp->flushes, memory_order_acquire);
+
+	if (likely(wanted == atomic_load_explicit(&worker->flushes, memory_order_relaxed)))
+		return;
+	lb_flowtable_purge_range(&worker->flowtable, dp->flush, worker->flushed, FLUSH_BUCKETS);
+	worker->flushed += FLUSH_BUCKETS;
+	if (worker->flushed >= worker->flowtable.n_buckets) {
+		worker->flushed = 0;
+		atomic_store_explicit(&worker->flushes, wanted, memory_order_release);
+	}
+}
+
 static void keep_time(struct lb_worker *worker)
 {
 	uint32_t tick = atomic_load_explicit(&worker->dp->tick, memory_order_relaxed);
@@ -57,6 +74,14 @@ static void keep_time(struct lb_worker *worker)
 		return;
 	worker->tick = tick;
 	worker->sweep_left = worker->flowtable.n_buckets / SWEEP_TICKS + 1;
+}
+
+void lb_worker_keep_house(struct lb_worker *worker, unsigned n_rx)
+{
+	keep_time(worker);
+	sweep(worker, n_rx);
+	flush_flows(worker);
+	watch_pressure(worker);
 }
 
 void lb_worker_event(struct lb_worker *worker, struct lb_msg *event)
@@ -110,11 +135,8 @@ int lb_worker_run(void *arg)
 		for (uint16_t port = 0; port < worker->n_ports; port++)
 			n_rx += poll_port(worker, port);
 		// Before the first sync no service is there, and the flow table is still the main lcore's.
-		if (likely(atomic_load_explicit(&dp->live, memory_order_acquire))) {
-			keep_time(worker);
-			sweep(worker, n_rx);
-			watch_pressure(worker);
-		}
+		if (likely(atomic_load_explicit(&dp->live, memory_order_acquire)))
+			lb_worker_keep_house(worker, n_rx);
 		rte_rcu_qsbr_quiescent(dp->qsbr, worker->lcore);
 		worker->counters->polls++;
 		if (n_rx != 0)

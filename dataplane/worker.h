@@ -15,7 +15,7 @@ struct lb_tx_buffer {
 };
 
 /*
- * One worker core. Private to its lcore, but for `sweeps` (worker: wo, main lcore: ro) and what is filled in
+ * One worker core. Private to its lcore, but for `sweeps` and `flushes` (worker: wo, main lcore: ro) and what is filled in
  * before the launch.
  */
 struct lb_worker {
@@ -33,6 +33,8 @@ struct lb_worker {
 	uint32_t sweep_left; /* buckets to sweep in this tick */
 	_Atomic uint32_t sweeps; /* times the sweep has gone round */
 	uint32_t swept;          /* buckets since then */
+	_Atomic uint32_t flushes; /* dp->flushes as far as done here */
+	uint32_t flushed;         /* buckets of the flush under way */
 	void *flow_mem; /* main lcore: mapped by flowmem.c */
 	uint64_t flow_mem_bytes;
 	struct lb_ring events;
@@ -47,6 +49,9 @@ int lb_worker_run(void *worker);
 
 /** One burst through all stages, without the NIC on either end: for worker.c and the benchmark. */
 void lb_worker_process(struct lb_worker *worker);
+
+/** What a poll does beside packets (@p n_rx of them): clock, sweep, flush, watching the table's use. Worker. */
+void lb_worker_keep_house(struct lb_worker *worker, unsigned n_rx);
 
 /** Push an event to control; dropped and counted if its ring is full. Worker. */
 void lb_worker_event(struct lb_worker *worker, struct lb_msg *event);

@@ -556,21 +556,27 @@ unsigned lb_flowtable_sweep(struct lb_flowtable *table, uint32_t now_tick, unsig
 	return n_reclaimed;
 }
 
-uint64_t lb_flowtable_purge(struct lb_flowtable *table, const uint8_t *purge)
+uint64_t lb_flowtable_purge_range(
+	struct lb_flowtable *table, const uint8_t *purge, uint32_t from, uint32_t n_buckets)
 {
-	uint64_t n_entries = lb_flowtable_capacity(table);
 	uint64_t n_removed = 0;
 
-	for (uint64_t i = 0; i < n_entries; i++) {
-		uint64_t *entry =
-			&table->buckets[i / LB_FLOWTABLE_WAYS].entries[i % LB_FLOWTABLE_WAYS];
+	for (uint64_t b = from; b < (uint64_t)from + n_buckets && b < table->n_buckets; b++) {
+		for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
+			uint64_t *entry = &table->buckets[b].entries[way];
 
-		if (*entry == 0 || !purge[lb_flow_entry_backend(*entry)])
-			continue;
-		lb_flowtable_del(table, entry);
-		n_removed++;
+			if (*entry == 0 || !purge[lb_flow_entry_backend(*entry)])
+				continue;
+			lb_flowtable_del(table, entry);
+			n_removed++;
+		}
 	}
 	return n_removed;
+}
+
+uint64_t lb_flowtable_purge(struct lb_flowtable *table, const uint8_t *purge)
+{
+	return lb_flowtable_purge_range(table, purge, 0, table->n_buckets);
 }
 
 uint64_t lb_flowtable_count(const struct lb_flowtable *table, uint16_t backend)

@@ -324,6 +324,10 @@ unsigned lb_flowtable_sweep(struct lb_flowtable *table, uint32_t now_tick, unsig
  */
 uint64_t lb_flowtable_purge(struct lb_flowtable *table, const uint8_t *purge);
 
+/** The same for @p n_buckets buckets from @p from on: a purge in steps, between packets. Worker. */
+uint64_t lb_flowtable_purge_range(
+	struct lb_flowtable *table, const uint8_t *purge, uint32_t from, uint32_t n_buckets);
+
 /**
  * Entries in use of @p backend (LB_BACKEND_NONE: of all), walking the whole table, for display:
  * racy but never out of bounds; expired ones that have not been reclaimed count. Any thread.

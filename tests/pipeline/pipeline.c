@@ -10,6 +10,7 @@
 
 #include "dataplane/command.h"
 #include "dataplane/flowmem.h"
+#include "dataplane/history.h"
 
 #define CHECK(what)                                                                                \
 	do {                                                                                       \
@@ -76,6 +77,9 @@ void pipeline_stop(struct pipeline *pipeline)
 	snprintf(flows, sizeof(flows), "%s.flows.0", pipeline->dp.shm.path);
 	lb_flowmem_unmap(&pipeline->dp);
 	unlink(flows);
+	for (uint16_t id = 0; id < LB_MAX_SERVICES; id++)
+		if (pipeline->dp.services[id].in_use)
+			lb_history_forget(&pipeline->dp, id);
 	lb_shm_detach(&pipeline->dp.shm, true);
 	rte_mempool_free(pipeline->pool);
 	rte_free(pipeline->worker);

@@ -9,14 +9,16 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <stdio.h>
+#include <errno.h>
 #include <stdlib.h>
 
 #include <rte_ether.h>
 #include <rte_ip.h>
+#include <rte_malloc.h>
 #include <rte_tcp.h>
 #include <rte_udp.h>
 
+#include "dataplane/history.h"
 #include "tests/pipeline/pipeline.h"
 
 /*
@@ -625,6 +627,62 @@ static void a_syn_does_not_move_a_live_connection(void **state)
 	publish_one(3, 3);
 }
 
+static uint64_t flows_of(uint16_t backend)
+{
+	return (uint64_t)pipeline.worker->counters->backends[backend].active_flows;
+}
+
+static void a_flush_removes_the_flows_of_one_backend(void **state)
+{
+	struct lb_msg flush = {.op = LB_OP_FLOWS_FLUSH, .flush = {.service = 0, .backend = 0}}, reply = {0};
+	struct frame frame;
+	uint64_t n_others;
+
+	(void)state;
+	for (unsigned port = 9000; port < 9100; port++) {
+		frame = make(CLIENT4, port, VIP4, 80, IPPROTO_TCP, SYN, 0);
+		assert_int_equal(send_one(&frame, NULL), LB_VERDICT_FORWARD);
+		frame = make(CLIENT6, port, VIP6, 80, IPPROTO_TCP, SYN, 0);
+		assert_int_equal(send_one(&frame, NULL), LB_VERDICT_FORWARD);
+	}
+	assert_true(flows_of(0) >= 100);
+	n_others = flows_of(2);
+	assert_true(n_others >= 100);
+	assert_int_equal(pipeline_command(&pipeline, &flush, &reply), 0);
+	assert_int_equal(reply.reply.n_flows, flows_of(0));
+	assert_int_equal(pipeline_command(&pipeline, &flush, &reply), -EAGAIN); // one at a time
+	for (unsigned i = 0; i < 10000 && pipeline.worker->flushes != pipeline.dp.flushes; i++)
+		lb_worker_keep_house(pipeline.worker, 0);
+	assert_int_equal(flows_of(0), 0);
+	assert_int_equal(flows_of(2), n_others);
+	assert_int_equal(pipeline_command(&pipeline, &flush, &reply), 0);
+	flush.flush.backend = 2; // of another service
+	assert_int_equal(pipeline_command(&pipeline, &flush, &reply), -ENOENT);
+	for (unsigned i = 0; i < 10000 && pipeline.worker->flushes != pipeline.dp.flushes; i++)
+		lb_worker_keep_house(pipeline.worker, 0);
+}
+
+// The slots that changed before a restart, or during it, still lead old flows to their origin.
+static void slot_history_outlives_a_restart(void **state)
+{
+	struct frame old_flow = make(CLIENT4, 9200, "203.0.113.20", 99, IPPROTO_TCP, ACK, 0), out;
+	struct lb_service *service = &pipeline.dp.services[3];
+
+	(void)state;
+	publish_one(3, 3);
+	pipeline.dp.now_s += 1000; // nothing is in transition
+	pipeline.worker->now_s += 1000;
+	lb_history_save(&pipeline.dp, 3);
+	rte_free(service->table);
+	service->table = NULL;
+	pipeline.dp.live = false;
+	memset(pipeline.dp.slot_refs, 0, (LB_MAX_BACKENDS + 1) * sizeof(pipeline.dp.slot_refs[0]));
+	publish_one(3, 6); // a change that came while the data plane was down
+	pipeline.dp.live = true;
+	assert_int_equal(send_one(&old_flow, &out), LB_VERDICT_FORWARD);
+	assert_int_equal(out.bytes[33], 13);
+}
+
 // Millions are the fuzzers' business; this keeps the stages honest under the sanitizers in every run.
 static void random_damage_never_crashes(void **state)
 {
@@ -672,6 +730,8 @@ int main(void)
 		cmocka_unit_test(ipv6_extension_headers_are_passed),
 		cmocka_unit_test(flows_stay_when_the_table_changes),
 		cmocka_unit_test(a_syn_does_not_move_a_live_connection),
+		cmocka_unit_test(a_flush_removes_the_flows_of_one_backend),
+		cmocka_unit_test(slot_history_outlives_a_restart),
 		cmocka_unit_test(random_damage_never_crashes),
 	};
 
