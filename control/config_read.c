@@ -107,7 +107,7 @@ static bool is_host(const char *text)
 
 /*
  * A substring may have line breaks, but no characters that YAML cannot carry unescaped: C0 and C1 controls,
- * byte-order marks and non-characters (YAML 1.2, section 5.1).
+ * U+2028 and U+2029, byte-order marks and non-characters (YAML 1.1, section 5.1).
  */
 static bool is_body_text(const char *text)
 {
@@ -115,6 +115,8 @@ static bool is_body_text(const char *text)
 		if ((*c < ' ' && !strchr("\t\n\r", *c)) || *c == 0x7f)
 			return false;
 		if (c[0] == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f)
+			return false;
+		if (c[0] == 0xe2 && c[1] == 0x80 && (c[2] == 0xa8 || c[2] == 0xa9))
 			return false;
 		if (c[0] == 0xef && c[1] == 0xbb && c[2] == 0xbf)
 			return false;

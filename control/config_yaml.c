@@ -59,7 +59,8 @@ static int syntax_error(struct builder *b)
 {
 	const yaml_parser_t *parser = &b->parser;
 	struct lb_tree_error *error = b->error;
-	unsigned line = (unsigned)parser->problem_mark.line + 1;
+	unsigned line = (unsigned)parser->problem_mark.line + 1, n_lines;
+	const char *what = "not valid YAML";
 
 	if (parser->error == YAML_MEMORY_ERROR)
 		return -ENOMEM;
@@ -71,17 +72,23 @@ static int syntax_error(struct builder *b)
 			(unsigned)parser->problem_value);
 		return -EINVAL;
 	}
+	n_lines = line_of_offset(b, b->len_bytes ? b->len_bytes - 1 : 0);
 	error->line = line;
 	error->column = (unsigned)parser->problem_mark.column + 1;
+	// A text that was cut off is found wrong after its last line, where nobody can look.
+	if (line > n_lines) {
+		error->line = n_lines;
+		error->column = 0;
+		what = "the text ends too early";
+	}
 	if (indented_by_tab(b, line))
 		snprintf(error->message, sizeof(error->message),
 			"a tab in the indentation: YAML wants spaces");
 	else if (parser->context)
-		snprintf(error->message, sizeof(error->message),
-			"not valid YAML: %s, %s begun on line %zu", parser->problem, parser->context,
-			parser->context_mark.line + 1);
+		snprintf(error->message, sizeof(error->message), "%s: %s, %s begun on line %zu",
+			what, parser->problem, parser->context, parser->context_mark.line + 1);
 	else
-		snprintf(error->message, sizeof(error->message), "not valid YAML: %s",
+		snprintf(error->message, sizeof(error->message), "%s: %s", what,
 			parser->problem ? parser->problem : "cannot be read");
 	return -EINVAL;
 }
@@ -238,11 +245,39 @@ static int build(struct builder *b)
 	}
 }
 
+/*
+ * Characters that libyaml takes for something else than everybody: NUL for the end; and YAML 1.1's line
+ * breaks U+0085, U+2028 and U+2029, which would be folded to spaces and shift the lines that we report.
+ */
+static int refuse_odd_characters(struct builder *b)
+{
+	static const struct {
+		const char *bytes;
+		size_t n;
+		const char *message;
+	} odd[] = {
+		{"\0", 1, "a NUL byte: expected a YAML text in UTF-8"},
+		{"\xc2\x85", 2, "the character U+0085 (next line): not supported"},
+		{"\xe2\x80\xa8", 3, "the character U+2028 (line separator): not supported"},
+		{"\xe2\x80\xa9", 3, "the character U+2029 (paragraph separator): not supported"},
+	};
+
+	for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+		const char *at = memmem(b->text, b->len_bytes, odd[i].bytes, odd[i].n);
+
+		if (!at)
+			continue;
+		b->error->line = line_of_offset(b, (size_t)(at - b->text));
+		snprintf(b->error->message, sizeof(b->error->message), "%s", odd[i].message);
+		return -EINVAL;
+	}
+	return 0;
+}
+
 int lb_tree_parse(struct lb_tree *tree, const char *text, size_t len_bytes,
 	struct lb_tree_error *error)
 {
 	struct builder b = {.tree = tree, .error = error, .text = text, .len_bytes = len_bytes};
-	const char *nul;
 	int rc;
 
 	memset(tree, 0, sizeof(*tree));
@@ -252,13 +287,9 @@ int lb_tree_parse(struct lb_tree *tree, const char *text, size_t len_bytes,
 		b.text += 3;
 		b.len_bytes -= 3;
 	}
-	nul = b.len_bytes ? memchr(b.text, '\0', b.len_bytes) : NULL;
-	if (nul) {
-		error->line = line_of_offset(&b, (size_t)(nul - b.text));
-		snprintf(error->message, sizeof(error->message),
-			"a NUL byte: expected a YAML text in UTF-8");
-		return -EINVAL;
-	}
+	rc = refuse_odd_characters(&b);
+	if (rc)
+		return rc;
 	if (!yaml_parser_initialize(&b.parser))
 		return -ENOMEM;
 	// Without this, libyaml would take the first bytes for a choice of UTF-16.

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "config_util.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define N(array) (sizeof(array) / sizeof((array)[0]))
+
+uint64_t random_next(uint64_t *state)
+{
+	*state ^= *state >> 12;
+	*state ^= *state << 25;
+	*state ^= *state >> 27;
+	return *state * UINT64_C(0x2545f4914f6cdd1d);
+}
+
+uint32_t random_below(uint64_t *state, uint32_t n)
+{
+	return (uint32_t)((random_next(state) >> 32) % n);
+}
+
+static uint32_t random_in(uint64_t *state, uint32_t min, uint32_t max)
+{
+	return min + random_below(state, max - min + 1);
+}
+
+static bool chance(uint64_t *state, uint32_t percent)
+{
+	return random_below(state, 100) < percent;
+}
+
+/* A text of 1..max_pieces pieces. */
+static char *random_text(uint64_t *state, const char *const *pieces, uint32_t n_pieces,
+	uint32_t max_pieces)
+{
+	uint32_t n = random_in(state, 1, max_pieces);
+	char buf[256] = "";
+
+	while (n--)
+		strcat(buf, pieces[random_below(state, n_pieces)]);
+	return strdup(buf);
+}
+
+/* Unique by `unique`, otherwise as odd as a name may be. */
+static char *random_name(uint64_t *state, unsigned unique)
+{
+	static const char *const heads[] = {"web", "null", "true", "1e", "0x", "~", "[a]:", "2001-01-",
+		".5", "_", "12:30:", "api-", "NO"};
+	char buf[64];
+
+	snprintf(buf, sizeof(buf), "%s%u", heads[random_below(state, N(heads))], unique);
+	// Once without a number, so that the word itself has to be kept a name.
+	if (unique == 0)
+		buf[strlen(buf) - 1] = '\0';
+	if (buf[0] == '~')
+		buf[0] = ':';
+	return strdup(buf);
+}
+
+static uint32_t random_duration(uint64_t *state, uint32_t min_ms, uint32_t max_ms)
+{
+	static const uint32_t units_ms[] = {1, 10, 1000, 60000, 3600000};
+	uint32_t unit = units_ms[random_below(state, N(units_ms))];
+	uint32_t value = random_in(state, min_ms, max_ms) / unit * unit;
+
+	return value < min_ms ? min_ms : value;
+}
+
+static void random_http(uint64_t *state, struct lb_config_check *check)
+{
+	static const char *const path[] = {"/", "a", "?", "#", "=", "\"", "\\", ": ", "%20", "'", "}"};
+	static const char *const host[] = {"a", "example.", "com", ":8443", "[::1]", "-", "10."};
+	static const char *const body[] = {"ok", "\"", "\\", "\n", "\t", "\r", ": ", " #", "\xc3\xbc",
+		"\xf0\x9f\x98\x80", "{", "- ", "'", "&", "*", "null", " ", "%", "\xe2\x80\xa7"};
+	char *tail = random_text(state, path, N(path), 6), *space;
+	char buf[300];
+
+	while ((space = strchr(tail, ' ')))
+		*space = '+';
+	snprintf(buf, sizeof(buf), "/%s", tail);
+	free(tail);
+	check->path = strdup(buf);
+	if (chance(state, 50))
+		check->host = random_text(state, host, N(host), 4);
+	if (chance(state, 50))
+		check->expect_body = random_text(state, body, N(body), 12);
+	if (chance(state, 50)) {
+		check->expect_status_min = (uint16_t)random_in(state, 100, 599);
+		check->expect_status_max = (uint16_t)random_in(state, check->expect_status_min, 599);
+	}
+}
+
+static void random_check(uint64_t *state, struct lb_config_service *service)
+{
+	struct lb_config_check *check = &service->check;
+
+	*check = (struct lb_config_check){.type = (enum lb_check_type)random_below(state, 3),
+		.expect_status_min = 200, .expect_status_max = 399, .interval_ms = 2000,
+		.timeout_ms = 1000, .rise = 2, .fall = 3};
+	if (check->type == LB_CHECK_NONE)
+		return;
+	if (service->key.port_be == 0 || chance(state, 30))
+		check->port = (uint16_t)random_in(state, 1, 65535);
+	if (chance(state, 50)) {
+		check->interval_ms = random_duration(state, 100, 3600000);
+		check->timeout_ms = random_duration(state, 10, check->interval_ms);
+		check->rise = random_in(state, 1, 100);
+		check->fall = random_in(state, 1, 100);
+	}
+	if (check->type == LB_CHECK_HTTP)
+		random_http(state, check);
+}
+
+static struct lb_addr make_addr(bool is_ipv6, unsigned a, unsigned b, unsigned c)
+{
+	struct lb_addr addr = {.bytes = {0x20, 0x01, 0x0d, 0xb8, [13] = (uint8_t)a,
+		[14] = (uint8_t)b, [15] = (uint8_t)c}};
+
+	return is_ipv6 ? addr : lb_addr_from_ipv4(htonl(10u << 24 | a << 16 | b << 8 | c));
+}
+
+static void random_backend(uint64_t *state, const struct lb_config_service *service,
+	unsigned index, unsigned backend_idx, struct lb_config_backend *backend)
+{
+	bool is_ipv6 = !lb_addr_is_ipv4(&service->key.addr);
+	char text[LB_ENDPOINT_STRLEN];
+
+	backend->endpoint.addr = make_addr(is_ipv6, 1 + index, random_below(state, 256),
+		backend_idx);
+	if (service->key.port_be)
+		backend->endpoint.port_be = htons((uint16_t)random_in(state, 1, 65535));
+	backend->address = strdup(lb_addr_format(&backend->endpoint.addr, text));
+	if (chance(state, 70) || !service->key.port_be)
+		backend->name = random_name(state, backend_idx);
+	else
+		backend->name = strdup(lb_endpoint_format(&backend->endpoint.addr,
+			backend->endpoint.port_be, text));
+	backend->weight = random_below(state, 257);
+	backend->tier = chance(state, 30) ? random_below(state, 8) : 0;
+	backend->admin = (enum lb_admin_state)random_below(state, 3);
+}
+
+static void random_service(uint64_t *state, unsigned index, struct lb_config_service *service)
+{
+	static const uint32_t sizes[] = {7, 251, 65537, 65537, 655373};
+
+	service->name = random_name(state, index);
+	service->key.addr = make_addr(chance(state, 30), 0, index, 1);
+	service->key.port_be = chance(state, 20) ? 0 : htons((uint16_t)random_in(state, 1, 65535));
+	service->key.proto = chance(state, 50) ? IPPROTO_TCP : IPPROTO_UDP;
+	service->table_size = sizes[random_below(state, N(sizes))];
+	service->tracking = (enum lb_tracking)random_below(state, LB_TRACKING_N);
+	service->idle_timeout_ms = chance(state, 50) ?
+		random_duration(state, LB_IDLE_TIMEOUT_MIN_MS, LB_IDLE_TIMEOUT_MAX_MS) :
+		chance(state, 50) ? 900000 : 30000;
+	service->min_healthy = chance(state, 50) ? 1 : random_in(state, 1, 65535);
+	random_check(state, service);
+	service->n_backends = random_below(state, 7);
+	if (service->n_backends)
+		service->backends = calloc(service->n_backends, sizeof(*service->backends));
+	for (unsigned i = 0; i < service->n_backends; i++)
+		random_backend(state, service, index, i, &service->backends[i]);
+}
+
+struct lb_config *config_random(uint64_t *state)
+{
+	struct lb_config *config = calloc(1, sizeof(*config));
+
+	config->has_secret = chance(state, 50);
+	for (size_t i = 0; config->has_secret && i < sizeof(config->secret); i++)
+		config->secret[i] = (uint8_t)random_next(state);
+	config->has_gateway = chance(state, 50);
+	if (config->has_gateway) {
+		for (size_t i = 1; i < 6; i++)
+			config->gateway_mac[i] = (uint8_t)random_next(state);
+		config->gateway_mac[0] = 2;
+		config->gateway_port = (uint16_t)random_below(state, 32);
+	}
+	config->n_local_addresses = random_below(state, 4);
+	if (config->n_local_addresses)
+		config->local_addresses = calloc(config->n_local_addresses, sizeof(struct lb_addr));
+	for (unsigned i = 0; i < config->n_local_addresses; i++)
+		config->local_addresses[i] = make_addr(chance(state, 50), 200, 0, i + 1);
+	config->n_services = random_below(state, 7);
+	if (config->n_services)
+		config->services = calloc(config->n_services, sizeof(*config->services));
+	for (unsigned i = 0; i < config->n_services; i++)
+		random_service(state, i, &config->services[i]);
+	return config;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == b || (a && b && !strcmp(a, b));
+}
+
+static bool same_backend(const struct lb_config_backend *a, const struct lb_config_backend *b)
+{
+	return same_text(a->name, b->name) && same_text(a->address, b->address) &&
+		lb_addr_equal(&a->endpoint.addr, &b->endpoint.addr) &&
+		a->endpoint.port_be == b->endpoint.port_be && a->weight == b->weight &&
+		a->tier == b->tier && a->admin == b->admin;
+}
+
+static bool same_check(const struct lb_config_check *a, const struct lb_config_check *b)
+{
+	return a->type == b->type && a->port == b->port && same_text(a->path, b->path) &&
+		same_text(a->host, b->host) && same_text(a->expect_body, b->expect_body) &&
+		a->expect_status_min == b->expect_status_min &&
+		a->expect_status_max == b->expect_status_max &&
+		a->interval_ms == b->interval_ms && a->timeout_ms == b->timeout_ms &&
+		a->rise == b->rise && a->fall == b->fall;
+}
+
+static bool same_service(const struct lb_config_service *a, const struct lb_config_service *b)
+{
+	if (!same_text(a->name, b->name) || memcmp(&a->key, &b->key, sizeof(a->key)) ||
+		a->mode != b->mode || a->scheduler != b->scheduler ||
+		a->table_size != b->table_size || a->tracking != b->tracking ||
+		a->client_address != b->client_address ||
+		a->idle_timeout_ms != b->idle_timeout_ms || a->on_empty != b->on_empty ||
+		a->min_healthy != b->min_healthy || a->slow_start_ms != b->slow_start_ms ||
+		!same_check(&a->check, &b->check) || a->n_backends != b->n_backends)
+		return false;
+	for (size_t i = 0; i < a->n_backends; i++)
+		if (!same_backend(&a->backends[i], &b->backends[i]))
+			return false;
+	return true;
+}
+
+bool config_equal(const struct lb_config *a, const struct lb_config *b)
+{
+	if (a->has_secret != b->has_secret || memcmp(a->secret, b->secret, sizeof(a->secret)) ||
+		a->has_gateway != b->has_gateway || memcmp(a->gateway_mac, b->gateway_mac, 6) ||
+		a->gateway_port != b->gateway_port || a->n_services != b->n_services ||
+		a->n_local_addresses != b->n_local_addresses)
+		return false;
+	for (size_t i = 0; i < a->n_local_addresses; i++)
+		if (!lb_addr_equal(&a->local_addresses[i], &b->local_addresses[i]))
+			return false;
+	for (size_t i = 0; i < a->n_services; i++)
+		if (!same_service(&a->services[i], &b->services[i]))
+			return false;
+	return true;
+}
+
+/* Takes `text`. */
+static const char *parses_to(const struct lb_config *config, char *text)
+{
+	static char problem[1000];
+	struct lb_config_error error;
+	struct lb_config *again;
+	bool equal;
+
+	if (!text)
+		return "no text";
+	if (lb_config_parse("again", text, strlen(text), &again, &error)) {
+		snprintf(problem, sizeof(problem), "%s: %s", error.where, error.message);
+		free(text);
+		return problem;
+	}
+	free(text);
+	equal = config_equal(config, again) && lb_config_diff(config, again, NULL, NULL) == 0;
+	lb_config_free(again);
+	return equal ? NULL : "parses to another config";
+}
+
+const char *config_round_trip(const struct lb_config *config)
+{
+	const char *problem = parses_to(config, lb_config_to_yaml(config));
+	json_t *json;
+
+	if (problem)
+		return problem;
+	json = lb_config_to_json(config);
+	problem = parses_to(config, json_dumps(json, JSON_INDENT(1)));
+	if (!problem)
+		problem = parses_to(config, json_dumps(json, JSON_COMPACT));
+	json_decref(json);
+	return problem;
+}
