@@ -21,8 +21,9 @@
 #define RESERVED_FILES 256u       // for the API's clients, files, netlink
 #define MIN_IN_FLIGHT 16u
 
-#define FIRST_MIN_MS 50u // of a check without a state: fast, but not all of a fleet at once
+#define FIRST_MIN_MS 50u // until the first probe of a check without a state
 #define FIRST_MAX_MS 200u
+#define FIRST_PER_MS 5u // first probes; one by HTTP costs about 0.1 ms
 #define SPREAD_MAX_MS 1000u
 #define EXTRA_GAP_NS (100 * NS_PER_MS) // so that a flood of suspicions is no flood of probes
 #define STALL_NS (100 * NS_PER_MS)     // a timer later than this tells of a loop that stood still
@@ -171,25 +172,26 @@ static void plan_next(struct lb_health_check *check)
 	arm(&check->due, check->due_ns);
 }
 
-static void plan_first(struct lb_health_check *check, uint64_t min_ms, uint64_t max_ms)
-{
-	if (max_ms > check->config.interval_ms)
-		max_ms = check->config.interval_ms;
-	if (min_ms > max_ms)
-		min_ms = max_ms;
-	check->grid_ns = now_ns() + min_ms * NS_PER_MS +
-		random_below(check->health, (max_ms - min_ms) * NS_PER_MS + 1);
-	check->due_ns = check->grid_ns;
-	check->extra = false;
-	arm(&check->due, check->due_ns);
-}
-
 static void plan_extra(struct lb_health_check *check, uint64_t at_ns)
 {
 	if (at_ns >= check->due_ns)
 		return; // the regular one is as good
 	check->extra = true;
 	arm(&check->due, at_ns);
+}
+
+// A grid with a phase of its own, and a first probe between @min_ms and @max_ms from now; later for large fleets.
+static void plan_first(struct lb_health_check *check, uint32_t min_ms, uint32_t max_ms)
+{
+	struct lb_health *health = check->health;
+	uint32_t fleet_ms = health->stats.n_checks / FIRST_PER_MS;
+	uint64_t spread_ns = ((max_ms > fleet_ms ? max_ms : fleet_ms) - min_ms) * NS_PER_MS;
+
+	check->grid_ns = now_ns() + random_below(health, interval_ns(check));
+	check->due_ns = check->grid_ns;
+	check->extra = false;
+	arm(&check->due, check->due_ns);
+	plan_extra(check, now_ns() + min_ms * NS_PER_MS + random_below(health, spread_ns + 1));
 }
 
 /* ---- one probe ---- */

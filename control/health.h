@@ -61,7 +61,8 @@ void lb_health_stats(const struct lb_health *health, struct lb_health_stats *sta
 
 /**
  * Start checking @p endpoint as @p config says (copied). With an UNKNOWN @p initial state the first probe comes after
- * 50 to 200 ms, else within a random part of the interval, at most 1 s; the following at interval ± 5 % jitter.
+ * 50 to 200 ms, else within a random part of the interval, at most 1 s; both later when there are thousands of checks.
+ * The regular ones follow at interval ± 5 % jitter, on a grid that begins anywhere in the first interval.
  * @param initial state to begin from (a resync after a restart): UP or DOWN needs fall/rise results to change; UNKNOWN is
  * settled by the first result.
  * @return the check; NULL without memory. Type LB_CHECK_NONE: stays in @p initial or UP if UNKNOWN, never calls back.
