@@ -98,17 +98,22 @@ static uint8_t row(const struct aes_block *b, unsigned row_idx, unsigned column)
 	return (uint8_t)(b->column[(column + row_idx) & 3] >> 8 * row_idx); // ShiftRows
 }
 
-/* One round as the AESENC instruction does it. */
+static uint32_t round_column(const struct aes_block *b, unsigned column)
+{
+	return round_table[row(b, 0, column)] ^ rotl32(round_table[row(b, 1, column)], 8)
+		^ rotl32(round_table[row(b, 2, column)], 16)
+		^ rotl32(round_table[row(b, 3, column)], 24);
+}
+
+/* One round as the AESENC instruction does it. Not a loop: compilers would leave the columns in memory. */
 static struct aes_block aes_round(struct aes_block b, struct aes_block key)
 {
-	struct aes_block out;
-
-	for (unsigned i = 0; i < 4; i++)
-		out.column[i] = key.column[i] ^ round_table[row(&b, 0, i)]
-			^ rotl32(round_table[row(&b, 1, i)], 8)
-			^ rotl32(round_table[row(&b, 2, i)], 16)
-			^ rotl32(round_table[row(&b, 3, i)], 24);
-	return out;
+	return (struct aes_block){{
+		key.column[0] ^ round_column(&b, 0),
+		key.column[1] ^ round_column(&b, 1),
+		key.column[2] ^ round_column(&b, 2),
+		key.column[3] ^ round_column(&b, 3),
+	}};
 }
 
 static struct aes_block aes_last_round(struct aes_block b, struct aes_block key)
@@ -192,7 +197,7 @@ void lb_hash_flows_portable(const struct lb_hash_key *key, const struct lb_flow_
 }
 
 #ifdef __x86_64__
-#define AESNI __attribute__((target("aes,sse4.1")))
+#define AESNI __attribute__((target("aes,sse2")))
 
 /* @p width keys at once: a round takes 3 to 4 cycles, but two can start in each. */
 AESNI __attribute__((always_inline)) static inline void hash_flows_aesni_n(const __m128i *k,
@@ -217,8 +222,8 @@ AESNI __attribute__((always_inline)) static inline void hash_flows_aesni_n(const
 		for (unsigned i = 0; i < width; i++)
 			sum[i] = _mm_aesenc_si128(sum[i], k[KEY_LAST + r]);
 	for (unsigned i = 0; i < width; i++)
-		hashes[i] = (uint64_t)_mm_cvtsi128_si64(sum[i])
-			^ (uint64_t)_mm_extract_epi64(sum[i], 1);
+		_mm_storel_epi64((__m128i *)&hashes[i],
+			_mm_xor_si128(sum[i], _mm_unpackhi_epi64(sum[i], sum[i])));
 }
 
 AESNI static void hash_flows_aesni(const struct lb_hash_key *key, const struct lb_flow_key *keys,
@@ -243,7 +248,7 @@ static hash_flows_fn *hash_flows = lb_hash_flows_portable;
 __attribute__((constructor)) static void choose_hash_flows(void)
 {
 	__builtin_cpu_init();
-	if (__builtin_cpu_supports("aes") && __builtin_cpu_supports("sse4.1"))
+	if (__builtin_cpu_supports("aes"))
 		hash_flows = hash_flows_aesni;
 }
 #endif

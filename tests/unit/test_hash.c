@@ -163,7 +163,7 @@ static void every_input_bit_flips_half_of_the_output(void **state)
 			diff = hash ^ hash_one(&flow);
 			((uint8_t *)&flow)[bit / 8] ^= (uint8_t)(1 << bit % 8);
 			for (unsigned j = 0; j < 64; j++)
-				n_flips[bit][j] += diff >> j & 1;
+				n_flips[bit][j] += (uint32_t)(diff >> j & 1);
 		}
 	}
 	// 24576 binomial counts, standard deviation 32: the largest is some 4.3 of them off
