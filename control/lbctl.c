@@ -21,6 +21,7 @@
  * config of thousands of services in a few seconds; an event wait is at most 60 s.
  */
 #define TIMEOUT_MS 90000u
+#define MAX_TIMEOUT_MS 86400000u
 
 static void print_message(const char *where, const char *message)
 {
@@ -89,12 +90,17 @@ static void print_options(const struct lbctl_option *option, size_t n_max)
 	}
 }
 
-static void print_help(void)
+// All commands, or those that begin with @p noun.
+static void print_help(const char *noun)
 {
+	size_t n = noun != NULL ? strlen(noun) : 0;
+
 	puts("lbctl: drives a Fulcrum load balancer through the API of lb-control\n\n"
-	     "usage: lbctl [--instance NAME] [--json] COMMAND ...\n\ncommands:");
+	     "usage: lbctl [OPTION]... COMMAND ...\n\ncommands:");
 	for (const struct lbctl_command *c = lbctl_commands; c->words != NULL; c++) {
-		if (c->summary != NULL)
+		bool wanted = noun == NULL || (strncmp(c->words, noun, n) == 0 && c->words[n] == ' ');
+
+		if (c->summary != NULL && wanted)
 			printf("  %-16s %s\n", c->words, c->summary);
 	}
 	puts("\noptions of every command:");
@@ -123,6 +129,7 @@ static enum lbctl_exit set_up(struct lbctl *ctl, const struct lbctl_globals *glo
 {
 	const char *run_dir = getenv("FULCRUM_RUN_DIR");
 	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+	uint64_t timeout_ms;
 
 	if (globals->instance != NULL)
 		ctl->instance = globals->instance;
@@ -130,6 +137,13 @@ static enum lbctl_exit set_up(struct lbctl *ctl, const struct lbctl_globals *glo
 		return lbctl_error(ctl, LBCTL_USAGE, "--instance", NULL,
 			"'%s' is no instance name: 1 to %d of a-z, 0-9, _ and -", ctl->instance,
 			LB_INSTANCE_MAX);
+	if (globals->timeout != NULL) {
+		if (lbctl_text_parse_duration(globals->timeout, &timeout_ms) != 0 || timeout_ms < 1 ||
+			timeout_ms > MAX_TIMEOUT_MS)
+			return lbctl_error(ctl, LBCTL_USAGE, "--timeout", NULL,
+				"'%s' is no duration of 1ms..%us", globals->timeout, MAX_TIMEOUT_MS / 1000);
+		ctl->timeout_ms = (unsigned)timeout_ms;
+	}
 	ctl->json = globals->json;
 	ctl->terminal = isatty(STDOUT_FILENO) == 1;
 	ctl->colour = ctl->terminal && !ctl->json && (no_color == NULL || *no_color == '\0') &&
@@ -155,7 +169,7 @@ static enum lbctl_exit dispatch(struct lbctl *ctl, const struct lbctl_args *args
 	if (globals->help && command != NULL)
 		return print_command_help(command);
 	if (globals->help) {
-		print_help();
+		print_help(ctl->words);
 		return LBCTL_OK;
 	}
 	if (command == NULL)

@@ -12,6 +12,7 @@
 
 const struct lbctl_option lbctl_global_options[] = {
 	{"--instance", "NAME", "the instance of lb-control to talk to (default: default)"},
+	{"--timeout", "DURATION", "longest wait for an answer of lb-control (default: 90s)"},
 	{"--json", NULL, "print one JSON document instead of tables"},
 	{"--help", NULL, "print help, of the command if one is given"},
 	{"--version", NULL, "print lbctl's own version"},
@@ -91,6 +92,8 @@ static enum lbctl_exit take_global(const struct lbctl *ctl, struct lbctl_globals
 		return LBCTL_USAGE;
 	if (strcmp(option->name, "--instance") == 0)
 		globals->instance = value;
+	else if (strcmp(option->name, "--timeout") == 0)
+		globals->timeout = value;
 	else if (strcmp(option->name, "--json") == 0)
 		globals->json = true;
 	else if (strcmp(option->name, "--version") == 0)
@@ -178,8 +181,11 @@ static enum lbctl_exit find_command(
 	if (n_words == 0)
 		return LBCTL_OK;
 	args->command = lbctl_command_find(words, n_words, &n_used);
-	if (args->command == NULL && ignored.help && n_words == 1)
-		return LBCTL_OK; // "service --help": the whole help
+	if (args->command == NULL && ignored.help && n_words == 1 && lbctl_command_is_noun(words[0])) {
+		ctl->words = words[0];
+		is_word[indexes[0]] = true;
+		return LBCTL_OK;
+	}
 	if (args->command == NULL)
 		return unknown_command(ctl, words, n_words);
 	ctl->words = args->command->words;

@@ -19,13 +19,13 @@ struct lbctl_args {
 
 /** What the global options said. */
 struct lbctl_globals {
-	const char *instance;
+	const char *instance, *timeout; /* NULL: not given */
 	bool json, help, version;
 };
 
 /**
  * Take @p argv apart (argc of them, the program's name not among them), for the command that its first words name.
- * @param args  the result, with .command NULL if no command was named (--help and --version alone). Fini it.
+ * @param args  the result, with .command NULL if no command was named (--help and --version alone, or "service --help", when ctl->words is the noun). Fini it.
  * @return LBCTL_OK, or LBCTL_USAGE after an error message that names the bad argument.
  */
 enum lbctl_exit lbctl_args_init(struct lbctl *ctl, struct lbctl_args *args,

@@ -11,7 +11,7 @@
 /* lbctl events */
 
 #define MAX_LIMIT 4096 /* of the API */
-#define WAIT_S 30
+#define WAIT_S 30u
 /* A server that answers a waiting request at once, with nothing, must not make us spin. */
 #define IDLE_PAUSE_MS 200
 
@@ -76,16 +76,18 @@ static void note_lost(const struct lbctl *ctl, const json_t *answer)
 static enum lbctl_exit follow(const struct lbctl *ctl, json_int_t since)
 {
 	const struct timespec pause = {.tv_nsec = IDLE_PAUSE_MS * 1000000L};
+	// A waiting request must be answered well before our own patience ends.
+	const unsigned long_wait_s = ctl->timeout_ms / 2000 < WAIT_S ? ctl->timeout_ms / 2000 : WAIT_S;
 	enum lbctl_exit status = LBCTL_OK;
-	int wait_s = WAIT_S;
+	unsigned wait_s = long_wait_s;
 
 	while (status == LBCTL_OK) {
-		char *path = lbctl_text_printf("/v1/events?since=%" JSON_INTEGER_FORMAT "&wait=%d", since, wait_s);
+		char *path = lbctl_text_printf("/v1/events?since=%" JSON_INTEGER_FORMAT "&wait=%u", since, wait_s);
 		json_t *answer;
 
 		status = lbctl_api_get(ctl, path, &answer);
 		free(path);
-		wait_s = WAIT_S;
+		wait_s = long_wait_s;
 		if (status == LBCTL_UNREACHABLE) {
 			lbctl_api_wait(ctl);
 			status = LBCTL_OK;

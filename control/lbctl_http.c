@@ -42,8 +42,11 @@ static size_t receive(char *data, size_t size, size_t n, void *arg)
 static int explain(CURL *curl, CURLcode code, const struct sink *sink,
 	const struct lbctl_http_request *request, char *error, size_t error_bytes)
 {
-	long os_errno = 0;
+	long os_errno = 0, status = 0;
 
+	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+	if (status > 0 && (code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR))
+		code = CURLE_PARTIAL_FILE; // an answer had begun
 	switch (code) {
 	case CURLE_OK:
 		return 0;
@@ -54,7 +57,7 @@ static int explain(CURL *curl, CURLcode code, const struct sink *sink,
 		snprintf(error, error_bytes, "cannot connect: %s", strerror((int)os_errno));
 		return (int)-os_errno;
 	case CURLE_OPERATION_TIMEDOUT:
-		snprintf(error, error_bytes, "no answer within %u s", (request->timeout_ms + 999) / 1000);
+		snprintf(error, error_bytes, "no answer within %u ms", request->timeout_ms);
 		return -ETIMEDOUT;
 	case CURLE_GOT_NOTHING:
 	case CURLE_SEND_ERROR:
@@ -116,6 +119,11 @@ int lbctl_http(const struct lbctl_http_request *request, struct lbctl_http_respo
 	if (strlen(request->socket_path) >= sizeof(((struct sockaddr_un *)NULL)->sun_path)) {
 		snprintf(error, error_bytes, "the path is too long for a socket");
 		return -ENAMETOOLONG;
+	}
+	// No TLS is spoken here: its library need not be set up.
+	if (curl_global_init(CURL_GLOBAL_NOTHING) != CURLE_OK) {
+		snprintf(error, error_bytes, "cannot start an HTTP client");
+		return -ENOMEM;
 	}
 	curl = curl_easy_init();
 	if (curl == NULL) {
