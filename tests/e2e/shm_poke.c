@@ -5,6 +5,7 @@
  *   shm_poke INSTANCE     then one command per line on stdin, one JSON answer per line on stdout:
  *
  *   info                          counters of the header
+ *   verdicts                      packets by fate, over all workers
  *   send HEX                      push the 64 bytes as a command; {"seq", "op", "status"} of its reply
  *   slots BUFFER N ID...          fill a table buffer's first N slots with the ids, round robin; the
  *                                 {"checksum"} that TABLE_PUBLISH wants with version VERSION 1
@@ -56,6 +57,18 @@ static void info(struct poke *poke)
 	       ", \"n_ring_corrupt\": %" PRIu64 ", \"n_services\": %u, \"n_backends\": %u}\n",
 		header->n_commands, header->n_commands_refused, header->n_ring_corrupt,
 		header->n_services, header->n_backends);
+}
+
+static void verdicts(struct poke *poke)
+{
+	for (unsigned v = 0; v < LB_VERDICT_N; v++) {
+		uint64_t n_pkts = 0;
+
+		for (unsigned i = 0; i < poke->map.n_workers; i++)
+			n_pkts += poke->map.shm->workers[i].verdicts[v];
+		printf("%s\"%s\": %" PRIu64, v == 0 ? "{" : ", ", lb_verdict_name(v), n_pkts);
+	}
+	printf("}\n");
 }
 
 static void parse_hex(const char *hex, struct lb_msg *msg)
@@ -180,6 +193,8 @@ int main(int argc, char **argv)
 			continue;
 		if (strcmp(word, "info") == 0)
 			info(&poke);
+		else if (strcmp(word, "verdicts") == 0)
+			verdicts(&poke);
 		else if (strcmp(word, "send") == 0)
 			send_command(&poke, &rest);
 		else if (strcmp(word, "slots") == 0)
