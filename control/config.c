@@ -110,6 +110,8 @@ out:
 	lb_tree_fini(&tree);
 	if (rc) {
 		lb_config_free(config);
+		if (rc == -ENOMEM)
+			snprintf(error->message, sizeof(error->message), "out of memory");
 		return rc;
 	}
 	*out = config;

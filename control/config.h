@@ -16,7 +16,7 @@
  * holds no run-time state. Strings and arrays are owned by the config.
  */
 
-#define LB_CONFIG_NAME_MAX 63       /* service and backend names: [A-Za-z0-9._:\[\]-], no leading '-' */
+#define LB_CONFIG_NAME_MAX 63       /* of names: [A-Za-z0-9._:\[\]-], no leading '-', not only dots */
 #define LB_CONFIG_MAX_WEIGHT 256u
 #define LB_CONFIG_MAX_TIER 7u
 #define LB_CONFIG_MAX_LOCAL_ADDRESSES 256u
@@ -34,17 +34,17 @@ enum lb_admin_state { LB_ADMIN_ENABLED, LB_ADMIN_DRAIN, LB_ADMIN_DISABLED };
 struct lb_config_check {
 	enum lb_check_type type; /* default: tcp for tcp services, none for udp */
 	uint16_t port;           /* host byte order; 0: the backend's */
-	char *path;              /* http: default "/" */
+	char *path;              /* http: default "/"; else NULL */
 	char *host;              /* http: Host header; NULL: the backend's address */
 	char *expect_body;       /* substring; NULL: any */
 	uint16_t expect_status_min, expect_status_max; /* default 200-399 */
 	uint32_t interval_ms;    /* default 2000 */
-	uint32_t timeout_ms;     /* default 1000; at most the interval */
+	uint32_t timeout_ms;     /* default 1000 or the interval, if that is shorter; at most the interval */
 	uint32_t rise, fall;     /* default 2, 3 */
 };
 
 struct lb_config_backend {
-	char *name;    /* default: "ADDRESS:PORT" */
+	char *name;    /* default: "ADDRESS:PORT", "[ADDRESS]:PORT", with port 0 "ADDRESS:all" */
 	char *address; /* as written; an IP address (host names: not yet, an error says so) */
 	struct lb_endpoint endpoint; /* port 0 only with a service of port 0 */
 	uint32_t weight; /* default 1 */
@@ -83,17 +83,22 @@ struct lb_config {
 	size_t n_services;
 };
 
-/* Where and why a text was refused: "FILE:LINE: REASON". */
+/*
+ * Where and why something was refused; one line each, for "WHERE: MESSAGE". A text: "FILE:LINE" ("FILE" if the
+ * whole of it is meant). A change: the key's path in the body ("weight", "backends[0].weight", "" for the body
+ * itself), or, in conflict with others, the object ("service web backend api-1 address").
+ */
 struct lb_config_error {
-	char where[300];  /* "FILE:LINE" or "services[3].backends[0].weight" for API bodies as well */
-	char message[500]; /* what is wrong and what was expected */
+	char where[300];
+	char message[500]; /* what is wrong and what was expected; also with -ENOMEM */
 	unsigned line, column; /* from 1; 0: unknown, or not of a text */
 };
 
 /**
  * Parse and validate @p text (@p len bytes; YAML or JSON; NUL, tabs as indentation, invalid UTF-8, aliases,
  * anchors, duplicate and unknown keys are errors).
- * @param file  name for messages.
+ * @param file  name for messages; NULL: "config".
+ * @param error cleared first, filled on failure.
  * @return 0 and @p out, to be freed with lb_config_free(); -EINVAL and @p error; -ENOMEM.
  */
 int lb_config_parse(const char *file, const char *text, size_t len, struct lb_config **out,
@@ -108,8 +113,9 @@ void lb_config_free(struct lb_config *config);
 struct lb_config *lb_config_clone(const struct lb_config *config);
 
 /**
- * The whole config as YAML text that parses back to an equal config; keys in the order of the interface
- * page, defaults left out except where they surprise. The caller frees. NULL without memory.
+ * The whole config as YAML text that parses back to an equal config; keys in the order of docs/config.md,
+ * defaults left out except mode, the check's type and weights; without services `services: none`. The
+ * caller frees. NULL without memory.
  */
 char *lb_config_to_yaml(const struct lb_config *config);
 
@@ -119,8 +125,12 @@ json_t *lb_config_to_json(const struct lb_config *config);
 /**
  * Changes of one object, as the API takes them: a JSON object with config keys, e.g. {"weight": 3}.
  * A scalar may also be a JSON string, read as an unquoted YAML scalar: {"weight": "3"} (lbctl sends these).
- * They edit @p config in place after validating the result as a whole; on error nothing has changed.
- * @return 0; -EINVAL bad keys or values, -ENOENT no such service/backend, -EEXIST name or key taken.
+ * null or "" takes an optional text of the check back to its default. A set changes only the keys given; a name
+ * cannot be changed. They edit @p config in place after validating the result as a whole; on error nothing has
+ * changed. On success, pointers into the config from before are no longer valid.
+ * The caller should have refused duplicate keys (JSON_REJECT_DUPLICATES): here they cannot be seen any more.
+ * @return 0; -EINVAL bad keys or values, -ENOENT no such service/backend, -EEXIST name, VIP or endpoint taken;
+ * -ENOMEM.
  */
 int lb_config_service_add(struct lb_config *config, json_t *object, struct lb_config_error *error);
 int lb_config_service_set(struct lb_config *config, const char *service, json_t *object,
@@ -133,17 +143,19 @@ int lb_config_backend_set(struct lb_config *config, const char *service, const c
 int lb_config_backend_del(struct lb_config *config, const char *service, const char *backend,
 	struct lb_config_error *error);
 
-/** Find by name; NULL: none. */
+/** Find by name, looking at one after the other; NULL: none. */
 struct lb_config_service *lb_config_find_service(const struct lb_config *config, const char *name);
 struct lb_config_backend *lb_config_find_backend(const struct lb_config_service *service,
 	const char *name);
 
-/** Called once per difference between two configs, in a stable order: "service web: backend api-1: weight 5 -> 3". */
+/** Called once per difference between two configs: globals, then services in their order. Texts are one line. */
 typedef void lb_config_diff_fn(void *arg, char sign, const char *path, const char *text);
 
 /**
  * Differences, services and backends matched by name. @p sign is '+', '-' or '~'; @p path is e.g.
- * "service web backend api-1"; @p text e.g. "weight 5 -> 3". @return their number.
+ * "service web backend api-1"; @p text e.g. "weight 5 -> 3". Order makes no difference; the backends of a
+ * service that comes or goes are not told one by one; the secret is never shown. @p fn may be NULL.
+ * @return their number.
  */
 size_t lb_config_diff(const struct lb_config *from, const struct lb_config *to, lb_config_diff_fn *fn,
 	void *arg);

@@ -118,6 +118,24 @@ static const char *other(const struct check *check, const struct entry *entry,
 	return buf;
 }
 
+/*
+ * Of two entries in conflict the later one is at fault; in a change it is the one that is being changed.
+ * Puts that one into `at`, the other one into `with`.
+ */
+static void blame(const struct check *check, struct entry *at, struct entry *with)
+{
+	const struct lb_config_reader *reader = check->reader;
+	struct entry swap = *at;
+
+	if (!reader->has_subject || with->service != reader->subject_service)
+		return;
+	if (reader->subject_backend >= 0 ? with->backend != reader->subject_backend :
+		at->service == reader->subject_service)
+		return;
+	*at = *with;
+	*with = swap;
+}
+
 static const char *key_text(const struct lb_service_key *key, char buf[LB_ENDPOINT_STRLEN + 8])
 {
 	struct lb_endpoint endpoint = {.addr = key->addr, .port_be = key->port_be};
@@ -144,10 +162,14 @@ static int check_service(struct check *check, uint32_t index)
 	entry.scope = SCOPE_VIP_KEY;
 	entry.key = service->key;
 	taken = set_add(&check->set, &entry);
-	if (taken)
-		return lb_config_fail_at(check->reader, -EEXIST, check->config, index, -1, "vip",
-			"%s is taken by %s", key_text(&service->key, key),
-			other(check, taken, text));
+	if (taken) {
+		struct entry with = *taken;
+
+		blame(check, &entry, &with);
+		return lb_config_fail_at(check->reader, -EEXIST, check->config, entry.service, -1,
+			"vip", "%s is taken by %s", key_text(&service->key, key),
+			other(check, &with, text));
+	}
 	entry.scope = SCOPE_VIP;
 	entry.key = (struct lb_service_key){.addr = service->key.addr};
 	set_add(&check->set, &entry);
@@ -208,6 +230,7 @@ static int check_endpoint(struct check *check, struct entry *entry)
 	const struct lb_config_backend *backend = &service->backends[entry->backend];
 	char text[OTHER_BYTES], key[LB_ENDPOINT_STRLEN + 8];
 	const struct entry *taken;
+	struct entry with;
 
 	entry->name = NULL;
 	entry->key = (struct lb_service_key){.addr = backend->endpoint.addr,
@@ -221,14 +244,42 @@ static int check_endpoint(struct check *check, struct entry *entry)
 	}
 	if (!taken)
 		return 0;
-	if (taken->service == entry->service)
+	with = *taken;
+	blame(check, entry, &with);
+	// What was found may be a key for several ports: the text is the endpoint's own.
+	service = &check->config->services[entry->service];
+	entry->key.port_be = service->backends[entry->backend].endpoint.port_be;
+	key_text(&entry->key, key);
+	if (with.service == entry->service)
 		return lb_config_fail_at(check->reader, -EEXIST, check->config, entry->service,
-			entry->backend, "address", "endpoint %s is taken by %s",
-			key_text(&entry->key, key), other(check, taken, text));
+			entry->backend, "address", "endpoint %s is taken by %s", key,
+			other(check, &with, text));
 	return lb_config_fail_at(check->reader, -EEXIST, check->config, entry->service,
 		entry->backend, "address", "endpoint %s overlaps with %s: two nat services cannot share "
-		"an endpoint, as replies are told apart by it", key_text(&entry->key, key),
-		other(check, taken, text));
+		"an endpoint, as replies are told apart by it", key, other(check, &with, text));
+}
+
+/* A backend with the address of a VIP would be sent packets that come back to us. */
+static int check_not_vip(struct check *check, const struct entry *entry)
+{
+	const struct lb_config_backend *backend =
+		&check->config->services[entry->service].backends[entry->backend];
+	struct entry vip = {.scope = SCOPE_VIP, .key.addr = backend->endpoint.addr};
+	const struct entry *taken = set_lookup(&check->set, &vip);
+	struct entry at = *entry, with;
+	char text[OTHER_BYTES];
+
+	if (!taken)
+		return 0;
+	with = *taken;
+	blame(check, &at, &with);
+	if (at.backend < 0)
+		return lb_config_fail_at(check->reader, -EINVAL, check->config, at.service, -1,
+			"vip", "%s is the address of %s: a backend needs an address of its own",
+			backend->address, other(check, &with, text));
+	return lb_config_fail_at(check->reader, -EINVAL, check->config, at.service, at.backend,
+		"address", "%s is the VIP of %s: a backend needs an address of its own",
+		backend->address, other(check, &with, text));
 }
 
 static int check_backend(struct check *check, uint32_t index, int32_t backend_idx)
@@ -237,7 +288,6 @@ static int check_backend(struct check *check, uint32_t index, int32_t backend_id
 	const struct lb_config_backend *backend = &service->backends[backend_idx];
 	struct entry entry = {.name = backend->name, .scope = SCOPE_OF_SERVICE + 2 * index,
 		.service = index, .backend = backend_idx};
-	struct entry vip = {.scope = SCOPE_VIP, .key.addr = backend->endpoint.addr};
 	const struct entry *taken = set_add(&check->set, &entry);
 	char text[OTHER_BYTES];
 	int rc;
@@ -246,11 +296,9 @@ static int check_backend(struct check *check, uint32_t index, int32_t backend_id
 		return lb_config_fail_at(check->reader, -EEXIST, check->config, index, backend_idx,
 			"name", "the name \"%s\" is taken by %s", backend->name,
 			other(check, taken, text));
-	taken = set_lookup(&check->set, &vip);
-	if (taken)
-		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, backend_idx,
-			"address", "%s is the VIP of %s: a backend needs an address of its own",
-			backend->address, other(check, taken, text));
+	rc = check_not_vip(check, &entry);
+	if (rc)
+		return rc;
 	if (service->mode == LB_MODE_NAT) {
 		rc = check_nat(check, index, backend_idx);
 		if (rc)

@@ -6,6 +6,7 @@
 #include "control/config_internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,7 @@ static int edit_init(struct edit *edit, struct lb_config *config, json_t *object
 	edit->config = config;
 	edit->reader.error = error;
 	edit->index = config->n_services;
+	edit->reader.subject_backend = -1;
 	if (object)
 		rc = lb_tree_from_json(&edit->tree, object, &tree_error);
 	if (rc == -EINVAL)
@@ -58,6 +60,8 @@ static struct lb_config_backend *edit_find_backend(struct edit *edit, const char
 	if (!backend)
 		lb_config_fail(&edit->reader, NULL, "no backend \"%.*s\" in service %s",
 			LB_CONFIG_NAME_MAX, name, edit->service.name);
+	else
+		edit->reader.subject_backend = backend - edit->service.backends;
 	return backend;
 }
 
@@ -81,6 +85,8 @@ static int edit_commit(struct edit *edit, bool is_removal)
 	if (at + n_gone < n_old)
 		memcpy(candidate.services + at + n_new, config->services + at + n_gone,
 			(n_old - at - n_gone) * sizeof(*config->services));
+	edit->reader.has_subject = !is_removal;
+	edit->reader.subject_service = at;
 	rc = lb_config_check_all(&edit->reader, &candidate);
 	if (rc) {
 		free(candidate.services);
@@ -98,6 +104,9 @@ static int edit_commit(struct edit *edit, bool is_removal)
 
 static int edit_fini(struct edit *edit, int rc)
 {
+	if (rc == -ENOMEM)
+		snprintf(edit->reader.error->message, sizeof(edit->reader.error->message),
+			"out of memory");
 	lb_tree_fini(&edit->tree);
 	lb_config_service_fini(&edit->service);
 	return rc;
@@ -159,6 +168,7 @@ int lb_config_backend_add(struct lb_config *config, const char *service, json_t 
 	if (!backends)
 		return edit_fini(&edit, -ENOMEM);
 	edit.service.backends = backends;
+	edit.reader.subject_backend = (ssize_t)edit.service.n_backends;
 	backends += edit.service.n_backends++;
 	memset(backends, 0, sizeof(*backends));
 	rc = lb_config_read_backend(&edit.reader, edit.tree.root, true, &edit.service, backends);

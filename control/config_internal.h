@@ -31,6 +31,10 @@
 struct lb_config_reader {
 	const char *file;   /* NULL: an API body */
 	const struct lb_node *root; /* NULL: no text */
+	/* A change: the object that it is about, to be named first in a conflict. */
+	bool has_subject;
+	size_t subject_service;
+	ssize_t subject_backend; /* -1: the service itself */
 	struct lb_config_error *error;
 	int rc; /* of the first failure: once set, nothing more is read */
 };

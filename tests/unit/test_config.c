@@ -67,6 +67,16 @@ static struct lb_config *load(const char *name)
 	return config;
 }
 
+static int parse(const char *text, size_t len, struct lb_config_error *error)
+{
+	struct lb_config *config;
+	int rc = lb_config_parse("t", text, len, &config, error);
+
+	if (!rc)
+		lb_config_free(config);
+	return rc;
+}
+
 static void assert_addr(const struct lb_addr *addr, const char *text)
 {
 	char buf[LB_ADDR_STRLEN];
@@ -250,6 +260,31 @@ static void yaml_is_written_as_documented(void **state)
 	lb_config_free(config);
 }
 
+/* What the page shows as YAML is a config, whole. */
+static void examples_of_the_documentation_parse(void **state)
+{
+	char *text = malloc(1u << 20), *at, *end;
+	FILE *in = fopen(LB_TEST_DATA "/../../docs/config.md", "r");
+	struct lb_config_error error;
+	unsigned n = 0;
+
+	(void)state;
+	assert_non_null(in);
+	text[fread(text, 1, (1u << 20) - 1, in)] = '\0';
+	fclose(in);
+	for (at = text; (at = strstr(at, "```yaml\n")); at = end) {
+		at += strlen("```yaml\n");
+		end = strstr(at, "```");
+		assert_non_null(end);
+		if (parse(at, (size_t)(end - at), &error))
+			fail_msg("example %u: %s: %s", n, error.where, error.message);
+		end += 3;
+		n++;
+	}
+	assert_int_equal(n, 2);
+	free(text);
+}
+
 static void clone_is_equal_and_independent(void **state)
 {
 	struct lb_config *config = load("interface.yaml");
@@ -293,16 +328,6 @@ static void file_from_a_pipe_is_read_whole(void **state)
 	assert_int_equal(lb_config_load(file, &config, &error), 0);
 	lb_config_free(config);
 	close(fds[0]);
-}
-
-static int parse(const char *text, size_t len, struct lb_config_error *error)
-{
-	struct lb_config *config;
-	int rc = lb_config_parse("t", text, len, &config, error);
-
-	if (!rc)
-		lb_config_free(config);
-	return rc;
 }
 
 static void texts_that_no_file_here_can_hold(void **state)
@@ -451,6 +476,7 @@ int main(void)
 		cmocka_unit_test(json_is_accepted),
 		cmocka_unit_test(no_services_can_be_meant),
 		cmocka_unit_test(yaml_is_written_as_documented),
+		cmocka_unit_test(examples_of_the_documentation_parse),
 		cmocka_unit_test(clone_is_equal_and_independent),
 		cmocka_unit_test(unreadable_file_is_refused),
 		cmocka_unit_test(file_from_a_pipe_is_read_whole),

@@ -224,7 +224,7 @@ static void wrong_backend_changes_nothing(void **state)
 	assert_refused(f, backend_set(f, "web", "a", "{\"port\": \"all\"}"), -EINVAL,
 		"service web backend a port", "all only goes with a service of port all");
 	assert_refused(f, backend_set(f, "web", "a", "{\"address\": \"10.0.0.2\"}"), -EEXIST,
-		"service web backend b address", "endpoint 10.0.0.2:8080/tcp is taken by backend a");
+		"service web backend a address", "endpoint 10.0.0.2:8080/tcp is taken by backend b");
 	assert_refused(f, backend_add(f, "web", "{\"port\": 80}"), -EINVAL, "",
 		"a backend needs the key \"address\"");
 	assert_refused(f, backend_add(f, "web", "{\"name\": \"a\", \"address\": \"10.0.0.7\"}"),
@@ -248,6 +248,20 @@ static void endpoint_of_another_service_is_taken(void **state)
 	assert_refused(f, backend_add(f, "new", "{\"address\": \"10.0.0.1\", \"port\": 53}"),
 		-EEXIST, "service new backend 10.0.0.1:53 address",
 		"overlaps with backend d of service dns: two nat services cannot share an endpoint");
+	// The one that is changed is at fault, also where it comes first in the config.
+	assert_int_equal(service_set(f, "dns", "{\"port\": \"all\", \"backends\": []}"), 0);
+	assert_int_equal(backend_add(f, "new", "{\"address\": \"10.0.0.7\"}"), 0);
+	assert_changed(f, "~ service dns: port 53 -> all\n"
+		"- service dns backend d: 10.0.0.1:53, weight 1\n"
+		"+ service new backend 10.0.0.7:1: 10.0.0.7:1, weight 1\n");
+	assert_refused(f, backend_add(f, "dns", "{\"name\": \"any\", \"address\": \"10.0.0.7\"}"),
+		-EEXIST, "service dns backend any address",
+		"endpoint 10.0.0.7:all/udp overlaps with backend 10.0.0.7:1 of service new");
+	assert_int_equal(backend_add(f, "dns", "{\"name\": \"any\", \"address\": \"10.0.0.8\"}"), 0);
+	assert_changed(f, "+ service dns backend any: 10.0.0.8:all, weight 1\n");
+	assert_refused(f, backend_set(f, "new", "10.0.0.7:1", "{\"address\": \"10.0.0.8\"}"),
+		-EEXIST, "service new backend 10.0.0.7:1 address",
+		"endpoint 10.0.0.8:1/udp overlaps with backend any of service dns");
 }
 
 static void service_keys_change_one_by_one(void **state)
@@ -366,8 +380,8 @@ static void wrong_service_changes_nothing(void **state)
 		"\"protocol\": \"tcp\"}"), -EEXIST, "service x vip",
 		"203.0.113.10:80/tcp is taken by service web");
 	assert_refused(f, service_add(f, "{\"name\": \"x\", \"vip\": \"10.0.0.1\", \"port\": 80, "
-		"\"protocol\": \"tcp\"}"), -EINVAL, "service web backend a address",
-		"10.0.0.1 is the VIP of service x");
+		"\"protocol\": \"tcp\"}"), -EINVAL, "service x vip",
+		"10.0.0.1 is the address of backend a of service web");
 	assert_refused(f, service_add(f, "{\"name\": \"x\", \"vip\": \"192.0.2.1\", \"port\": 80, "
 		"\"protocol\": \"tcp\"}"), -EINVAL, "service x vip", "one of local_addresses");
 	assert_refused(f, service_set(f, "web", "{\"name\": \"www\"}"), -EINVAL, "name",
@@ -379,7 +393,7 @@ static void wrong_service_changes_nothing(void **state)
 	assert_refused(f, service_set(f, "web", "{\"port\": \"all\"}"), -EINVAL,
 		"service web backend a port", "expected all or no port at all");
 	assert_refused(f, service_set(f, "web", "{\"port\": 53, \"protocol\": \"udp\"}"), -EEXIST,
-		"service dns vip", "203.0.113.10:53/udp is taken by service web");
+		"service web vip", "203.0.113.10:53/udp is taken by service dns");
 	assert_refused(f, service_set(f, "web", "{\"table_size\": 65536}"), -EINVAL, "table_size",
 		"the nearest are 65521 and 65537");
 	assert_refused(f, service_set(f, "web", "{\"health_check\": {\"interval\": \"1s\"}}"),
