@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "control/api.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "control/json.h"
+#include "control/mem.h"
+#include "control/sync.h"
+
+#define SETTLE_S 2 /* how long a change waits for the data plane */
+
+/* A change that is in force here and on its way to the data plane. */
+struct change {
+	struct lb_api_request *request;
+	int status;
+	json_t *changes;
+	uint64_t n_refusals_before;
+	struct lb_settle_waiter waiter;
+	bool waiting; /* the waiter is in the model's list */
+	struct event *deadline;
+};
+
+static void add_change(void *arg, char sign, const char *path, const char *text)
+{
+	char sign_text[2] = {sign, '\0'};
+
+	json_array_append_new(arg, json_pack("{s:s, s:o, s:o}", "sign", sign_text, "path", lb_json_text(path),
+		"text", lb_json_text(text)));
+}
+
+static json_t *changes_of(const struct lb_model *model, const struct lb_config *config)
+{
+	json_t *list = json_array();
+
+	lb_config_diff(model->config, config, add_change, list);
+	return list;
+}
+
+/* Takes @p changes. */
+static json_t *answer_json(const struct lb_model *model, json_t *changes, bool dry_run, uint64_t n_refusals_before,
+	bool settled)
+{
+	json_t *refused = json_array();
+	uint64_t first = n_refusals_before;
+	bool live;
+
+	if (model->n_refusals - first > LB_N_REFUSALS)
+		first = model->n_refusals - LB_N_REFUSALS;
+	for (uint64_t i = first; i < model->n_refusals; i++)
+		json_array_append_new(refused, lb_api_refusal_json(&model->refusals[i % LB_N_REFUSALS]));
+	live = !dry_run && settled && lb_dp_state(model->dp) == LB_DP_UP
+		&& model->n_refusals == n_refusals_before;
+	return json_pack("{s:o, s:I, s:b, s:s, s:b, s:o}", "changes", changes, "n_changes",
+		(json_int_t)json_array_size(changes), "dry_run", dry_run, "dataplane",
+		lb_dp_state_name(lb_dp_state(model->dp)), "live", live, "refused", refused);
+}
+
+static void on_cancel(struct lb_api_request *request)
+{
+	struct change *change = request->state;
+
+	if (change->waiting)
+		lb_sync_cancel_wait(request->model, &change->waiter);
+	event_free(change->deadline);
+	json_decref(change->changes);
+	free(change);
+}
+
+static void answer_change(struct change *change, bool settled)
+{
+	struct lb_api_request *request = change->request;
+
+	lb_api_reply(request, change->status, answer_json(request->model, json_incref(change->changes), false,
+		change->n_refusals_before, settled));
+}
+
+static void on_settled(void *arg)
+{
+	struct change *change = arg;
+
+	change->waiting = false;
+	answer_change(change, true);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	answer_change(arg, false);
+}
+
+/* Takes @p changes. */
+static void answer_when_settled(struct lb_api_request *request, int status, json_t *changes, uint64_t n_refusals)
+{
+	static const struct timeval delay = {.tv_sec = SETTLE_S};
+	struct change *change = lb_xcalloc(1, sizeof(*change));
+
+	*change = (struct change){
+		.request = request, .status = status, .changes = changes, .n_refusals_before = n_refusals,
+		.waiter = {.settled = on_settled, .arg = change}, .waiting = true,
+		.deadline = evtimer_new(request->model->base, on_deadline, change),
+	};
+	if (change->deadline == NULL)
+		abort(); // as in lb_xcalloc()
+	event_add(change->deadline, &delay);
+	request->state = change;
+	request->cancel = on_cancel;
+	lb_sync_wait_settled(request->model, &change->waiter);
+}
+
+static void answer_failure(struct lb_api_request *request, int rc, const struct lb_config_error *error)
+{
+	switch (rc) {
+	case -EINVAL:
+		lb_api_error(request, 400, "invalid", error->where, "%s", error->message);
+		break;
+	case -ENOENT:
+		lb_api_error(request, 404, "not_found", error->where, "%s", error->message);
+		break;
+	case -EEXIST:
+	case -EBUSY:
+	case -ENOSPC:
+		lb_api_error(request, 409, "conflict", error->where, "%s", error->message);
+		break;
+	default:
+		lb_api_error(request, 500, "internal", error->where, "%s",
+			error->message[0] != '\0' ? error->message : strerror(-rc));
+		break;
+	}
+}
+
+/* Put @p config (taken) in force and answer. */
+static void apply(struct lb_api_request *request, struct lb_config *config, int status)
+{
+	struct lb_model *model = request->model;
+	uint64_t n_refusals = model->n_refusals;
+	struct lb_config_error error = {0};
+	json_t *changes = changes_of(model, config);
+	int rc = lb_model_apply(model, config, "api", &error);
+
+	if (rc == 0) {
+		answer_when_settled(request, status, changes, n_refusals);
+		return;
+	}
+	json_decref(changes);
+	lb_config_free(config);
+	answer_failure(request, rc, &error);
+}
+
+/* Whole configs. */
+
+void lb_api_config_get(struct lb_api_request *request)
+{
+	const struct evkeyvalq *headers = evhttp_request_get_input_headers(request->http);
+	const char *accept = evhttp_find_header(headers, "Accept");
+	const char *format = lb_api_param(request, "format");
+	bool yaml = accept != NULL && strstr(accept, "yaml") != NULL;
+	char *text;
+
+	if (format != NULL && strcmp(format, "yaml") != 0 && strcmp(format, "json") != 0) {
+		lb_api_error(request, 400, "invalid", "format", "format is not json or yaml: %s", format);
+		return;
+	}
+	if (format != NULL)
+		yaml = strcmp(format, "yaml") == 0;
+	if (!yaml) {
+		lb_api_reply(request, 200, lb_config_to_json(request->model->config));
+		return;
+	}
+	text = lb_config_to_yaml(request->model->config);
+	if (text == NULL)
+		lb_api_reply(request, 500, NULL);
+	else
+		lb_api_reply_text(request, 200, "application/yaml", text);
+	free(text);
+}
+
+/* NULL: answered. */
+static struct lb_config *parse_body(struct lb_api_request *request)
+{
+	const char *file = lb_api_param(request, "file");
+	struct lb_config_error error = {0};
+	struct lb_config *config = NULL;
+	size_t len;
+	const char *text = lb_api_body(request, &len);
+	int rc = lb_config_parse(file != NULL ? file : "request", text, len, &config, &error);
+
+	if (rc == 0)
+		return config;
+	answer_failure(request, rc, &error);
+	return NULL;
+}
+
+void lb_api_config_diff(struct lb_api_request *request)
+{
+	struct lb_config *config = parse_body(request);
+	struct lb_config_error error = {0};
+	int rc;
+
+	if (config == NULL)
+		return;
+	rc = lb_model_check(request->model, config, &error);
+	if (rc < 0)
+		answer_failure(request, rc, &error);
+	else
+		lb_api_reply(request, 200, answer_json(request->model, changes_of(request->model, config),
+			true, request->model->n_refusals, false));
+	lb_config_free(config);
+}
+
+void lb_api_config_put(struct lb_api_request *request)
+{
+	struct lb_config *config;
+
+	if (lb_api_flag(request, "dry_run")) {
+		lb_api_config_diff(request);
+		return;
+	}
+	config = parse_body(request);
+	if (config != NULL)
+		apply(request, config, 200);
+}
+
+/* Single objects: a copy of the running config is edited, then put in force as a whole. */
+
+typedef int edit_fn(struct lb_api_request *request, struct lb_config *config, json_t *body,
+	struct lb_config_error *error);
+
+static void edit(struct lb_api_request *request, edit_fn *fn, bool has_body, int status)
+{
+	json_t *body = has_body ? lb_api_body_object(request) : NULL;
+	struct lb_config_error error = {0};
+	struct lb_config *config;
+	int rc;
+
+	if (has_body && body == NULL)
+		return;
+	config = lb_config_clone(request->model->config);
+	rc = config != NULL ? fn(request, config, body, &error) : -ENOMEM;
+	json_decref(body);
+	if (rc == 0) {
+		apply(request, config, status);
+		return;
+	}
+	lb_config_free(config);
+	answer_failure(request, rc, &error);
+}
+
+static int add_service(struct lb_api_request *request, struct lb_config *config, json_t *body,
+	struct lb_config_error *error)
+{
+	(void)request;
+	return lb_config_service_add(config, body, error);
+}
+
+static int set_service(struct lb_api_request *request, struct lb_config *config, json_t *body,
+	struct lb_config_error *error)
+{
+	return lb_config_service_set(config, request->segments[2], body, error);
+}
+
+static int del_service(struct lb_api_request *request, struct lb_config *config, json_t *body,
+	struct lb_config_error *error)
+{
+	(void)body;
+	return lb_config_service_del(config, request->segments[2], error);
+}
+
+static int add_backend(struct lb_api_request *request, struct lb_config *config, json_t *body,
+	struct lb_config_error *error)
+{
+	return lb_config_backend_add(config, request->segments[2], body, error);
+}
+
+static int set_backend(struct lb_api_request *request, struct lb_config *config, json_t *body,
+	struct lb_config_error *error)
+{
+	return lb_config_backend_set(config, request->segments[2], request->segments[4], body, error);
+}
+
+static int del_backend(struct lb_api_request *request, struct lb_config *config, json_t *body,
+	struct lb_config_error *error)
+{
+	(void)body;
+	return lb_config_backend_del(config, request->segments[2], request->segments[4], error);
+}
+
+void lb_api_service_add(struct lb_api_request *request)
+{
+	edit(request, add_service, true, 201);
+}
+
+void lb_api_service_set(struct lb_api_request *request)
+{
+	edit(request, set_service, true, 200);
+}
+
+void lb_api_service_del(struct lb_api_request *request)
+{
+	edit(request, del_service, false, 200);
+}
+
+void lb_api_backend_add(struct lb_api_request *request)
+{
+	edit(request, add_backend, true, 201);
+}
+
+void lb_api_backend_set(struct lb_api_request *request)
+{
+	edit(request, set_backend, true, 200);
+}
+
+void lb_api_backend_del(struct lb_api_request *request)
+{
+	edit(request, del_backend, false, 200);
+}

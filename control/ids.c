@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "control/ids.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lb/hash.h"
+
+#define NIL UINT32_MAX
+
+/* By index (id - first). `next` chains the entries of a hash bucket. */
+struct entry {
+	char *key; /* NULL: free */
+	uint32_t next;
+};
+
+struct lb_ids {
+	uint32_t first, n;
+	uint32_t cursor; /* index where the search for the next free id begins */
+	uint32_t n_used;
+	uint32_t bucket_mask;
+	uint32_t *buckets;
+	struct entry *entries;
+};
+
+static uint32_t *bucket_of(const struct lb_ids *ids, const char *key)
+{
+	return &ids->buckets[lb_hash_bytes(key, strlen(key), 0) & ids->bucket_mask];
+}
+
+int lb_ids_create(uint32_t first, uint32_t n, uint32_t start, struct lb_ids **out)
+{
+	struct lb_ids *ids;
+	uint32_t n_buckets = 16;
+
+	if (n == 0 || n > 1u << 24)
+		return -EINVAL;
+	while (n_buckets < n)
+		n_buckets *= 2;
+	ids = calloc(1, sizeof(*ids));
+	if (ids == NULL)
+		return -ENOMEM;
+	*ids = (struct lb_ids){
+		.first = first, .n = n, .cursor = start % n, .bucket_mask = n_buckets - 1,
+		.buckets = malloc(n_buckets * sizeof(*ids->buckets)),
+		.entries = calloc(n, sizeof(*ids->entries)),
+	};
+	if (ids->buckets == NULL || ids->entries == NULL) {
+		lb_ids_destroy(ids);
+		return -ENOMEM;
+	}
+	memset(ids->buckets, 0xff, n_buckets * sizeof(*ids->buckets));
+	*out = ids;
+	return 0;
+}
+
+static void clear(struct lb_ids *ids)
+{
+	for (uint32_t i = 0; ids->n_used > 0 && i < ids->n; i++) {
+		if (ids->entries[i].key == NULL)
+			continue;
+		free(ids->entries[i].key);
+		ids->entries[i].key = NULL;
+		ids->n_used--;
+	}
+	memset(ids->buckets, 0xff, (ids->bucket_mask + 1) * sizeof(*ids->buckets));
+}
+
+void lb_ids_destroy(struct lb_ids *ids)
+{
+	if (ids == NULL)
+		return;
+	if (ids->entries != NULL && ids->buckets != NULL)
+		clear(ids);
+	free(ids->entries);
+	free(ids->buckets);
+	free(ids);
+}
+
+int lb_ids_lookup(const struct lb_ids *ids, const char *key, uint32_t *id)
+{
+	for (uint32_t i = *bucket_of(ids, key); i != NIL; i = ids->entries[i].next) {
+		if (strcmp(ids->entries[i].key, key) == 0) {
+			*id = ids->first + i;
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+/* @p idx is free. */
+static int insert_at(struct lb_ids *ids, uint32_t idx, const char *key)
+{
+	uint32_t *bucket = bucket_of(ids, key);
+	char *copy = strdup(key);
+
+	if (copy == NULL)
+		return -ENOMEM;
+	ids->entries[idx] = (struct entry){.key = copy, .next = *bucket};
+	*bucket = idx;
+	ids->n_used++;
+	return 0;
+}
+
+int lb_ids_add(struct lb_ids *ids, const char *key, uint32_t *id)
+{
+	uint32_t idx = ids->cursor;
+	int rc;
+
+	if (lb_ids_lookup(ids, key, id) == 0)
+		return -EEXIST;
+	if (ids->n_used == ids->n)
+		return -ENOSPC;
+	while (ids->entries[idx].key != NULL)
+		idx = (idx + 1) % ids->n;
+	rc = insert_at(ids, idx, key);
+	if (rc < 0)
+		return rc;
+	ids->cursor = (idx + 1) % ids->n;
+	*id = ids->first + idx;
+	return 0;
+}
+
+int lb_ids_del(struct lb_ids *ids, const char *key)
+{
+	uint32_t *link = bucket_of(ids, key);
+
+	while (*link != NIL) {
+		struct entry *entry = &ids->entries[*link];
+
+		if (strcmp(entry->key, key) == 0) {
+			*link = entry->next;
+			free(entry->key);
+			entry->key = NULL;
+			ids->n_used--;
+			return 0;
+		}
+		link = &entry->next;
+	}
+	return -ENOENT;
+}
+
+const char *lb_ids_key(const struct lb_ids *ids, uint32_t id)
+{
+	return id >= ids->first && id - ids->first < ids->n ? ids->entries[id - ids->first].key : NULL;
+}
+
+uint32_t lb_ids_count(const struct lb_ids *ids)
+{
+	return ids->n_used;
+}
+
+void lb_ids_skip(struct lb_ids *ids, uint32_t n)
+{
+	ids->cursor = (uint32_t)(((uint64_t)ids->cursor + n) % ids->n);
+}
+
+json_t *lb_ids_to_json(const struct lb_ids *ids)
+{
+	json_t *map = json_object();
+
+	for (uint32_t i = 0; i < ids->n && map != NULL; i++) {
+		const char *key = ids->entries[i].key;
+
+		if (key != NULL && json_object_set_new(map, key, json_integer(ids->first + i)) < 0) {
+			json_decref(map);
+			return NULL;
+		}
+	}
+	if (map == NULL)
+		return NULL;
+	return json_pack("{s:I, s:o}", "next", (json_int_t)(ids->first + ids->cursor), "ids", map);
+}
+
+static int take_over(struct lb_ids *ids, json_int_t next, json_t *map)
+{
+	const char *key;
+	json_t *value;
+
+	if (next < ids->first || next - ids->first >= ids->n)
+		return -EINVAL;
+	ids->cursor = (uint32_t)next - ids->first;
+	json_object_foreach(map, key, value) {
+		json_int_t id = json_integer_value(value);
+		int rc;
+
+		if (!json_is_integer(value) || id < ids->first || id - ids->first >= ids->n
+			|| ids->entries[id - ids->first].key != NULL)
+			return -EINVAL;
+		rc = insert_at(ids, (uint32_t)id - ids->first, key);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+int lb_ids_from_json(struct lb_ids *ids, const json_t *json)
+{
+	json_t *next = json_object_get(json, "next"), *map = json_object_get(json, "ids");
+	int rc;
+
+	if (!json_is_integer(next) || !json_is_object(map) || ids->n_used != 0)
+		return -EINVAL;
+	rc = take_over(ids, json_integer_value(next), map);
+	if (rc < 0)
+		clear(ids);
+	return rc;
+}

@@ -1,0 +1,545 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "control/model.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/random.h>
+
+#include "control/counters.h"
+#include "control/mem.h"
+#include "control/mirror.h"
+#include "control/push.h"
+#include "control/state.h"
+#include "control/sync.h"
+
+/* Changes of one apply that become events of their own; a whole new config of thousands would fill the log. */
+#define MAX_CHANGE_EVENTS 64u
+
+static void on_nexthops_changed(void *arg);
+static void on_nexthop_state(void *arg, const struct lb_nexthop *nexthop);
+
+void lb_service_id_key(const struct lb_service_key *key, char buf[LB_SERVICE_ID_KEY_MAX])
+{
+	char endpoint[LB_ENDPOINT_STRLEN];
+
+	snprintf(buf, LB_SERVICE_ID_KEY_MAX, "%s/%u",
+		lb_endpoint_format(&key->addr, key->port_be, endpoint), key->proto);
+}
+
+void lb_backend_id_key(const struct lb_service_key *key, const struct lb_endpoint *endpoint,
+	char buf[LB_BACKEND_ID_KEY_MAX])
+{
+	char service[LB_SERVICE_ID_KEY_MAX], text[LB_ENDPOINT_STRLEN];
+
+	lb_service_id_key(key, service);
+	snprintf(buf, LB_BACKEND_ID_KEY_MAX, "%s %s", service,
+		lb_endpoint_format(&endpoint->addr, endpoint->port_be, text));
+}
+
+char *lb_backend_label(const struct lb_backend *backend, char *buf, size_t bytes)
+{
+	snprintf(buf, bytes, "%s/%s", backend->service->config->name, backend->config->name);
+	return buf;
+}
+
+struct lb_service *lb_model_service(const struct lb_model *model, const char *name)
+{
+	for (size_t i = 0; i < model->n_services; i++)
+		if (strcmp(model->services[i]->config->name, name) == 0)
+			return model->services[i];
+	return NULL;
+}
+
+struct lb_backend *lb_model_backend(const struct lb_service *service, const char *name)
+{
+	for (size_t i = 0; i < service->n_backends; i++)
+		if (strcmp(service->backends[i]->config->name, name) == 0)
+			return service->backends[i];
+	return NULL;
+}
+
+/* Effective states. */
+
+static enum lb_backend_state effective_of(const struct lb_backend *backend)
+{
+	if (backend->config->admin == LB_ADMIN_DISABLED || backend->health != LB_HEALTH_UP)
+		return LB_BACKEND_DOWN;
+	return backend->config->admin == LB_ADMIN_DRAIN ? LB_BACKEND_DRAIN : LB_BACKEND_UP;
+}
+
+static void event_of_backend(struct lb_backend *backend, const char *from, const char *to, const char *cause)
+{
+	char subject[160] = "backend ";
+
+	lb_backend_label(backend, subject + 8, sizeof(subject) - 8);
+	lb_events_add(backend->service->model->events, "backend_state", subject, from, to, "%s", cause);
+}
+
+void lb_model_update_backend(struct lb_backend *backend, const char *cause)
+{
+	enum lb_backend_state from = backend->effective, to = effective_of(backend);
+
+	if (to == from)
+		return;
+	backend->effective = to;
+	backend->since_ns = lb_realtime_ns();
+	event_of_backend(backend, lb_backend_state_name(from), lb_backend_state_name(to), cause);
+	lb_push_touch(backend->service);
+}
+
+static void on_health_changed(void *arg, struct lb_health_check *check,
+	const struct lb_health_status *status)
+{
+	struct lb_backend *backend = arg;
+	char cause[160];
+
+	(void)check;
+	backend->health = status->state;
+	snprintf(cause, sizeof(cause), "health: %s", status->reason);
+	lb_model_update_backend(backend, cause);
+	lb_mirror_write(backend);
+}
+
+/* Next hops. */
+
+static void refresh_nexthop(struct lb_backend *backend)
+{
+	struct lb_nexthops *nexthops = backend->service->model->nexthops;
+	struct lb_nexthop *old = backend->nexthop;
+
+	backend->nexthop_why = NULL;
+	backend->nexthop = lb_nexthops_get(nexthops, &backend->endpoint.addr, &backend->nexthop_why);
+	lb_nexthops_put(nexthops, old);
+	if (backend->nexthop != old)
+		lb_push_touch(backend->service);
+}
+
+static void on_nexthops_changed(void *arg)
+{
+	struct lb_model *model = arg;
+
+	for (size_t i = 0; i < model->n_services; i++)
+		for (size_t j = 0; j < model->services[i]->n_backends; j++)
+			refresh_nexthop(model->services[i]->backends[j]);
+}
+
+static void on_nexthop_state(void *arg, const struct lb_nexthop *nexthop)
+{
+	struct lb_model *model = arg;
+	char subject[80] = "nexthop ";
+
+	lb_nexthops_label(model->nexthops, nexthop->id, subject + 8, sizeof(subject) - 8);
+	lb_events_add(model->events, "nexthop", subject, NULL, nexthop->resolved ? "resolved" : "unresolved",
+		NULL);
+}
+
+/* Objects. */
+
+static struct lb_backend *backend_create(struct lb_service *service, uint16_t id,
+	const struct lb_config_backend *config)
+{
+	struct lb_model *model = service->model;
+	struct lb_backend *backend = lb_xcalloc(1, sizeof(*backend));
+	enum lb_health_state initial = LB_HEALTH_UNKNOWN;
+	struct lb_health_status status;
+
+	backend->service = service;
+	backend->config = config;
+	backend->id = id;
+	backend->endpoint = config->endpoint;
+	backend->since_ns = lb_realtime_ns();
+	lb_mirror_read(backend, &initial, &backend->since_ns);
+	backend->check = lb_health_check_create(model->health, &service->config->check, &backend->endpoint,
+		initial, on_health_changed, backend);
+	if (backend->check == NULL)
+		abort(); // as in lb_xcalloc()
+	lb_health_check_status(backend->check, &status);
+	backend->health = status.state;
+	backend->effective = effective_of(backend);
+	if (!model->is_starting)
+		lb_counters_backend(lb_dp_map(model->dp), id, &backend->baseline);
+	backend->baseline.active_flows = 0;
+	model->backend_by_id[id] = backend;
+	refresh_nexthop(backend);
+	return backend;
+}
+
+static void backend_release(struct lb_backend *backend)
+{
+	struct lb_model *model = backend->service->model;
+	char key[LB_BACKEND_ID_KEY_MAX];
+
+	lb_backend_id_key(&backend->service->key, &backend->endpoint, key);
+	(void)lb_ids_del(model->backend_ids, key);
+	if (model->backend_by_id[backend->id] == backend)
+		model->backend_by_id[backend->id] = NULL;
+	lb_health_check_destroy(backend->check);
+	backend->check = NULL;
+	lb_nexthops_put(model->nexthops, backend->nexthop);
+	backend->nexthop = NULL;
+}
+
+static struct lb_service *service_create(struct lb_model *model, uint16_t id,
+	const struct lb_config_service *config)
+{
+	struct lb_service *service = lb_xcalloc(1, sizeof(*service));
+
+	service->model = model;
+	service->config = config;
+	service->key = config->key;
+	service->id = id;
+	service->active_tier = -1;
+	service->tracking_now = (uint8_t)config->tracking;
+	if (!model->is_starting)
+		service->baseline_no_backend = lb_counters_no_backend(lb_dp_map(model->dp), id);
+	model->service_by_id[id] = service;
+	return service;
+}
+
+static void service_destroy(struct lb_service *service)
+{
+	struct lb_model *model = service->model;
+	char key[LB_SERVICE_ID_KEY_MAX];
+
+	for (size_t i = 0; i < service->n_backends; i++) {
+		backend_release(service->backends[i]);
+		free(service->backends[i]);
+	}
+	lb_service_id_key(&service->key, key);
+	(void)lb_ids_del(model->service_ids, key);
+	if (model->service_by_id[service->id] == service)
+		model->service_by_id[service->id] = NULL;
+	lb_table_unref(service->table);
+	free(service->backends);
+	free(service);
+}
+
+/* Applying a config: first what can fail (ids, saving), then the change itself, which cannot. */
+
+struct new_ids {
+	char **service_keys, **backend_keys;
+	size_t n_services, n_backends;
+};
+
+static int take_id(struct lb_ids *ids, const char *key, char ***new_keys, size_t *n_new)
+{
+	uint32_t id;
+	int rc = lb_ids_add(ids, key, &id);
+
+	if (rc == -EEXIST)
+		return 0;
+	if (rc < 0)
+		return rc;
+	if ((*n_new & (*n_new - 1)) == 0)
+		*new_keys = lb_xrealloc(*new_keys, *n_new > 0 ? 2 * *n_new : 1, sizeof(**new_keys));
+	(*new_keys)[(*n_new)++] = lb_xstrdup(key);
+	return 0;
+}
+
+static int take_ids(struct lb_model *model, const struct lb_config *config, struct new_ids *new)
+{
+	char service_key[LB_SERVICE_ID_KEY_MAX], backend_key[LB_BACKEND_ID_KEY_MAX];
+	int rc = 0;
+
+	for (size_t i = 0; i < config->n_services && rc == 0; i++) {
+		const struct lb_config_service *service = &config->services[i];
+
+		lb_service_id_key(&service->key, service_key);
+		rc = take_id(model->service_ids, service_key, &new->service_keys, &new->n_services);
+		for (size_t j = 0; j < service->n_backends && rc == 0; j++) {
+			lb_backend_id_key(&service->key, &service->backends[j].endpoint, backend_key);
+			rc = take_id(model->backend_ids, backend_key, &new->backend_keys,
+				&new->n_backends);
+		}
+	}
+	return rc;
+}
+
+/* Forget which ids are new; give them back if @p undo. */
+static void end_ids(struct lb_model *model, struct new_ids *new, bool undo)
+{
+	for (size_t i = 0; i < new->n_services; i++) {
+		if (undo)
+			(void)lb_ids_del(model->service_ids, new->service_keys[i]);
+		free(new->service_keys[i]);
+	}
+	for (size_t i = 0; i < new->n_backends; i++) {
+		if (undo)
+			(void)lb_ids_del(model->backend_ids, new->backend_keys[i]);
+		free(new->backend_keys[i]);
+	}
+	free(new->service_keys);
+	free(new->backend_keys);
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static bool same_check(const struct lb_config_check *a, const struct lb_config_check *b)
+{
+	return a->type == b->type && a->port == b->port && same_text(a->path, b->path)
+		&& same_text(a->host, b->host) && same_text(a->expect_body, b->expect_body)
+		&& a->expect_status_min == b->expect_status_min
+		&& a->expect_status_max == b->expect_status_max && a->interval_ms == b->interval_ms
+		&& a->timeout_ms == b->timeout_ms && a->rise == b->rise && a->fall == b->fall;
+}
+
+static void update_check(struct lb_backend *backend, const char *cause)
+{
+	struct lb_health_status status;
+
+	if (lb_health_check_update(backend->check, &backend->service->config->check) < 0)
+		abort(); // as in lb_xcalloc()
+	lb_health_check_status(backend->check, &status);
+	backend->health = status.state;
+	lb_model_update_backend(backend, cause);
+}
+
+/* Let @p service have the backends of its (new) config; those that it loses go to model->gone. */
+static void adopt_backends(struct lb_service *service, bool check_changed, const char *cause)
+{
+	const struct lb_config_service *config = service->config;
+	struct lb_backend **old = service->backends, *backend;
+	size_t n_old = service->n_backends;
+	char key[LB_BACKEND_ID_KEY_MAX];
+	uint32_t id = 0;
+
+	service->backends = lb_xcalloc(config->n_backends, sizeof(*service->backends));
+	service->n_backends = config->n_backends;
+	for (size_t i = 0; i < n_old; i++)
+		old[i]->kept = false;
+	for (size_t i = 0; i < config->n_backends; i++) {
+		lb_backend_id_key(&service->key, &config->backends[i].endpoint, key);
+		(void)lb_ids_lookup(service->model->backend_ids, key, &id);
+		backend = service->model->backend_by_id[id];
+		if (backend == NULL) {
+			backend = backend_create(service, (uint16_t)id, &config->backends[i]);
+			event_of_backend(backend, NULL, lb_backend_state_name(backend->effective), cause);
+		} else {
+			backend->config = &config->backends[i];
+			if (check_changed)
+				update_check(backend, cause);
+			lb_model_update_backend(backend, cause);
+		}
+		backend->kept = true;
+		service->backends[i] = backend;
+		lb_mirror_write(backend); // its name may be new
+	}
+	for (size_t i = 0; i < n_old; i++) {
+		if (old[i]->kept)
+			continue;
+		event_of_backend(old[i], lb_backend_state_name(old[i]->effective), NULL, cause);
+		backend_release(old[i]);
+		lb_push_backend_gone(old[i]);
+	}
+	free(old);
+}
+
+static struct lb_service *adopt_service(struct lb_model *model, const struct lb_config_service *config,
+	const char *cause)
+{
+	char key[LB_SERVICE_ID_KEY_MAX];
+	struct lb_service *service;
+	bool check_changed = false;
+	uint32_t id = 0;
+
+	lb_service_id_key(&config->key, key);
+	(void)lb_ids_lookup(model->service_ids, key, &id);
+	service = model->service_by_id[id];
+	if (service == NULL)
+		service = service_create(model, (uint16_t)id, config);
+	else
+		check_changed = !same_check(&service->config->check, &config->check);
+	service->config = config;
+	adopt_backends(service, check_changed, cause);
+	lb_push_touch(service);
+	return service;
+}
+
+static void delete_service(struct lb_service *service, const char *cause)
+{
+	for (size_t i = 0; i < service->n_backends; i++)
+		event_of_backend(service->backends[i],
+			lb_backend_state_name(service->backends[i]->effective), NULL, cause);
+	lb_push_service_del(service);
+	service_destroy(service);
+}
+
+static void mark_kept(struct lb_model *model, const struct lb_config *config)
+{
+	char key[LB_SERVICE_ID_KEY_MAX];
+	uint32_t id;
+
+	for (size_t i = 0; i < model->n_services; i++)
+		model->services[i]->kept = false;
+	for (size_t i = 0; i < config->n_services; i++) {
+		lb_service_id_key(&config->services[i].key, key);
+		if (lb_ids_lookup(model->service_ids, key, &id) == 0 && model->service_by_id[id] != NULL)
+			model->service_by_id[id]->kept = true;
+	}
+}
+
+static void adopt(struct lb_model *model, struct lb_config *config, const char *cause)
+{
+	struct lb_config *old_config = model->config;
+	struct lb_service **old = model->services;
+	size_t n_old = model->n_services;
+
+	mark_kept(model, config);
+	// first those that go: their endpoints and VIPs may be wanted by those that come
+	for (size_t i = 0; i < n_old; i++)
+		if (!old[i]->kept)
+			delete_service(old[i], cause);
+	lb_nexthops_set_gateway(model->nexthops, config->has_gateway ? config->gateway_mac : NULL,
+		config->gateway_port);
+	model->config = config;
+	model->services = lb_xcalloc(config->n_services, sizeof(*model->services));
+	for (size_t i = 0; i < config->n_services; i++)
+		model->services[i] = adopt_service(model, &config->services[i], cause);
+	model->n_services = config->n_services;
+	free(old);
+	lb_config_free(old_config);
+}
+
+struct change_log {
+	struct lb_model *model;
+	const char *cause;
+	size_t n;
+};
+
+static void log_change(void *arg, char sign, const char *path, const char *text)
+{
+	struct change_log *log = arg;
+
+	if (log->n++ < MAX_CHANGE_EVENTS)
+		lb_events_add(log->model->events, "config_applied", "config", NULL, NULL, "%s: %c %s: %s",
+			log->cause, sign, path, text);
+}
+
+static void log_changes(struct lb_model *model, const struct lb_config *config, const char *cause)
+{
+	struct change_log log = {.model = model, .cause = cause};
+
+	if (model->config == NULL)
+		return;
+	lb_config_diff(model->config, config, log_change, &log);
+	if (log.n > MAX_CHANGE_EVENTS)
+		lb_events_add(model->events, "config_applied", "config", NULL, NULL,
+			"%s: and %zu changes more", cause, log.n - MAX_CHANGE_EVENTS);
+}
+
+int lb_model_check(const struct lb_model *model, const struct lb_config *config,
+	struct lb_config_error *error)
+{
+	if (!config->has_secret || memcmp(config->secret, model->secret, sizeof(model->secret)) == 0
+		|| model->is_starting || lb_dp_state(model->dp) == LB_DP_DOWN)
+		return 0;
+	snprintf(error->where, sizeof(error->where), "hash_secret");
+	snprintf(error->message, sizeof(error->message), "it cannot change while the data plane runs, as "
+		"every connection would move: stop the data plane, apply, and start it again");
+	return -EBUSY;
+}
+
+int lb_model_apply(struct lb_model *model, struct lb_config *config, const char *cause,
+	struct lb_config_error *error)
+{
+	uint8_t old_secret[sizeof(model->secret)];
+	struct new_ids new = {0};
+	int rc = lb_model_check(model, config, error);
+
+	if (rc < 0)
+		return rc;
+	memcpy(old_secret, model->secret, sizeof(old_secret));
+	if (config->has_secret)
+		memcpy(model->secret, config->secret, sizeof(model->secret));
+	error->where[0] = '\0';
+	rc = take_ids(model, config, &new);
+	if (rc < 0)
+		snprintf(error->message, sizeof(error->message), "more than %u services or %u backends",
+			LB_MAX_SERVICES, LB_MAX_BACKENDS);
+	else
+		rc = lb_state_save(model, config, error->message, sizeof(error->message));
+	end_ids(model, &new, rc < 0);
+	if (rc < 0) {
+		memcpy(model->secret, old_secret, sizeof(old_secret));
+		return rc;
+	}
+	if (memcmp(model->secret, old_secret, sizeof(old_secret)) != 0)
+		lb_push_secret(model);
+	log_changes(model, config, cause);
+	adopt(model, config, cause);
+	return 0;
+}
+
+/* Life. */
+
+int lb_model_create(struct event_base *base, const char *instance, const char *run_dir,
+	const char *config_file, struct lb_model **out)
+{
+	struct lb_model *model = lb_xcalloc(1, sizeof(*model));
+	char path[PATH_MAX];
+	uint32_t start = 0;
+	int rc = -ENOMEM;
+
+	model->base = base;
+	model->started_ns = lb_realtime_ns();
+	model->is_starting = true;
+	snprintf(model->instance, sizeof(model->instance), "%s", instance);
+	snprintf(model->run_dir, sizeof(model->run_dir), "%s", run_dir);
+	model->config_file = lb_xstrdup(config_file);
+	TAILQ_INIT(&model->gone);
+	TAILQ_INIT(&model->waiters);
+	// a data plane may have objects of a daemon whose state is lost: begin where they hardly are
+	if (getrandom(&start, sizeof(start), 0) < 0)
+		start = (uint32_t)lb_now_ns();
+	model->events = lb_events_create(LB_EVENTS_CAPACITY);
+	if (model->events == NULL || lb_ids_create(0, LB_MAX_SERVICES, start, &model->service_ids) < 0
+		|| lb_ids_create(0, LB_MAX_BACKENDS, start, &model->backend_ids) < 0)
+		goto fail;
+	rc = lb_health_create(base, &model->health);
+	if (rc == 0)
+		rc = lb_push_init(model);
+	if (rc == 0)
+		rc = lb_sync_init(model);
+	if (rc == 0)
+		rc = lb_dp_create(base, instance, &lb_sync_dp_callbacks, model, &model->dp);
+	if (rc < 0)
+		goto fail;
+	snprintf(path, sizeof(path), "%.*s/nexthops.json", PATH_MAX - 32, run_dir);
+	rc = lb_nexthops_create(base, model->dp, path, on_nexthops_changed, on_nexthop_state, model,
+		&model->nexthops);
+	if (rc < 0)
+		goto fail;
+	if (lb_dp_map(model->dp) != NULL)
+		lb_nexthops_set_ports(model->nexthops, lb_dp_map(model->dp));
+	*out = model;
+	return 0;
+fail:
+	lb_model_destroy(model);
+	return rc;
+}
+
+void lb_model_destroy(struct lb_model *model)
+{
+	if (model == NULL)
+		return;
+	for (size_t i = 0; i < model->n_services; i++)
+		service_destroy(model->services[i]);
+	free(model->services);
+	lb_push_fini(model);
+	lb_sync_fini(model);
+	lb_nexthops_destroy(model->nexthops);
+	lb_dp_destroy(model->dp);
+	if (model->health != NULL)
+		lb_health_destroy(model->health);
+	lb_ids_destroy(model->service_ids);
+	lb_ids_destroy(model->backend_ids);
+	lb_events_destroy(model->events);
+	lb_config_free(model->config);
+	lb_config_free(model->file_config);
+	free(model->config_file);
+	free(model);
+}

@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "control/push.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "control/mem.h"
+#include "control/sync.h"
+
+static bool is_connected(const struct lb_model *model)
+{
+	return lb_dp_state(model->dp) != LB_DP_DOWN;
+}
+
+void lb_push_touch(struct lb_service *service)
+{
+	service->dirty = true;
+	event_active(service->model->flush, EV_TIMEOUT, 0);
+}
+
+/* What the data plane is to be told. */
+
+static void service_msg(const struct lb_service *service, struct lb_msg *msg)
+{
+	const struct lb_config_service *config = service->config;
+
+	*msg = (struct lb_msg){
+		.op = LB_OP_SERVICE_SET,
+		.service = {
+			.key = service->key,
+			.id = service->id,
+			.mode = (uint8_t)config->mode,
+			.on_empty = (uint8_t)config->on_empty,
+			.tracking = (uint8_t)config->tracking,
+			.scheduler = (uint8_t)config->scheduler,
+			.idle_timeout_ms = config->idle_timeout_ms,
+		},
+	};
+}
+
+static void backend_msg(const struct lb_backend *backend, struct lb_msg *msg)
+{
+	*msg = (struct lb_msg){
+		.op = LB_OP_BACKEND_SET,
+		.backend = {
+			.addr = backend->endpoint.addr,
+			.port_be = backend->endpoint.port_be,
+			.id = backend->id,
+			.service = backend->service->id,
+			.nexthop = backend->nexthop != NULL ? backend->nexthop->id : LB_NEXTHOP_NONE,
+			.state = (uint8_t)backend->effective,
+			.weight = backend->config->weight,
+		},
+	};
+}
+
+static void send_service(struct lb_service *service)
+{
+	struct lb_msg msg;
+
+	service_msg(service, &msg);
+	if (service->sent && memcmp(&service->sent_msg, &msg.service, sizeof(msg.service)) == 0)
+		return;
+	if (lb_dp_send(service->model->dp, &msg, NULL, NULL) == 0) {
+		service->sent = true;
+		service->sent_msg = msg.service;
+	}
+}
+
+static void send_backend(struct lb_backend *backend)
+{
+	struct lb_msg msg;
+
+	backend_msg(backend, &msg);
+	if (backend->sent && memcmp(&backend->sent_msg, &msg.backend, sizeof(msg.backend)) == 0)
+		return;
+	if (lb_dp_send(backend->service->model->dp, &msg, NULL, NULL) == 0) {
+		backend->sent = true;
+		backend->sent_msg = msg.backend;
+	}
+}
+
+/* Whether a backend that is to go still has @p backend's endpoint at the data plane. */
+static bool is_blocked(const struct lb_backend *backend)
+{
+	const struct lb_backend *gone;
+
+	TAILQ_FOREACH(gone, &backend->service->model->gone, gone_link)
+		if (gone->endpoint.port_be == backend->endpoint.port_be
+			&& lb_addr_equal(&gone->endpoint.addr, &backend->endpoint.addr))
+			return true;
+	return false;
+}
+
+static bool leaves(const struct lb_backend *backend)
+{
+	return backend->sent && backend->sent_msg.state == LB_BACKEND_UP
+		&& backend->effective != LB_BACKEND_UP;
+}
+
+/* Tables. */
+
+/* What service->table should be; a reference. */
+static struct lb_table *wanted_table(struct lb_service *service)
+{
+	size_t n = service->n_backends;
+	struct lb_table_member *members = lb_xcalloc(n, sizeof(*members));
+	bool *eligible = lb_xcalloc(n, sizeof(*eligible));
+	struct lb_table *table;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct lb_backend *backend = service->backends[i];
+
+		members[i] = (struct lb_table_member){
+			.name = backend->config->name,
+			.weight = backend->config->weight,
+			.tier = backend->config->tier,
+			.id = backend->id,
+			.state = backend->blocked ? LB_BACKEND_DOWN : backend->effective,
+		};
+	}
+	service->active_tier = lb_table_eligible(members, n, service->config->min_healthy, eligible);
+	table = lb_table_create(service->config->table_size, members, n, eligible, service->table);
+	free(members);
+	free(eligible);
+	if (table == NULL)
+		abort(); // as in lb_xcalloc()
+	return table;
+}
+
+static void count_slots(struct lb_service *service, const uint16_t *slots)
+{
+	uint32_t *counts = lb_xcalloc(LB_MAX_BACKENDS + 1u, sizeof(*counts));
+
+	for (uint32_t i = 0; i < lb_table_n_slots(service->table); i++)
+		counts[slots[i]]++;
+	for (size_t i = 0; i < service->n_backends; i++)
+		service->backends[i]->n_slots = counts[service->backends[i]->id];
+	service->counted = true;
+	free(counts);
+}
+
+void lb_push_count_slots(struct lb_service *service)
+{
+	uint16_t *slots;
+
+	if (service->counted || service->table == NULL)
+		return;
+	slots = lb_xcalloc(lb_table_n_slots(service->table), sizeof(*slots));
+	if (lb_table_fill(service->table, slots) == 0)
+		count_slots(service, slots);
+	free(slots);
+}
+
+static int fill(void *arg, uint16_t *slots, uint32_t n_slots)
+{
+	(void)n_slots; // it is the table's own
+	return lb_table_fill(arg, slots);
+}
+
+static void free_fill(void *arg)
+{
+	lb_table_unref(arg);
+}
+
+static void on_published(void *arg, const struct lb_msg *command, int status, const struct lb_msg *reply)
+{
+	struct lb_model *model = arg;
+	struct lb_service *service;
+
+	(void)reply;
+	// the service may be gone, or its id another's by now
+	service = model->service_by_id[command->table.service % LB_MAX_SERVICES];
+	if (service != NULL && service->table_pending && service->table_version == command->table.version) {
+		service->table_pending = false;
+		if (status == 0)
+			service->live_version = command->table.version;
+		if (service->dirty)
+			lb_push_touch(service);
+	}
+	if (status < 0 && status != -ENOTCONN)
+		lb_sync_refused(model, command, status);
+}
+
+/* Versions go up over all services, so that a late reply never fits another service with a reused id. */
+static uint32_t next_version(void)
+{
+	static uint32_t version;
+
+	return ++version;
+}
+
+static void publish(struct lb_service *service)
+{
+	struct lb_model *model = service->model;
+	int rc;
+
+	rc = lb_dp_publish(model->dp, service->id, lb_table_n_slots(service->table),
+		service->table_version, fill, free_fill, lb_table_ref(service->table), on_published, model);
+	service->table_pending = rc == 0;
+}
+
+/* Take the wanted table as the service's. @return whether it is another one than before. */
+static bool update_table(struct lb_service *service)
+{
+	struct lb_table *table = wanted_table(service);
+
+	if (lb_table_equal(table, service->table)) {
+		lb_table_unref(table);
+		return false;
+	}
+	lb_table_unref(service->table);
+	service->table = table;
+	service->table_version = next_version();
+	service->counted = false;
+	return true;
+}
+
+/* State of the service as a whole, for people. */
+
+static const char *judge_service(const struct lb_service *service)
+{
+	if (service->active_tier < 0)
+		return "down";
+	for (size_t i = 0; i < service->n_backends; i++)
+		if (service->backends[i]->config->admin == LB_ADMIN_ENABLED
+			&& service->backends[i]->effective != LB_BACKEND_UP)
+			return "degraded";
+	return "ok";
+}
+
+static void tier_text(int tier, char text[12])
+{
+	if (tier < 0)
+		text[0] = '\0';
+	else
+		snprintf(text, 12, "%d", tier);
+}
+
+static void tell_changes(struct lb_service *service, int old_tier)
+{
+	const char *state = judge_service(service);
+	char subject[80], from[12], to[12];
+
+	snprintf(subject, sizeof(subject), "service %s", service->config->name);
+	if (service->state != NULL && old_tier != service->active_tier) {
+		tier_text(old_tier, from);
+		tier_text(service->active_tier, to);
+		lb_events_add(service->model->events, "service_tier", subject, from, to, NULL);
+	}
+	if (service->state == NULL || strcmp(service->state, state) != 0)
+		lb_events_add(service->model->events, "service_state", subject, service->state, state, NULL);
+	service->state = state;
+}
+
+/* Sending differences. */
+
+static void delete_gone(struct lb_service *service)
+{
+	struct lb_model *model = service->model;
+	struct lb_backend *backend, *next;
+	bool freed = false;
+
+	for (backend = TAILQ_FIRST(&model->gone); backend != NULL; backend = next) {
+		struct lb_msg msg = {.op = LB_OP_BACKEND_DEL, .id = backend->id};
+
+		next = TAILQ_NEXT(backend, gone_link);
+		if (backend->service != service)
+			continue;
+		if (backend->sent)
+			(void)lb_dp_send(model->dp, &msg, NULL, NULL);
+		TAILQ_REMOVE(&model->gone, backend, gone_link);
+		free(backend);
+		freed = true;
+	}
+	for (size_t i = 0; i < model->n_services && freed; i++)
+		if (model->services[i]->blocked)
+			lb_push_touch(model->services[i]);
+}
+
+static void drop_gone(struct lb_model *model, const struct lb_service *service)
+{
+	struct lb_backend *backend, *next;
+
+	for (backend = TAILQ_FIRST(&model->gone); backend != NULL; backend = next) {
+		next = TAILQ_NEXT(backend, gone_link);
+		if (service != NULL && backend->service != service)
+			continue;
+		TAILQ_REMOVE(&model->gone, backend, gone_link);
+		free(backend);
+	}
+}
+
+static void push_service(struct lb_service *service)
+{
+	int old_tier = service->active_tier;
+	bool table_changed;
+
+	service->blocked = false;
+	send_service(service);
+	for (size_t i = 0; i < service->n_backends; i++) {
+		struct lb_backend *backend = service->backends[i];
+
+		backend->blocked = !backend->sent && is_blocked(backend);
+		service->blocked |= backend->blocked;
+		if (!backend->blocked && !leaves(backend))
+			send_backend(backend);
+	}
+	table_changed = update_table(service);
+	tell_changes(service, old_tier);
+	if (table_changed)
+		publish(service);
+	for (size_t i = 0; i < service->n_backends; i++)
+		if (!service->backends[i]->blocked)
+			send_backend(service->backends[i]);
+	delete_gone(service);
+}
+
+static void on_flush(evutil_socket_t fd, short what, void *arg)
+{
+	struct lb_model *model = arg;
+
+	(void)fd;
+	(void)what;
+	for (size_t i = 0; i < model->n_services; i++) {
+		struct lb_service *service = model->services[i];
+		int old_tier = service->active_tier;
+
+		// with a table on its way all else waits too: what follows it in order must not overtake it
+		if (!service->dirty || service->table_pending)
+			continue;
+		service->dirty = false;
+		if (is_connected(model)) {
+			push_service(service);
+		} else {
+			update_table(service);
+			tell_changes(service, old_tier);
+		}
+	}
+	lb_sync_settle(model);
+}
+
+void lb_push_service_del(struct lb_service *service)
+{
+	struct lb_model *model = service->model;
+	struct lb_msg msg = {.op = LB_OP_SERVICE_DEL, .id = service->id};
+
+	drop_gone(model, service);
+	if (service->sent)
+		(void)lb_dp_send(model->dp, &msg, NULL, NULL);
+}
+
+void lb_push_backend_gone(struct lb_backend *backend)
+{
+	struct lb_model *model = backend->service->model;
+
+	if (!backend->sent || !is_connected(model)) {
+		free(backend);
+		return;
+	}
+	TAILQ_INSERT_TAIL(&model->gone, backend, gone_link);
+}
+
+static int send_secret(struct lb_model *model)
+{
+	struct lb_msg msg = {.op = LB_OP_SECRET_SET};
+
+	memcpy(msg.secret, model->secret, sizeof(model->secret));
+	return lb_dp_send(model->dp, &msg, NULL, NULL);
+}
+
+void lb_push_secret(struct lb_model *model)
+{
+	(void)send_secret(model);
+}
+
+int lb_push_everything(struct lb_model *model)
+{
+	int rc = send_secret(model);
+
+	if (rc == 0)
+		rc = lb_nexthops_sync(model->nexthops);
+	drop_gone(model, NULL); // not mentioned: SYNC_END removes them
+	for (size_t i = 0; i < model->n_services && rc == 0; i++) {
+		model->services[i]->sent = model->services[i]->blocked = false;
+		send_service(model->services[i]);
+		rc = model->services[i]->sent ? 0 : -ENOMEM;
+	}
+	for (size_t i = 0; i < model->n_services && rc == 0; i++) {
+		struct lb_service *service = model->services[i];
+
+		for (size_t j = 0; j < service->n_backends && rc == 0; j++) {
+			service->backends[j]->sent = service->backends[j]->blocked = false;
+			send_backend(service->backends[j]);
+			rc = service->backends[j]->sent ? 0 : -ENOMEM;
+		}
+	}
+	for (size_t i = 0; i < model->n_services && rc == 0; i++) {
+		struct lb_service *service = model->services[i];
+		int old_tier = service->active_tier;
+
+		service->dirty = false;
+		update_table(service);
+		tell_changes(service, old_tier);
+		publish(service);
+		rc = service->table_pending ? 0 : -ENOMEM;
+	}
+	return rc;
+}
+
+void lb_push_disconnected(struct lb_model *model)
+{
+	drop_gone(model, NULL);
+	for (size_t i = 0; i < model->n_services; i++) {
+		struct lb_service *service = model->services[i];
+
+		service->table_pending = service->blocked = false;
+		service->live_version = 0;
+		for (size_t j = 0; j < service->n_backends; j++)
+			service->backends[j]->sent = service->backends[j]->blocked = false;
+		service->sent = false;
+		lb_push_touch(service);
+	}
+}
+
+int lb_push_init(struct lb_model *model)
+{
+	model->flush = evtimer_new(model->base, on_flush, model);
+	return model->flush != NULL ? 0 : -ENOMEM;
+}
+
+void lb_push_fini(struct lb_model *model)
+{
+	drop_gone(model, NULL);
+	if (model->flush != NULL)
+		event_free(model->flush);
+	model->flush = NULL;
+}

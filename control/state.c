@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "control/state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "control/mem.h"
+#include "control/store.h"
+#include "lb/log.h"
+
+#define HASH_SEED 3u
+#define HEX64 "%016" PRIx64
+/* Changes named in the log at start. */
+#define MAX_LOGGED 50u
+
+static void state_path(const struct lb_model *model, char path[PATH_MAX])
+{
+	snprintf(path, PATH_MAX, "%.*s/" LB_STATE_FILE, PATH_MAX - 32, model->run_dir);
+}
+
+/* Saving. */
+
+static json_t *secret_to_json(const uint8_t secret[16])
+{
+	char hex[33];
+
+	for (unsigned i = 0; i < 16; i++)
+		snprintf(hex + 2 * i, 3, "%02x", secret[i]);
+	return json_string(hex);
+}
+
+static json_t *state_to_json(const struct lb_model *model, const struct lb_config *config)
+{
+	json_t *state = json_object();
+	char hash[17];
+	int rc;
+
+	snprintf(hash, sizeof(hash), HEX64, model->file_hash);
+	rc = json_object_set_new(state, "file_hash", json_string(hash));
+	rc |= json_object_set_new(state, "secret", secret_to_json(model->secret));
+	rc |= json_object_set_new(state, "service_ids", lb_ids_to_json(model->service_ids));
+	rc |= json_object_set_new(state, "backend_ids", lb_ids_to_json(model->backend_ids));
+	rc |= json_object_set_new(state, "config", lb_config_to_json(config));
+	// what the file said, to tell later which changes on top of it were dropped
+	if (model->file_config != NULL && lb_config_diff(model->file_config, config, NULL, NULL) > 0)
+		rc |= json_object_set_new(state, "file_config", lb_config_to_json(model->file_config));
+	if (rc == 0)
+		return state;
+	json_decref(state);
+	return NULL;
+}
+
+int lb_state_save(const struct lb_model *model, const struct lb_config *config, char *why, size_t why_bytes)
+{
+	json_t *state = state_to_json(model, config);
+	char path[PATH_MAX];
+	int rc;
+
+	if (state == NULL) {
+		snprintf(why, why_bytes, "out of memory");
+		return -ENOMEM;
+	}
+	state_path(model, path);
+	rc = lb_store_save(path, state, why, why_bytes);
+	json_decref(state);
+	return rc;
+}
+
+/* Loading. */
+
+struct saved {
+	bool valid;
+	uint64_t file_hash;
+	bool has_secret;
+	uint8_t secret[16];
+	struct lb_config *config;
+	struct lb_config *file_config; /* NULL: the same as config */
+};
+
+static bool parse_hex(const json_t *json, uint8_t *bytes, size_t n)
+{
+	const char *text = json_string_value(json);
+
+	if (text == NULL || strlen(text) != 2 * n || strspn(text, "0123456789abcdef") != 2 * n)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		sscanf(text + 2 * i, "%2hhx", &bytes[i]);
+	return true;
+}
+
+static struct lb_config *parse_config(const json_t *json, struct lb_config_error *error)
+{
+	char *text = json_dumps(json, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_ENCODE_ANY);
+	struct lb_config *config = NULL;
+
+	if (text == NULL)
+		return NULL;
+	if (lb_config_parse(LB_STATE_FILE, text, strlen(text), &config, error) < 0)
+		config = NULL;
+	free(text);
+	return config;
+}
+
+/* @return whether all of it made sense. */
+static bool take_state(struct lb_model *model, const json_t *json, struct saved *saved, char *why,
+	size_t why_bytes)
+{
+	const json_t *file_config = json_object_get(json, "file_config");
+	struct lb_config_error error = {.message = "no config in it"};
+	uint8_t hash[8];
+
+	snprintf(why, why_bytes, "file_hash, secret or ids are missing or wrong");
+	if (!parse_hex(json_object_get(json, "file_hash"), hash, sizeof(hash))
+		|| !parse_hex(json_object_get(json, "secret"), saved->secret, sizeof(saved->secret))
+		|| lb_ids_from_json(model->service_ids, json_object_get(json, "service_ids")) < 0
+		|| lb_ids_from_json(model->backend_ids, json_object_get(json, "backend_ids")) < 0)
+		return false;
+	saved->has_secret = true;
+	for (unsigned i = 0; i < 8; i++)
+		saved->file_hash = saved->file_hash << 8 | hash[i];
+	saved->config = parse_config(json_object_get(json, "config"), &error);
+	if (saved->config == NULL) {
+		snprintf(why, why_bytes, "%s: %s", error.where, error.message);
+		return false;
+	}
+	if (file_config != NULL)
+		saved->file_config = parse_config(file_config, &error);
+	return true;
+}
+
+static void load_state(struct lb_model *model, struct saved *saved)
+{
+	json_t *json = NULL;
+	char path[PATH_MAX], why[900];
+	int rc;
+
+	state_path(model, path);
+	rc = lb_store_load(path, &json, why, sizeof(why));
+	if (rc == 0) {
+		saved->valid = take_state(model, json, saved, why, sizeof(why));
+		if (!saved->valid)
+			rc = -EBADMSG;
+	}
+	json_decref(json);
+	if (rc < 0 && rc != -ENOENT)
+		lb_log(LB_LOG_ERROR, "state", "%s is ignored (a damaged file is kept as %s.corrupt): %s", path,
+			LB_STATE_FILE, why);
+}
+
+static int read_text(const char *path, char **text, size_t *len, struct lb_config_error *error)
+{
+	size_t n_allocated = 0;
+	ssize_t got = 1;
+	int fd, rc = 0;
+
+	*text = NULL;
+	*len = 0;
+	snprintf(error->where, sizeof(error->where), "%s", path);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		rc = -errno;
+	while (rc == 0 && got != 0) {
+		if (*len == n_allocated) {
+			n_allocated = n_allocated > 0 ? 2 * n_allocated : 65536;
+			*text = lb_xrealloc(*text, n_allocated, 1);
+		}
+		got = read(fd, *text + *len, n_allocated - *len);
+		if (got < 0 && errno != EINTR)
+			rc = -errno;
+		*len += got > 0 ? (size_t)got : 0;
+		if (*len > LB_CONFIG_MAX_BYTES)
+			rc = -EFBIG;
+	}
+	if (fd >= 0)
+		close(fd);
+	if (rc < 0) {
+		snprintf(error->message, sizeof(error->message), "cannot be read: %s", strerror(-rc));
+		free(*text);
+	}
+	return rc;
+}
+
+static int load_file(const char *path, struct lb_config **config, uint64_t *hash,
+	struct lb_config_error *error)
+{
+	char *text;
+	size_t len;
+	int rc = read_text(path, &text, &len, error);
+
+	if (rc < 0)
+		return rc;
+	*hash = lb_hash_bytes(text, len, HASH_SEED);
+	rc = lb_config_parse(path, text, len, config, error);
+	free(text);
+	return rc;
+}
+
+/* Starting. */
+
+struct logged {
+	const char *what;
+	size_t n;
+};
+
+static void log_difference(void *arg, char sign, const char *path, const char *text)
+{
+	struct logged *logged = arg;
+
+	if (logged->n++ < MAX_LOGGED)
+		lb_log(LB_LOG_INFO, "state", "%s: %c %s: %s", logged->what, sign, path, text);
+}
+
+static struct lb_config *clone_config(const struct lb_config *config)
+{
+	struct lb_config *clone = lb_config_clone(config);
+
+	if (clone == NULL)
+		abort(); // as in lb_xcalloc()
+	return clone;
+}
+
+/* @return the config to run: @p file, or what was saved. The other is freed. */
+static struct lb_config *choose(struct lb_model *model, struct lb_config *file, struct saved *saved)
+{
+	struct logged resumed = {.what = "resumed"}, dropped = {.what = "dropped"};
+
+	if (saved->valid && saved->file_hash == model->file_hash) {
+		model->n_resumed = lb_config_diff(file, saved->config, log_difference, &resumed);
+		lb_log(LB_LOG_INFO, "state", "resumed the running config: %zu changes on top of %s",
+			model->n_resumed, model->config_file);
+		lb_config_free(file);
+		file = saved->config;
+		saved->config = NULL;
+	} else if (saved->valid && saved->file_config != NULL) {
+		lb_config_diff(saved->file_config, saved->config, log_difference, &dropped);
+		lb_log(LB_LOG_WARN, "state", "%s has changed and wins: %zu changes that were made while "
+			"running are dropped", model->config_file, dropped.n);
+	}
+	lb_config_free(saved->config);
+	lb_config_free(saved->file_config);
+	return file;
+}
+
+static int choose_secret(struct lb_model *model, const struct lb_config *config, const struct saved *saved)
+{
+	if (config->has_secret)
+		memcpy(model->secret, config->secret, sizeof(model->secret));
+	else if (saved->has_secret)
+		memcpy(model->secret, saved->secret, sizeof(model->secret));
+	else if (getrandom(model->secret, sizeof(model->secret), 0) != sizeof(model->secret))
+		return -EIO;
+	return 0;
+}
+
+/* Ids that nothing of the first config claimed. */
+static void purge_ids(struct lb_model *model)
+{
+	for (uint32_t id = 0; id < LB_MAX_SERVICES; id++)
+		if (model->service_by_id[id] == NULL && lb_ids_key(model->service_ids, id) != NULL)
+			(void)lb_ids_del(model->service_ids, lb_ids_key(model->service_ids, id));
+	for (uint32_t id = 0; id < LB_MAX_BACKENDS; id++)
+		if (model->backend_by_id[id] == NULL && lb_ids_key(model->backend_ids, id) != NULL)
+			(void)lb_ids_del(model->backend_ids, lb_ids_key(model->backend_ids, id));
+}
+
+int lb_state_start(struct lb_model *model, struct lb_config_error *error)
+{
+	struct saved saved = {0};
+	struct lb_config *config = NULL;
+	int rc = load_file(model->config_file, &config, &model->file_hash, error);
+
+	if (rc < 0)
+		return rc;
+	model->file_config = clone_config(config);
+	load_state(model, &saved);
+	config = choose(model, config, &saved);
+	rc = choose_secret(model, config, &saved);
+	if (rc < 0)
+		snprintf(error->message, sizeof(error->message), "no random numbers: %s", strerror(-rc));
+	else
+		rc = lb_model_apply(model, config, "start", error);
+	if (rc < 0) {
+		lb_config_free(config);
+		return rc;
+	}
+	purge_ids(model);
+	model->is_starting = false;
+	return 0;
+}
+
+int lb_state_reload(struct lb_model *model, struct lb_config_error *error)
+{
+	struct lb_config *config = NULL, *old_file = model->file_config;
+	uint64_t old_hash = model->file_hash, hash;
+	int rc = load_file(model->config_file, &config, &hash, error);
+
+	if (rc < 0)
+		return rc;
+	model->file_config = clone_config(config);
+	model->file_hash = hash;
+	rc = lb_model_apply(model, config, "reload", error);
+	if (rc < 0) {
+		lb_config_free(model->file_config);
+		model->file_config = old_file;
+		model->file_hash = old_hash;
+		lb_config_free(config);
+		return rc;
+	}
+	lb_config_free(old_file);
+	return 0;
+}
