@@ -19,20 +19,20 @@
 static void on_nexthops_changed(void *arg);
 static void on_nexthop_state(void *arg, const struct lb_nexthop *nexthop);
 
-void lb_service_id_key(const struct lb_service_key *key, char buf[LB_SERVICE_ID_KEY_MAX])
+void lb_service_id_key(const struct lb_service_key *key, enum lb_mode mode, char buf[LB_SERVICE_ID_KEY_MAX])
 {
 	char endpoint[LB_ENDPOINT_STRLEN];
 
-	snprintf(buf, LB_SERVICE_ID_KEY_MAX, "%s/%u",
-		lb_endpoint_format(&key->addr, key->port_be, endpoint), key->proto);
+	snprintf(buf, LB_SERVICE_ID_KEY_MAX, "%s/%u/%s",
+		lb_endpoint_format(&key->addr, key->port_be, endpoint), key->proto, lb_mode_name(mode));
 }
 
-void lb_backend_id_key(const struct lb_service_key *key, const struct lb_endpoint *endpoint,
-	char buf[LB_BACKEND_ID_KEY_MAX])
+void lb_backend_id_key(const struct lb_service_key *key, enum lb_mode mode,
+	const struct lb_endpoint *endpoint, char buf[LB_BACKEND_ID_KEY_MAX])
 {
 	char service[LB_SERVICE_ID_KEY_MAX], text[LB_ENDPOINT_STRLEN];
 
-	lb_service_id_key(key, service);
+	lb_service_id_key(key, mode, service);
 	snprintf(buf, LB_BACKEND_ID_KEY_MAX, "%s %s", service,
 		lb_endpoint_format(&endpoint->addr, endpoint->port_be, text));
 }
@@ -170,7 +170,7 @@ static void backend_release(struct lb_backend *backend)
 	struct lb_model *model = backend->service->model;
 	char key[LB_BACKEND_ID_KEY_MAX];
 
-	lb_backend_id_key(&backend->service->key, &backend->endpoint, key);
+	lb_backend_id_key(&backend->service->key, backend->service->mode, &backend->endpoint, key);
 	(void)lb_ids_del(model->backend_ids, key);
 	if (model->backend_by_id[backend->id] == backend)
 		model->backend_by_id[backend->id] = NULL;
@@ -188,6 +188,7 @@ static struct lb_service *service_create(struct lb_model *model, uint16_t id,
 	service->model = model;
 	service->config = config;
 	service->key = config->key;
+	service->mode = config->mode;
 	service->id = id;
 	service->active_tier = -1;
 	service->tracking_now = (uint8_t)config->tracking;
@@ -206,7 +207,7 @@ static void service_destroy(struct lb_service *service)
 		backend_release(service->backends[i]);
 		free(service->backends[i]);
 	}
-	lb_service_id_key(&service->key, key);
+	lb_service_id_key(&service->key, service->mode, key);
 	(void)lb_ids_del(model->service_ids, key);
 	if (model->service_by_id[service->id] == service)
 		model->service_by_id[service->id] = NULL;
@@ -245,10 +246,11 @@ static int take_ids(struct lb_model *model, const struct lb_config *config, stru
 	for (size_t i = 0; i < config->n_services && rc == 0; i++) {
 		const struct lb_config_service *service = &config->services[i];
 
-		lb_service_id_key(&service->key, service_key);
+		lb_service_id_key(&service->key, service->mode, service_key);
 		rc = take_id(model->service_ids, service_key, &new->service_keys, &new->n_services);
 		for (size_t j = 0; j < service->n_backends && rc == 0; j++) {
-			lb_backend_id_key(&service->key, &service->backends[j].endpoint, backend_key);
+			lb_backend_id_key(&service->key, service->mode, &service->backends[j].endpoint,
+				backend_key);
 			rc = take_id(model->backend_ids, backend_key, &new->backend_keys,
 				&new->n_backends);
 		}
@@ -312,7 +314,7 @@ static void adopt_backends(struct lb_service *service, bool check_changed, const
 	for (size_t i = 0; i < n_old; i++)
 		old[i]->kept = false;
 	for (size_t i = 0; i < config->n_backends; i++) {
-		lb_backend_id_key(&service->key, &config->backends[i].endpoint, key);
+		lb_backend_id_key(&service->key, service->mode, &config->backends[i].endpoint, key);
 		(void)lb_ids_lookup(service->model->backend_ids, key, &id);
 		backend = service->model->backend_by_id[id];
 		if (backend == NULL) {
@@ -346,7 +348,7 @@ static struct lb_service *adopt_service(struct lb_model *model, const struct lb_
 	bool check_changed = false;
 	uint32_t id = 0;
 
-	lb_service_id_key(&config->key, key);
+	lb_service_id_key(&config->key, config->mode, key);
 	(void)lb_ids_lookup(model->service_ids, key, &id);
 	service = model->service_by_id[id];
 	if (service == NULL)
@@ -376,7 +378,7 @@ static void mark_kept(struct lb_model *model, const struct lb_config *config)
 	for (size_t i = 0; i < model->n_services; i++)
 		model->services[i]->kept = false;
 	for (size_t i = 0; i < config->n_services; i++) {
-		lb_service_id_key(&config->services[i].key, key);
+		lb_service_id_key(&config->services[i].key, config->services[i].mode, key);
 		if (lb_ids_lookup(model->service_ids, key, &id) == 0 && model->service_by_id[id] != NULL)
 			model->service_by_id[id]->kept = true;
 	}

@@ -54,7 +54,8 @@ struct lb_backend {
 struct lb_service {
 	struct lb_model *model;
 	const struct lb_config_service *config;
-	struct lb_service_key key; /* what the id stands for */
+	struct lb_service_key key; /* with the mode what the id stands for */
+	enum lb_mode mode;
 	uint16_t id;
 	struct lb_backend **backends; /* in the order of the config */
 	size_t n_backends;
@@ -166,11 +167,14 @@ void lb_model_update_backend(struct lb_backend *backend, const char *cause);
 /** "SERVICE/BACKEND" into @p buf of @p bytes. */
 char *lb_backend_label(const struct lb_backend *backend, char *buf, size_t bytes);
 
-/* The names under which ids are kept. */
+/*
+ * The names under which ids are kept: what a service (or backend) is to the data plane and may not change
+ * while it has its id.
+ */
 #define LB_SERVICE_ID_KEY_MAX 80
 #define LB_BACKEND_ID_KEY_MAX 144
-void lb_service_id_key(const struct lb_service_key *key, char buf[LB_SERVICE_ID_KEY_MAX]);
-void lb_backend_id_key(const struct lb_service_key *key, const struct lb_endpoint *endpoint,
-	char buf[LB_BACKEND_ID_KEY_MAX]);
+void lb_service_id_key(const struct lb_service_key *key, enum lb_mode mode, char buf[LB_SERVICE_ID_KEY_MAX]);
+void lb_backend_id_key(const struct lb_service_key *key, enum lb_mode mode,
+	const struct lb_endpoint *endpoint, char buf[LB_BACKEND_ID_KEY_MAX]);
 
 #endif
