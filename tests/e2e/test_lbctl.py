@@ -15,7 +15,7 @@ import pytest
 
 from lbctl_server import (
     BACKENDS, CHANGE, COMMANDS, CONFIG, DOWN, DROPS, EVENTS, FLOWS, IDS, LBCTL, LISTED, NOW_NS, REFUSED, S, SERVICE,
-    SHOWN, STATS, STATUS, TRACE, VERSION, YAML, Handler, backend, counters, environment, harmless, lbctl, rows,
+    SHOWN, STATS, STATUS, TOP, TRACE, VERSION, YAML, Handler, backend, counters, environment, harmless, lbctl, rows,
     start_server, stop_server, with_file)
 
 
@@ -398,6 +398,28 @@ def test_help_lists_every_command_and_its_options(run_dir):
         assert shown.returncode == 0 and f"usage: lbctl {name}" in shown.out
     assert "--wait DURATION" in lbctl(run_dir, "backend", "drain", "--help").out
     assert "backend drain" in lbctl(run_dir, "backend", "--help").out
+
+
+def documented_commands():
+    text = (TOP / "docs" / "lbctl.1").read_text()
+    return text, set(re.findall(r"^\.It Cm ([a-z]+(?: (?:list|show|add|set|del|drain|enable|disable|flush))?)", text,
+                                re.M))
+
+
+def test_the_manual_documents_what_exists(run_dir):
+    text, documented = documented_commands()
+    listed = set(re.findall(r"^  ([a-z]+(?: [a-z]+)?)  ", lbctl(run_dir, "--help").out, re.M))
+    assert documented == listed
+    for command in listed:
+        for option in re.findall(r"^  --([a-z-]+)", lbctl(run_dir, *command.split(), "--help").out, re.M):
+            assert f"Fl -{option}" in text, (command, option)
+
+
+def test_the_manual_is_well_formed(run_dir):
+    if shutil.which("mandoc") is None:
+        pytest.skip("mandoc is not installed")
+    done = subprocess.run(["mandoc", "-Tlint", "-Wwarning", TOP / "docs" / "lbctl.1"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_no_daemon_exits_3_and_says_how_to_start_it(run_dir):
