@@ -17,8 +17,8 @@
 #define RUN_DIR "/run/fulcrum"
 
 /*
- * Longest wait for an answer. The daemon answers a change within 2 s of the data plane's silence, and a
- * config of thousands of services in a few seconds; an event wait is at most 60 s.
+ * Longest wait for an answer. The daemon answers a change within 2 s of the data plane's silence,
+ * and a config of thousands of services in a few seconds; an event wait is at most 60 s.
  */
 #define TIMEOUT_MS 90000u
 #define MAX_TIMEOUT_MS 86400000u
@@ -82,8 +82,8 @@ void lbctl_note(const struct lbctl *ctl, const char *where, const char *format, 
 static void print_options(const struct lbctl_option *option, size_t n_max)
 {
 	for (; n_max > 0 && option->name != NULL; option++, n_max--) {
-		char *left = lbctl_text_printf(
-			"%s%s%s", option->name, option->value ? " " : "", option->value ? option->value : "");
+		char *left = lbctl_text_printf("%s%s%s", option->name, option->value ? " " : "",
+			option->value ? option->value : "");
 
 		printf("  %-22s %s\n", left, option->help);
 		free(left);
@@ -98,7 +98,8 @@ static void print_help(const char *noun)
 	puts("lbctl: drives a Fulcrum load balancer through the API of lb-control\n\n"
 	     "usage: lbctl [OPTION]... COMMAND ...\n\ncommands:");
 	for (const struct lbctl_command *c = lbctl_commands; c->words != NULL; c++) {
-		bool wanted = noun == NULL || (strncmp(c->words, noun, n) == 0 && c->words[n] == ' ');
+		bool wanted =
+			noun == NULL || (strncmp(c->words, noun, n) == 0 && c->words[n] == ' ');
 
 		if (c->summary != NULL && wanted)
 			printf("  %-16s %s\n", c->words, c->summary);
@@ -138,30 +139,31 @@ static enum lbctl_exit set_up(struct lbctl *ctl, const struct lbctl_globals *glo
 			"'%s' is no instance name: 1 to %d of a-z, 0-9, _ and -", ctl->instance,
 			LB_INSTANCE_MAX);
 	if (globals->timeout != NULL) {
-		if (lbctl_text_parse_duration(globals->timeout, &timeout_ms) != 0 || timeout_ms < 1 ||
-			timeout_ms > MAX_TIMEOUT_MS)
+		if (lbctl_text_parse_duration(globals->timeout, &timeout_ms) != 0 ||
+			timeout_ms < 1 || timeout_ms > MAX_TIMEOUT_MS)
 			return lbctl_error(ctl, LBCTL_USAGE, "--timeout", NULL,
-				"'%s' is no duration of 1ms..%us", globals->timeout, MAX_TIMEOUT_MS / 1000);
+				"'%s' is no duration of 1ms..%us", globals->timeout,
+				MAX_TIMEOUT_MS / 1000);
 		ctl->timeout_ms = (unsigned)timeout_ms;
 	}
 	ctl->json = globals->json;
 	ctl->terminal = isatty(STDOUT_FILENO) == 1;
 	ctl->colour = ctl->terminal && !ctl->json && (no_color == NULL || *no_color == '\0') &&
-		(term == NULL || strcmp(term, "dumb") != 0);
+		      (term == NULL || strcmp(term, "dumb") != 0);
 	ctl->socket_path = lbctl_text_printf("%s/%s/control.sock",
 		run_dir != NULL && *run_dir != '\0' ? run_dir : RUN_DIR, ctl->instance);
 	return LBCTL_OK;
 }
 
-static enum lbctl_exit dispatch(struct lbctl *ctl, const struct lbctl_args *args,
-	const struct lbctl_globals *globals)
+static enum lbctl_exit dispatch(
+	struct lbctl *ctl, const struct lbctl_args *args, const struct lbctl_globals *globals)
 {
 	const struct lbctl_command *command = args->command;
 	enum lbctl_exit status;
 
 	if (command != NULL && command->summary == NULL)
-		return lbctl_error(ctl, LBCTL_USAGE, NULL, "lbctl --help lists the commands there are",
-			"not in this version");
+		return lbctl_error(ctl, LBCTL_USAGE, NULL,
+			"lbctl --help lists the commands there are", "not in this version");
 	if (globals->version) {
 		puts("lbctl " LB_VERSION);
 		return LBCTL_OK;

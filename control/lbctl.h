@@ -7,15 +7,16 @@
 #include <stdint.h>
 
 /*
- * lbctl, the command line: a client of the daemon's API (docs/api.md), nothing more. lbctl.c finds the command
- * in the table of lbctl_commands.c, lbctl_args.c takes its arguments apart, one lbctl_NOUN.c runs it, with
- * lbctl_api.c for requests and errors and lbctl_table.c for what is shown.
+ * lbctl, the command line: a client of the daemon's API (docs/api.md), nothing more. lbctl.c finds
+ * the command in the table of lbctl_commands.c, lbctl_args.c takes its arguments apart, one
+ * lbctl_NOUN.c runs it, with lbctl_api.c for requests and errors and lbctl_table.c for what is
+ * shown.
  */
 
 /** Exit statuses: a contract with scripts (docs/lbctl.1). */
 enum lbctl_exit {
 	LBCTL_OK = 0,
-	LBCTL_FAILED = 1,       /* refused or failed; the reason is on standard error */
+	LBCTL_FAILED = 1, /* refused or failed; the reason is on standard error */
 	LBCTL_USAGE = 2,
 	LBCTL_UNREACHABLE = 3,  /* the daemon cannot be reached */
 	LBCTL_NO_DATAPLANE = 4, /* the daemon is up but the data plane is not */
@@ -24,11 +25,11 @@ enum lbctl_exit {
 /** What holds for the whole run. */
 struct lbctl {
 	const char *instance;
-	char *socket_path; /* of the API */
-	const char *words; /* the command's, "service show"; NULL before it is known */
-	bool json;         /* --json: show JSON documents */
-	bool colour;       /* standard output is a terminal that wants colour */
-	bool terminal;     /* standard output is a terminal */
+	char *socket_path;   /* of the API */
+	const char *words;   /* the command's, "service show"; NULL before it is known */
+	bool json;           /* --json: show JSON documents */
+	bool colour;         /* standard output is a terminal that wants colour */
+	bool terminal;       /* standard output is a terminal */
 	unsigned timeout_ms; /* longest wait for an answer of the daemon */
 };
 
@@ -43,13 +44,13 @@ struct lbctl_option {
 struct lbctl_args;
 
 struct lbctl_command {
-	const char *words;   /* "stats", "service show" */
-	const char *operands; /* for the usage line: "SERVICE [BACKEND]"; "" none */
+	const char *words;     /* "stats", "service show" */
+	const char *operands;  /* for the usage line: "SERVICE [BACKEND]"; "" none */
 	unsigned n_min, n_max; /* how many operands; n_max UINT_MAX: any number */
-	const char *complete; /* what each operand is, for completion, the last one repeated; see lbctl_completion.c */
-	const char *summary; /* one line; NULL: named by the interface, not in this version */
+	const char *complete;  /* kinds of the operands (lbctl_completion.c), last one repeated */
+	const char *summary;   /* one line; NULL: named by the interface, not in this version */
 	struct lbctl_option options[LBCTL_MAX_OPTIONS]; /* ends at a NULL name */
-	const char *help;    /* more lines for --help; NULL none */
+	const char *help;                               /* more lines for --help; NULL none */
 	enum lbctl_exit (*run)(struct lbctl *ctl, const struct lbctl_args *args);
 };
 
@@ -64,14 +65,15 @@ extern const struct lbctl_option lbctl_global_options[];
  * @param n_used  how many words name the command; 0 when there is none.
  * @return the command, or NULL.
  */
-const struct lbctl_command *lbctl_command_find(const char *const *words, size_t n_words, size_t *n_used);
+const struct lbctl_command *lbctl_command_find(
+	const char *const *words, size_t n_words, size_t *n_used);
 
 /** Whether some command's first word is @p noun and a second one follows. */
 bool lbctl_command_is_noun(const char *noun);
 
 /**
- * Say on standard error what failed: "lbctl: WHERE: MESSAGE", then "  hint: HINT" if there is one. Everything is
- * escaped. @param where NULL: the command. @return @p status, to be returned on.
+ * Say on standard error what failed: "lbctl: WHERE: MESSAGE", then "  hint: HINT" if there is one.
+ * Everything is escaped. @param where NULL: the command. @return @p status, to be returned on.
  */
 enum lbctl_exit lbctl_error(const struct lbctl *ctl, enum lbctl_exit status, const char *where,
 	const char *hint, const char *format, ...) __attribute__((format(printf, 5, 6)));
@@ -107,8 +109,9 @@ enum lbctl_exit lbctl_completion_run(struct lbctl *ctl, const struct lbctl_args 
 enum lbctl_exit lbctl_version_run(struct lbctl *ctl, const struct lbctl_args *args);
 
 /**
- * The hidden command behind the completion scripts: print what may stand for the last of @p words (n_words of
- * them, the program's name not among them; the last is the one at the cursor, perhaps empty), one a line.
+ * The hidden command behind the completion scripts: print what may stand for the last of @p words
+ * (n_words of them, the program's name not among them; the last is the one at the cursor, perhaps
+ * empty), one a line.
  */
 enum lbctl_exit lbctl_completion_words(struct lbctl *ctl, char **words, size_t n_words);
 

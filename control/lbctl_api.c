@@ -21,7 +21,8 @@ void lbctl_api_set_quiet(bool is_quiet)
 // RFC 3986 section 2.3: what needs no escape. All else of a name is data.
 static char *append_encoded(char *out, const char *text)
 {
-	static const char unreserved[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
+	static const char unreserved[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
 
 	for (; *text != '\0'; text++) {
 		if (strchr(unreserved, *text) != NULL)
@@ -58,8 +59,8 @@ char *lbctl_api_path(const char *format, ...)
 }
 
 /*
- * What to do when the daemon does not answer at the instance's socket: start it, or name another instance whose
- * socket is there. In new memory.
+ * What to do when the daemon does not answer at the instance's socket: start it, or name another
+ * instance whose socket is there. In new memory.
  */
 static char *unreachable_hint(const struct lbctl *ctl, int error)
 {
@@ -95,8 +96,9 @@ static char *unreachable_hint(const struct lbctl *ctl, int error)
 	}
 	if (dir != NULL)
 		closedir(dir);
-	hint = lbctl_text_printf("start it: lb-control --instance %s --config FILE (forwarding goes on "
-				 "without it)%s%s",
+	hint = lbctl_text_printf(
+		"start it: lb-control --instance %s --config FILE (forwarding goes on "
+		"without it)%s%s",
 		ctl->instance, *others ? "; or is it another instance:" : "", others);
 	free(others);
 	free(run_dir);
@@ -110,7 +112,8 @@ static enum lbctl_exit transport_error(const struct lbctl *ctl, int error, const
 	if (error == -EPROTO || error == -EFBIG || error == -ENOMEM) {
 		if (!quiet)
 			lbctl_error(ctl, LBCTL_FAILED, ctl->socket_path,
-				"is it lb-control of this version that listens there?", "%s", reason);
+				"is it lb-control of this version that listens there?", "%s",
+				reason);
 		return LBCTL_FAILED;
 	}
 	if (quiet)
@@ -146,11 +149,12 @@ static const char *refusal_hint(long status, const char *path)
 }
 
 // An answer that is not 2xx.
-static enum lbctl_exit refused(const struct lbctl *ctl, const char *path,
-	const struct lbctl_http_response *response)
+static enum lbctl_exit refused(
+	const struct lbctl *ctl, const char *path, const struct lbctl_http_response *response)
 {
 	enum lbctl_exit status = response->status == 503 || response->status == 504
-		? LBCTL_NO_DATAPLANE : LBCTL_FAILED;
+					 ? LBCTL_NO_DATAPLANE
+					 : LBCTL_FAILED;
 	json_t *answer = json_loadb(response->body, response->body_bytes, 0, NULL);
 	const json_t *error = json_object_get(answer, "error");
 	const char *where = lbctl_json_text(error, "where");
@@ -162,8 +166,8 @@ static enum lbctl_exit refused(const struct lbctl *ctl, const char *path,
 	else if (*message != '\0')
 		lbctl_error(ctl, status, *where ? where : NULL, hint, "%s", message);
 	else
-		lbctl_error(ctl, status, NULL, hint, "lb-control answers HTTP status %ld without a reason",
-			response->status);
+		lbctl_error(ctl, status, NULL, hint,
+			"lb-control answers HTTP status %ld without a reason", response->status);
 	json_decref(answer);
 	return status;
 }
@@ -172,8 +176,13 @@ enum lbctl_exit lbctl_api_raw(const struct lbctl *ctl, const char *method, const
 	const char *body, size_t body_bytes, const char *content_type, char **text)
 {
 	const struct lbctl_http_request request = {
-		.socket_path = ctl->socket_path, .method = method, .path = path, .body = body,
-		.body_bytes = body_bytes, .content_type = content_type, .timeout_ms = ctl->timeout_ms,
+		.socket_path = ctl->socket_path,
+		.method = method,
+		.path = path,
+		.body = body,
+		.body_bytes = body_bytes,
+		.content_type = content_type,
+		.timeout_ms = ctl->timeout_ms,
 	};
 	struct lbctl_http_response response;
 	enum lbctl_exit status = LBCTL_OK;
@@ -204,7 +213,8 @@ enum lbctl_exit lbctl_api_parse(const struct lbctl *ctl, const char *text, json_
 	if (!quiet)
 		lbctl_error(ctl, LBCTL_FAILED, ctl->socket_path,
 			"is it lb-control of this version that listens there?",
-			"the answer is no JSON object: %s", *object == NULL ? error.text : "another value");
+			"the answer is no JSON object: %s",
+			*object == NULL ? error.text : "another value");
 	json_decref(*object);
 	*object = NULL;
 	return LBCTL_FAILED;
@@ -220,8 +230,8 @@ enum lbctl_exit lbctl_api_request(const struct lbctl *ctl, const char *method, c
 	*answer = NULL;
 	if (body != NULL && body_text == NULL)
 		return lbctl_error(ctl, LBCTL_FAILED, NULL, NULL, "out of memory");
-	status = lbctl_api_raw(ctl, method, path, body_text, body_text != NULL ? strlen(body_text) : 0,
-		"application/json", &text);
+	status = lbctl_api_raw(ctl, method, path, body_text,
+		body_text != NULL ? strlen(body_text) : 0, "application/json", &text);
 	if (status == LBCTL_OK)
 		status = lbctl_api_parse(ctl, text, answer);
 	free(text);
@@ -274,7 +284,7 @@ static enum lbctl_exit check_live(const struct lbctl *ctl, const json_t *answer)
 	const json_t *refusals = json_object_get(answer, "refused"), *refusal;
 	size_t i;
 
-	json_array_foreach(refusals, i, refusal)
+	json_array_foreach (refusals, i, refusal)
 		lbctl_error(ctl, LBCTL_FAILED, lbctl_json_text(refusal, "subject"), NULL,
 			"saved, but the data plane refused %s: %s", lbctl_json_text(refusal, "op"),
 			lbctl_json_text(refusal, "error"));
@@ -283,9 +293,11 @@ static enum lbctl_exit check_live(const struct lbctl *ctl, const json_t *answer)
 	if (lbctl_json_true(answer, "live") || lbctl_json_true(answer, "dry_run"))
 		return LBCTL_OK;
 	if (strcmp(lbctl_json_text(answer, "dataplane"), "down") == 0)
-		lbctl_note(ctl, "data plane", "down: the change is saved and takes effect when it is back");
+		lbctl_note(ctl, "data plane",
+			"down: the change is saved and takes effect when it is back");
 	else
-		lbctl_note(ctl, "data plane", "has not answered yet: the change is saved and on its way");
+		lbctl_note(ctl, "data plane",
+			"has not answered yet: the change is saved and on its way");
 	return LBCTL_OK;
 }
 
@@ -300,7 +312,7 @@ enum lbctl_exit lbctl_api_show_changes(const struct lbctl *ctl, const json_t *an
 		lbctl_api_print(answer, false);
 		return check_live(ctl, answer);
 	}
-	json_array_foreach(changes, i, change) {
+	json_array_foreach (changes, i, change) {
 		const char *sign = lbctl_json_text(change, "sign");
 		const char *kind = *sign ? strchr("+-~", *sign) : NULL;
 		const char *text = lbctl_json_text(change, "text");
@@ -309,8 +321,8 @@ enum lbctl_exit lbctl_api_show_changes(const struct lbctl *ctl, const json_t *an
 		char *escaped = lbctl_text_escape(line);
 		bool coloured = ctl->colour && kind != NULL;
 
-		printf("%s%s%s\n", coloured ? lbctl_table_sequence(colours[kind - "+-~"]) : "", escaped,
-			coloured ? lbctl_table_sequence(LBCTL_PLAIN) : "");
+		printf("%s%s%s\n", coloured ? lbctl_table_sequence(colours[kind - "+-~"]) : "",
+			escaped, coloured ? lbctl_table_sequence(LBCTL_PLAIN) : "");
 		free(escaped);
 		free(line);
 	}
@@ -322,8 +334,8 @@ enum lbctl_exit lbctl_api_show_changes(const struct lbctl *ctl, const json_t *an
 	return check_live(ctl, answer);
 }
 
-enum lbctl_exit lbctl_api_change(const struct lbctl *ctl, const char *method, const char *path,
-	const json_t *body)
+enum lbctl_exit lbctl_api_change(
+	const struct lbctl *ctl, const char *method, const char *path, const json_t *body)
 {
 	json_t *answer;
 	enum lbctl_exit status = lbctl_api_request(ctl, method, path, body, &answer);

@@ -48,7 +48,8 @@ static bool is_option(const char *arg, const char *name, const char **value)
 	return true;
 }
 
-// The value of the option at the walk's place: after "=", or the next argument; "" for a flag; NULL after a message.
+// The value of the option at the walk's place: after "=", or the next argument; "" for a flag; NULL
+// after a message.
 static const char *take_value(const struct lbctl *ctl, struct walk *walk,
 	const struct lbctl_option *option, const char *value)
 {
@@ -67,8 +68,8 @@ static const char *take_value(const struct lbctl *ctl, struct walk *walk,
 	return walk->argv[++walk->i];
 }
 
-static enum lbctl_exit take_global(const struct lbctl *ctl, struct lbctl_globals *globals,
-	struct walk *walk, bool *taken)
+static enum lbctl_exit take_global(
+	const struct lbctl *ctl, struct lbctl_globals *globals, struct walk *walk, bool *taken)
 {
 	const char *arg = walk->argv[walk->i];
 	const struct lbctl_option *option;
@@ -103,7 +104,8 @@ static enum lbctl_exit take_global(const struct lbctl *ctl, struct lbctl_globals
 	return LBCTL_OK;
 }
 
-static enum lbctl_exit take_option(const struct lbctl *ctl, struct lbctl_args *args, struct walk *walk)
+static enum lbctl_exit take_option(
+	const struct lbctl *ctl, struct lbctl_args *args, struct walk *walk)
 {
 	const char *arg = walk->argv[walk->i];
 	const struct lbctl_option *option;
@@ -124,7 +126,8 @@ static enum lbctl_exit take_option(const struct lbctl *ctl, struct lbctl_args *a
 }
 
 // No command is named by these words: say which of them is wrong, and what it could have been.
-static enum lbctl_exit unknown_command(const struct lbctl *ctl, const char *const *words, size_t n_words)
+static enum lbctl_exit unknown_command(
+	const struct lbctl *ctl, const char *const *words, size_t n_words)
 {
 	char *verbs = lbctl_text_copy("");
 	size_t n = strlen(words[0]);
@@ -181,7 +184,8 @@ static enum lbctl_exit find_command(
 	if (n_words == 0)
 		return LBCTL_OK;
 	args->command = lbctl_command_find(words, n_words, &n_used);
-	if (args->command == NULL && ignored.help && n_words == 1 && lbctl_command_is_noun(words[0])) {
+	if (args->command == NULL && ignored.help && n_words == 1 &&
+		lbctl_command_is_noun(words[0])) {
 		ctl->words = words[0];
 		is_word[indexes[0]] = true;
 		return LBCTL_OK;
@@ -229,7 +233,8 @@ static enum lbctl_exit check_operands(const struct lbctl *ctl, const struct lbct
 	const struct lbctl_command *command = args->command;
 
 	if (args->n_operands < command->n_min) {
-		char *hint = lbctl_text_printf("usage: lbctl %s %s", command->words, command->operands);
+		char *hint =
+			lbctl_text_printf("usage: lbctl %s %s", command->words, command->operands);
 
 		lbctl_error(ctl, LBCTL_USAGE, NULL, hint, "too few arguments");
 		free(hint);
@@ -250,7 +255,8 @@ enum lbctl_exit lbctl_args_init(struct lbctl *ctl, struct lbctl_args *args,
 	*args = (struct lbctl_args){0};
 	args->operands = lbctl_text_realloc(NULL, (size_t)(argc + 1) * sizeof(args->operands[0]));
 	status = find_command(ctl, args, argc, argv, is_word);
-	// A command that is named but not built takes any arguments: it will say that it is not there.
+	// A command that is named but not built takes any arguments: it will say that it is not
+	// there.
 	if (status == LBCTL_OK && (args->command == NULL || args->command->summary != NULL))
 		status = take_arguments(ctl, args, globals, argc, argv, is_word);
 	if (status == LBCTL_OK && args->command != NULL && args->command->summary != NULL &&
@@ -309,8 +315,9 @@ enum lbctl_exit lbctl_args_duration(const struct lbctl *ctl, const struct lbctl_
 	if (r == -EINVAL)
 		return lbctl_error(ctl, LBCTL_USAGE, name, NULL,
 			"'%s' is not a duration: a whole number and one of ms, s, m, h, d", text);
-	return lbctl_error(ctl, LBCTL_USAGE, name, NULL, "'%s' is out of range: %" PRIu64 "ms..%" PRIu64 "d",
-		text, min_ms, LBCTL_TEXT_DURATION_MAX_MS / 86400000);
+	return lbctl_error(ctl, LBCTL_USAGE, name, NULL,
+		"'%s' is out of range: %" PRIu64 "ms..%" PRIu64 "d", text, min_ms,
+		LBCTL_TEXT_DURATION_MAX_MS / 86400000);
 }
 
 enum lbctl_exit lbctl_args_path(const struct lbctl *ctl, const struct lbctl_args *args, size_t n,
@@ -319,15 +326,16 @@ enum lbctl_exit lbctl_args_path(const struct lbctl *ctl, const struct lbctl_args
 	*path = NULL;
 	for (size_t i = 0; i < n; i++) {
 		if (args->operands[i][0] == '\0')
-			return lbctl_error(ctl, LBCTL_USAGE, NULL, NULL, "argument %zu is an empty name", i + 1);
+			return lbctl_error(ctl, LBCTL_USAGE, NULL, NULL,
+				"argument %zu is an empty name", i + 1);
 	}
 	*path = n == 1 ? lbctl_api_path(format, args->operands[0])
 		       : lbctl_api_path(format, args->operands[0], args->operands[1]);
 	return LBCTL_OK;
 }
 
-enum lbctl_exit lbctl_args_put_text(const struct lbctl *ctl, json_t *object, const char *key,
-	const char *text)
+enum lbctl_exit lbctl_args_put_text(
+	const struct lbctl *ctl, json_t *object, const char *key, const char *text)
 {
 	if (*text == '\0')
 		return lbctl_error(ctl, LBCTL_USAGE, key, NULL, "is empty");
@@ -336,7 +344,8 @@ enum lbctl_exit lbctl_args_put_text(const struct lbctl *ctl, json_t *object, con
 	return LBCTL_OK;
 }
 
-// Put @p value (taken over) at "a.b" in @p object. @return whether the key is well formed and was free.
+// Put @p value (taken over) at "a.b" in @p object. @return whether the key is well formed and was
+// free.
 static bool put_setting(json_t *object, const char *key, size_t n_key, json_t *value)
 {
 	const char *dot = memchr(key, '.', n_key);
@@ -362,8 +371,8 @@ static bool put_setting(json_t *object, const char *key, size_t n_key, json_t *v
 	return json_object_setn_new(object, key, n_key, value) == 0;
 }
 
-enum lbctl_exit lbctl_args_settings(const struct lbctl *ctl, const struct lbctl_args *args, size_t first,
-	json_t *object)
+enum lbctl_exit lbctl_args_settings(
+	const struct lbctl *ctl, const struct lbctl_args *args, size_t first, json_t *object)
 {
 	for (size_t i = first; i < args->n_operands; i++) {
 		const char *text = args->operands[i];
@@ -377,13 +386,14 @@ enum lbctl_exit lbctl_args_settings(const struct lbctl *ctl, const struct lbctl_
 		if (value == NULL)
 			return lbctl_error(ctl, LBCTL_USAGE, text, NULL, "the value is not UTF-8");
 		if (!put_setting(object, text, (size_t)(equals - text), value))
-			return lbctl_error(ctl, LBCTL_USAGE, text, NULL, "this key is malformed or given twice");
+			return lbctl_error(ctl, LBCTL_USAGE, text, NULL,
+				"this key is malformed or given twice");
 	}
 	return LBCTL_OK;
 }
 
-enum lbctl_exit lbctl_args_split_endpoint(const struct lbctl *ctl, const char *text, bool port_optional,
-	char **address, char **port)
+enum lbctl_exit lbctl_args_split_endpoint(
+	const struct lbctl *ctl, const char *text, bool port_optional, char **address, char **port)
 {
 	const char *hint = "write ADDRESS:PORT, for IPv6 [ADDRESS]:PORT";
 	const char *start = text, *end, *colon;

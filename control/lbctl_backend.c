@@ -27,23 +27,34 @@ static char *backend_note(const json_t *backend)
 
 	if (strcmp(reason, "ok") == 0 && healthy)
 		reason = "";
-	return lbctl_text_printf("%s%s%s%s%s%s%s", chosen ? state : "", chosen ? " by operator" : "",
-		chosen && (*reason || unresolved) ? "; " : "", reason, *reason && unresolved ? "; " : "",
-		unresolved ? "next hop: " : "", unresolved ? (*why_unresolved ? why_unresolved : "unresolved") : "");
+	return lbctl_text_printf("%s%s%s%s%s%s%s", chosen ? state : "",
+		chosen ? " by operator" : "", chosen && (*reason || unresolved) ? "; " : "", reason,
+		*reason && unresolved ? "; " : "", unresolved ? "next hop: " : "",
+		unresolved ? (*why_unresolved ? why_unresolved : "unresolved") : "");
 }
 
-void lbctl_view_backends(const struct lbctl *ctl, const json_t *backends, const json_t *answer, int indent)
+void lbctl_view_backends(
+	const struct lbctl *ctl, const json_t *backends, const json_t *answer, int indent)
 {
 	static const struct lbctl_column columns[] = {
-		{"SERVICE", false}, {"BACKEND", false}, {"ADDRESS", false}, {"WEIGHT", true},
-		{"TIER", true}, {"STATE", false}, {"SINCE", true}, {"HEALTH", false}, {"SHARE", true},
-		{"FLOWS", true}, {"NOTE", false},
+		{"SERVICE", false},
+		{"BACKEND", false},
+		{"ADDRESS", false},
+		{"WEIGHT", true},
+		{"TIER", true},
+		{"STATE", false},
+		{"SINCE", true},
+		{"HEALTH", false},
+		{"SHARE", true},
+		{"FLOWS", true},
+		{"NOTE", false},
 	};
-	struct lbctl_table *table = lbctl_table_create(columns, sizeof(columns) / sizeof(columns[0]));
+	struct lbctl_table *table =
+		lbctl_table_create(columns, sizeof(columns) / sizeof(columns[0]));
 	const json_t *backend;
 	size_t i;
 
-	json_array_foreach(backends, i, backend) {
+	json_array_foreach (backends, i, backend) {
 		const json_t *health = json_object_get(backend, "health");
 		const char *state = lbctl_json_text(backend, "effective");
 		const char *health_state = lbctl_json_text(health, "state");
@@ -58,14 +69,16 @@ void lbctl_view_backends(const struct lbctl *ctl, const json_t *backends, const 
 		lbctl_cell_value(table, LBCTL_PLAIN, backend, "weight");
 		lbctl_cell_value(table, LBCTL_PLAIN, backend, "tier");
 		lbctl_table_add(table, lbctl_state_colour(state), state);
-		lbctl_cell_span(table, lbctl_json_span_s(backend, "since_ns", answer, "timestamp_ns"));
+		lbctl_cell_span(
+			table, lbctl_json_span_s(backend, "since_ns", answer, "timestamp_ns"));
 		lbctl_table_add(table, checked ? lbctl_state_colour(health_state) : LBCTL_DIM,
 			checked ? health_state : "unchecked");
 		if (share >= 0 && share <= 1)
 			lbctl_table_addf(table, LBCTL_PLAIN, "%.2f%%", share * 100);
 		else
 			lbctl_table_add(table, LBCTL_PLAIN, NULL);
-		lbctl_cell_value(table, LBCTL_PLAIN, json_object_get(backend, "counters"), "active_flows");
+		lbctl_cell_value(
+			table, LBCTL_PLAIN, json_object_get(backend, "counters"), "active_flows");
 		lbctl_table_add(table, LBCTL_PLAIN, note);
 		free(note);
 		free(endpoint);
@@ -84,7 +97,8 @@ enum lbctl_exit lbctl_backend_list_run(struct lbctl *ctl, const struct lbctl_arg
 
 	if (service == NULL)
 		path = lbctl_text_copy("/v1/backends");
-	else if ((status = lbctl_args_path(ctl, args, 1, "/v1/backends?service=%s", &path)) != LBCTL_OK)
+	else if ((status = lbctl_args_path(ctl, args, 1, "/v1/backends?service=%s", &path)) !=
+		 LBCTL_OK)
 		return status;
 	status = lbctl_api_get(ctl, path, &answer);
 	free(path);
@@ -114,7 +128,8 @@ static enum lbctl_exit put_number(const struct lbctl *ctl, const struct lbctl_ar
 		return LBCTL_OK;
 	status = lbctl_args_number(ctl, args, option, 0, max, &number);
 	if (status == LBCTL_OK)
-		json_object_set_new(object, option + strlen("--"), json_integer((json_int_t)number));
+		json_object_set_new(
+			object, option + strlen("--"), json_integer((json_int_t)number));
 	return status;
 }
 
@@ -128,7 +143,8 @@ static enum lbctl_exit put_endpoint(const struct lbctl *ctl, const char *text, j
 		return status;
 	status = lbctl_args_put_text(ctl, object, "address", address);
 	if (port != NULL && lbctl_text_parse_number(port, 1, 65535, &number) != 0)
-		status = lbctl_error(ctl, LBCTL_USAGE, text, NULL, "port '%s' is not in 1..65535", port);
+		status = lbctl_error(
+			ctl, LBCTL_USAGE, text, NULL, "port '%s' is not in 1..65535", port);
 	else if (port != NULL)
 		json_object_set_new(object, "port", json_integer((json_int_t)number));
 	free(port);
@@ -186,7 +202,8 @@ enum lbctl_exit lbctl_backend_del_run(struct lbctl *ctl, const struct lbctl_args
 	return status;
 }
 
-static enum lbctl_exit change_state(struct lbctl *ctl, const struct lbctl_args *args, const char *state)
+static enum lbctl_exit change_state(
+	struct lbctl *ctl, const struct lbctl_args *args, const char *state)
 {
 	json_t *body = json_object();
 	char *path;
@@ -216,16 +233,17 @@ static const json_t *find_backend(const json_t *answer, const char *name)
 	const json_t *backend;
 	size_t i;
 
-	json_array_foreach(json_object_get(answer, "backends"), i, backend) {
+	json_array_foreach (json_object_get(answer, "backends"), i, backend) {
 		if (strcmp(lbctl_json_text(backend, "name"), name) == 0)
 			return backend;
 	}
 	return NULL;
 }
 
-// One look at a draining backend. @return LBCTL_OK and @p n_flows, -1 while it is not known yet; or after a message.
-static enum lbctl_exit poll_drain(const struct lbctl *ctl, const char *path, const char *name,
-	json_int_t *n_flows)
+// One look at a draining backend. @return LBCTL_OK and @p n_flows, -1 while it is not known yet; or
+// after a message.
+static enum lbctl_exit poll_drain(
+	const struct lbctl *ctl, const char *path, const char *name, json_int_t *n_flows)
 {
 	json_t *answer;
 	const json_t *backend;
@@ -236,23 +254,26 @@ static enum lbctl_exit poll_drain(const struct lbctl *ctl, const char *path, con
 	backend = find_backend(answer, name);
 	*n_flows = -1;
 	if (backend == NULL) {
-		status = lbctl_error(ctl, LBCTL_FAILED, name, NULL, "was removed while it was draining");
+		status = lbctl_error(
+			ctl, LBCTL_FAILED, name, NULL, "was removed while it was draining");
 	} else if (strcmp(lbctl_json_text(backend, "state"), "enabled") == 0) {
-		status = lbctl_error(ctl, LBCTL_FAILED, name, NULL,
-			"was enabled again while it was draining");
+		status = lbctl_error(
+			ctl, LBCTL_FAILED, name, NULL, "was enabled again while it was draining");
 	} else if (strcmp(lbctl_json_text(answer, "dataplane"), "down") == 0) {
 		status = lbctl_error(ctl, LBCTL_NO_DATAPLANE, "data plane",
 			"lbctl status shows why; the backend stays in drain",
 			"down: how many flows are left is not known");
 	} else if (strcmp(lbctl_json_text(answer, "dataplane"), "up") == 0 &&
-		strcmp(lbctl_json_text(backend, "effective"), "up") != 0) {
-		*n_flows = lbctl_json_integer(json_object_get(backend, "counters"), "active_flows", -1);
+		   strcmp(lbctl_json_text(backend, "effective"), "up") != 0) {
+		*n_flows = lbctl_json_integer(
+			json_object_get(backend, "counters"), "active_flows", -1);
 	}
 	json_decref(answer);
 	return status;
 }
 
-static enum lbctl_exit wait_drained(const struct lbctl *ctl, const struct lbctl_args *args, uint64_t wait_ms)
+static enum lbctl_exit wait_drained(
+	const struct lbctl *ctl, const struct lbctl_args *args, uint64_t wait_ms)
 {
 	const struct timespec pause = {.tv_nsec = DRAIN_POLL_MS * 1000000L};
 	const uint64_t end_ns = lb_now_ns() + wait_ms * UINT64_C(1000000);
@@ -274,9 +295,9 @@ static enum lbctl_exit wait_drained(const struct lbctl *ctl, const struct lbctl_
 		if (lb_now_ns() >= end_ns) {
 			if (n_flows >= 0)
 				status = lbctl_error(ctl, LBCTL_FAILED, name,
-					"wait again with the same command; lbctl flows flush ends them",
-					"%" JSON_INTEGER_FORMAT
-					" flows are left when --wait ends",
+					"wait again with the same command; lbctl flows flush ends "
+					"them",
+					"%" JSON_INTEGER_FORMAT " flows are left when --wait ends",
 					n_flows);
 			else
 				status = lbctl_error(ctl, LBCTL_FAILED, name,

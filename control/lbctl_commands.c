@@ -5,9 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SETTINGS_HELP                                                                               \
-	"KEY=VALUE sets one key of the configuration file: weight=3, min_healthy=2; a dot leads into\n" \
-	"health_check: health_check.interval=1s. lbctl service show NAME lists keys and values."
+#define SETTINGS_HELP                                                                          \
+	"KEY=VALUE sets one key of the configuration file: weight=3, min_healthy=2; a dot\n"   \
+	"leads into health_check: health_check.interval=1s. lbctl service show NAME lists\n"   \
+	"keys and values."
 
 const struct lbctl_command lbctl_commands[] = {
 	{
@@ -22,7 +23,8 @@ const struct lbctl_command lbctl_commands[] = {
 		.run = lbctl_service_list_run,
 	},
 	{
-		.words = "service show", .operands = "SERVICE", .n_min = 1, .n_max = 1, .complete = "service",
+		.words = "service show", .operands = "SERVICE", .n_min = 1, .n_max = 1,
+		.complete = "service",
 		.summary = "one service: settings, counters, backends",
 		.run = lbctl_service_show_run,
 	},
@@ -30,18 +32,21 @@ const struct lbctl_command lbctl_commands[] = {
 		.words = "service add", .operands = "SERVICE VIP:PORT/PROTOCOL [KEY=VALUE]...",
 		.n_min = 2, .n_max = UINT_MAX, .complete = "none none service-key",
 		.summary = "add a service; PORT may be \"all\"",
-		.help = "Example: lbctl service add dns 203.0.113.53:53/udp idle_timeout=10s\n" SETTINGS_HELP,
+		.help = "Example: lbctl service add dns 203.0.113.53:53/udp idle_timeout=10s\n"
+			SETTINGS_HELP,
 		.run = lbctl_service_add_run,
 	},
 	{
-		.words = "service set", .operands = "SERVICE KEY=VALUE...", .n_min = 2, .n_max = UINT_MAX,
+		.words = "service set", .operands = "SERVICE KEY=VALUE...", .n_min = 2,
+		.n_max = UINT_MAX,
 		.complete = "service service-key",
 		.summary = "change settings of a service",
 		.help = SETTINGS_HELP,
 		.run = lbctl_service_set_run,
 	},
 	{
-		.words = "service del", .operands = "SERVICE", .n_min = 1, .n_max = 1, .complete = "service",
+		.words = "service del", .operands = "SERVICE", .n_min = 1, .n_max = 1,
+		.complete = "service",
 		.summary = "remove a service and its backends; their connections end",
 		.run = lbctl_service_del_run,
 	},
@@ -59,14 +64,15 @@ const struct lbctl_command lbctl_commands[] = {
 			{"--weight", "N", "its share of new connections, 0..256 (default: 1)"},
 			{"--tier", "N", "0..7: higher tiers are backups (default: 0)"},
 		},
-		.help = "For IPv6 write [ADDRESS]:PORT. The port is left out where the service has all ports.",
+		.help = "For IPv6 write [ADDRESS]:PORT. Where the service has all ports, the\n"
+			"backend has no port.",
 		.run = lbctl_backend_add_run,
 	},
 	{
 		.words = "backend set", .operands = "SERVICE BACKEND KEY=VALUE...", .n_min = 3,
 		.n_max = UINT_MAX, .complete = "service backend backend-key",
 		.summary = "change settings of a backend",
-		.help = "KEY=VALUE sets one key of the configuration file, such as weight=3 or tier=1.",
+		.help = "KEY=VALUE sets one key of the configuration file: weight=3, tier=1.",
 		.run = lbctl_backend_set_run,
 	},
 	{
@@ -80,7 +86,7 @@ const struct lbctl_command lbctl_commands[] = {
 		.complete = "service backend",
 		.summary = "keep live flows, take no new ones",
 		.options = {
-			{"--wait", "DURATION", "return when no flow is left; fail after DURATION (30s, 5m)"},
+			{"--wait", "DURATION", "return when no flow is left, fail after this time"},
 		},
 		.run = lbctl_backend_drain_run,
 	},
@@ -117,11 +123,11 @@ const struct lbctl_command lbctl_commands[] = {
 		.summary = "counters and rates",
 		.options = {
 			{"--watch", NULL, "show rates again and again, until interrupted"},
-			{"--interval", "DURATION", "between two samples; 100ms or more (with --watch: 1s)"},
+			{"--interval", "DURATION", "between two samples: 100ms or more"},
 			{"--count", "N", "with --watch: end after N times"},
 		},
-		.help = "Without an option: counters since the start of the data plane. With --interval: two samples,\n"
-			"and the rates between them.",
+		.help = "Without an option: counters since the start of the data plane.\n"
+			"With --interval: two samples, and the rates between them.",
 		.run = lbctl_stats_run,
 	},
 	{
@@ -142,7 +148,8 @@ const struct lbctl_command lbctl_commands[] = {
 		.words = "flows", .operands = "[SERVICE]", .n_max = 1, .complete = "service",
 		.summary = "active flows, per service and backend",
 		.options = {{"--limit", "N", "only the N backends with the most flows"}},
-		.help = "The flow table holds signatures, not addresses: flows can be counted, traced and flushed.",
+		.help = "The flow table holds signatures, not addresses: flows can be counted,\n"
+			"traced and flushed, not listed.",
 		.run = lbctl_flows_run,
 	},
 	{
@@ -155,12 +162,13 @@ const struct lbctl_command lbctl_commands[] = {
 		.words = "trace", .operands = "SRC:PORT DST:PORT/PROTOCOL", .n_min = 2, .n_max = 2,
 		.complete = "none none",
 		.summary = "which backend a packet gets now, and why",
-		.options = {{"--mid-stream", NULL, "ask for a packet within a connection, not for a TCP SYN"}},
+		.options = {{"--mid-stream", NULL, "not the first packet of its connection"}},
 		.help = "Example: lbctl trace 198.51.100.7:40000 203.0.113.10:443/tcp",
 		.run = lbctl_trace_run,
 	},
 	{
-		.words = "completion", .operands = "bash|zsh", .n_min = 1, .n_max = 1, .complete = "shell",
+		.words = "completion", .operands = "bash|zsh", .n_min = 1, .n_max = 1,
+		.complete = "shell",
 		.summary = "print a completion script for a shell",
 		.help = "Use it with: source <(lbctl completion bash)",
 		.run = lbctl_completion_run,
@@ -189,7 +197,8 @@ bool lbctl_command_is_noun(const char *noun)
 	return false;
 }
 
-const struct lbctl_command *lbctl_command_find(const char *const *words, size_t n_words, size_t *n_used)
+const struct lbctl_command *lbctl_command_find(
+	const char *const *words, size_t n_words, size_t *n_used)
 {
 	char both[64];
 

@@ -8,9 +8,10 @@
 #include "lb/shm.h"
 
 /*
- * lbctl completion bash|zsh, and the hidden `lbctl __complete WORD... CURRENT` that both scripts call: what may
- * stand at the cursor is known here, once, from the table of commands and from the daemon. The scripts only hand
- * words over. A line "<file>" asks the shell for its own completion of file names.
+ * lbctl completion bash|zsh, and the hidden `lbctl __complete WORD... CURRENT` that both scripts
+ * call: what may stand at the cursor is known here, once, from the table of commands and from the
+ * daemon. The scripts only hand words over. A line "<file>" asks the shell for its own completion
+ * of file names.
  */
 
 /* Longer than this nobody waits for a completion. */
@@ -18,14 +19,15 @@
 #define FILE_MARK "<file>"
 
 /*
- * bash splits words at the characters of COMP_WORDBREAKS, which has "=" and ":"; names of backends have colons.
- * So the line is split at blanks here, and of each candidate the part is given that follows the last break
- * character, which is what bash replaces.
+ * bash splits words at the characters of COMP_WORDBREAKS, which has "=" and ":"; names of backends
+ * have colons. So the line is split at blanks here, and of each candidate the part is given that
+ * follows the last break character, which is what bash replaces.
  */
 static const char bash_script[] =
 	"# bash completion for lbctl\n"
 	"_lbctl() {\n"
-	"\tlocal line=${COMP_LINE:0:COMP_POINT} current candidate breaks=${COMP_WORDBREAKS//[^=:]/}\n"
+	"\tlocal line=${COMP_LINE:0:COMP_POINT} current candidate "
+	"breaks=${COMP_WORDBREAKS//[^=:]/}\n"
 	"\tlocal prefix= words\n"
 	"\tread -ra words <<<\"$line\"\n"
 	"\t[[ $line == *[[:blank:]] ]] && words+=(\"\")\n"
@@ -44,39 +46,62 @@ static const char bash_script[] =
 	"}\n"
 	"complete -F _lbctl lbctl\n";
 
-static const char zsh_script[] =
-	"#compdef lbctl\n"
-	"# zsh completion for lbctl\n"
-	"_lbctl() {\n"
-	"\tlocal -a candidates settings\n"
-	"\tlocal ret=1\n"
-	"\tcandidates=(\"${(@f)$(\"${words[1]}\" __complete \"${(@Q)words[2,CURRENT]}\" 2>/dev/null)}\")\n"
-	"\tcandidates=(${candidates:#})\n"
-	"\tif (( ${candidates[(Ie)" FILE_MARK "]} )); then\n"
-	"\t\t_files\n"
-	"\t\treturn\n"
-	"\tfi\n"
-	"\tsettings=(${(M)candidates:#*=})\n"
-	"\tcandidates=(${candidates:#*=})\n"
-	"\t(( $#settings )) && compadd -S '' -a settings && ret=0\n"
-	"\t(( $#candidates )) && compadd -a candidates && ret=0\n"
-	"\treturn ret\n"
-	"}\n"
-	"if [[ $funcstack[1] == _lbctl ]]; then\n"
-	"\t_lbctl \"$@\"\n"
-	"else\n"
-	"\tcompdef _lbctl lbctl\n"
-	"fi\n";
+static const char zsh_script[] = "#compdef lbctl\n"
+				 "# zsh completion for lbctl\n"
+				 "_lbctl() {\n"
+				 "\tlocal -a candidates settings\n"
+				 "\tlocal ret=1\n"
+				 "\tcandidates=(\"${(@f)$(\"${words[1]}\" __complete "
+				 "\"${(@Q)words[2,CURRENT]}\" 2>/dev/null)}\")\n"
+				 "\tcandidates=(${candidates:#})\n"
+				 "\tif (( ${candidates[(Ie)" FILE_MARK "]} )); then\n"
+				 "\t\t_files\n"
+				 "\t\treturn\n"
+				 "\tfi\n"
+				 "\tsettings=(${(M)candidates:#*=})\n"
+				 "\tcandidates=(${candidates:#*=})\n"
+				 "\t(( $#settings )) && compadd -S '' -a settings && ret=0\n"
+				 "\t(( $#candidates )) && compadd -a candidates && ret=0\n"
+				 "\treturn ret\n"
+				 "}\n"
+				 "if [[ $funcstack[1] == _lbctl ]]; then\n"
+				 "\t_lbctl \"$@\"\n"
+				 "else\n"
+				 "\tcompdef _lbctl lbctl\n"
+				 "fi\n";
 
-/* Keys of the configuration file that "set" and "add" take. Only offered, never checked: the daemon does that. */
+/* Keys of the configuration file that "set" and "add" take. Only offered, never checked: the daemon
+ * does that. */
 static const char *const service_keys[] = {
-	"mode=", "scheduler=", "table_size=", "tracking=", "client_address=", "idle_timeout=", "on_empty=",
-	"min_healthy=", "slow_start=", "health_check.type=", "health_check.port=", "health_check.path=",
-	"health_check.host=", "health_check.expect_status=", "health_check.expect_body=",
-	"health_check.interval=", "health_check.timeout=", "health_check.rise=", "health_check.fall=", NULL,
+	"mode=",
+	"scheduler=",
+	"table_size=",
+	"tracking=",
+	"client_address=",
+	"idle_timeout=",
+	"on_empty=",
+	"min_healthy=",
+	"slow_start=",
+	"health_check.type=",
+	"health_check.port=",
+	"health_check.path=",
+	"health_check.host=",
+	"health_check.expect_status=",
+	"health_check.expect_body=",
+	"health_check.interval=",
+	"health_check.timeout=",
+	"health_check.rise=",
+	"health_check.fall=",
+	NULL,
 };
 static const char *const backend_keys[] = {
-	"address=", "port=", "weight=", "tier=", "backup=", "state=", NULL,
+	"address=",
+	"port=",
+	"weight=",
+	"tier=",
+	"backup=",
+	"state=",
+	NULL,
 };
 static const char *const shells[] = {"bash", "zsh", NULL};
 
@@ -89,7 +114,8 @@ enum lbctl_exit lbctl_completion_run(struct lbctl *ctl, const struct lbctl_args 
 	else if (strcmp(shell, "zsh") == 0)
 		fputs(zsh_script, stdout);
 	else
-		return lbctl_error(ctl, LBCTL_USAGE, NULL, NULL, "no completion for '%s': bash or zsh", shell);
+		return lbctl_error(
+			ctl, LBCTL_USAGE, NULL, NULL, "no completion for '%s': bash or zsh", shell);
 	return LBCTL_OK;
 }
 
@@ -105,17 +131,20 @@ static void offer_all(const char *const *candidates, const char *current)
 		offer(*candidates, current);
 }
 
-// Names out of an array of the answer to @p path. What a shell could take for more than a name is left out.
-static void offer_names(const struct lbctl *ctl, const char *path, const char *array, const char *current)
+// Names out of an array of the answer to @p path. What a shell could take for more than a name is
+// left out.
+static void offer_names(
+	const struct lbctl *ctl, const char *path, const char *array, const char *current)
 {
-	static const char harmless[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:[]-";
+	static const char harmless[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:[]-";
 	const json_t *object;
 	json_t *answer;
 	size_t i;
 
 	if (lbctl_api_get(ctl, path, &answer) != LBCTL_OK)
 		return;
-	json_array_foreach(json_object_get(answer, array), i, object) {
+	json_array_foreach (json_object_get(answer, array), i, object) {
 		const char *name = lbctl_json_text(object, "name");
 
 		if (*name != '\0' && *name != '-' && name[strspn(name, harmless)] == '\0')
@@ -179,8 +208,8 @@ static void offer_commands(const char *noun, const char *current)
 	for (const struct lbctl_command *c = lbctl_commands; c->words != NULL; c++) {
 		char *word;
 
-		if (c->summary == NULL ||
-			(noun != NULL && (strncmp(c->words, noun, n - 1) != 0 || c->words[n - 1] != ' ')))
+		if (c->summary == NULL || (noun != NULL && (strncmp(c->words, noun, n - 1) != 0 ||
+								   c->words[n - 1] != ' ')))
 			continue;
 		word = lbctl_text_printf("%.*s", (int)strcspn(c->words + n, " "), c->words + n);
 		// The commands of one noun stand together: it is offered once.
@@ -200,7 +229,8 @@ static bool takes_value(const struct lbctl_command *command, const char *word)
 		if (strcmp(word, option->name) == 0)
 			return option->value != NULL;
 	}
-	for (size_t i = 0; command != NULL && i < LBCTL_MAX_OPTIONS && command->options[i].name != NULL; i++) {
+	for (size_t i = 0;
+		command != NULL && i < LBCTL_MAX_OPTIONS && command->options[i].name != NULL; i++) {
 		if (strcmp(word, command->options[i].name) == 0)
 			return command->options[i].value != NULL;
 	}

@@ -11,7 +11,8 @@
 /* lbctl apply|diff|config, version */
 
 // Read a whole file, "-" for standard input; a larger one than the daemon takes is refused here.
-static enum lbctl_exit read_file(const struct lbctl *ctl, const char *name, char **text, size_t *n_bytes)
+static enum lbctl_exit read_file(
+	const struct lbctl *ctl, const char *name, char **text, size_t *n_bytes)
 {
 	bool is_stdin = strcmp(name, "-") == 0;
 	FILE *file = is_stdin ? stdin : fopen(name, "re");
@@ -21,7 +22,8 @@ static enum lbctl_exit read_file(const struct lbctl *ctl, const char *name, char
 	*text = NULL;
 	*n_bytes = 0;
 	if (file == NULL)
-		return lbctl_error(ctl, LBCTL_FAILED, name, NULL, "cannot open: %s", strerror(errno));
+		return lbctl_error(
+			ctl, LBCTL_FAILED, name, NULL, "cannot open: %s", strerror(errno));
 	do {
 		if (*n_bytes == n_allocated) {
 			n_allocated = 2 * n_allocated + 65536;
@@ -38,12 +40,14 @@ static enum lbctl_exit read_file(const struct lbctl *ctl, const char *name, char
 	free(*text);
 	*text = NULL;
 	if (error != 0)
-		return lbctl_error(ctl, LBCTL_FAILED, name, NULL, "cannot read: %s", strerror(error));
-	return lbctl_error(ctl, LBCTL_FAILED, name, NULL, "larger than the %u MiB a configuration may have",
-		LB_CONFIG_MAX_BYTES >> 20);
+		return lbctl_error(
+			ctl, LBCTL_FAILED, name, NULL, "cannot read: %s", strerror(error));
+	return lbctl_error(ctl, LBCTL_FAILED, name, NULL,
+		"larger than the %u MiB a configuration may have", LB_CONFIG_MAX_BYTES >> 20);
 }
 
-static enum lbctl_exit send_file(struct lbctl *ctl, const char *name, const char *method, const char *format)
+static enum lbctl_exit send_file(
+	struct lbctl *ctl, const char *name, const char *method, const char *format)
 {
 	const char *shown_name = strcmp(name, "-") == 0 ? "<stdin>" : name;
 	char *path, *text, *answer_text = NULL;
@@ -97,7 +101,8 @@ enum lbctl_exit lbctl_config_run(struct lbctl *ctl, const struct lbctl_args *arg
 	if (status != LBCTL_OK)
 		return status;
 	if (ctl->terminal) {
-		// Line by line: all but the line ends is escaped. Into a file goes what was received.
+		// Line by line: all but the line ends is escaped. Into a file goes what was
+		// received.
 		for (char *rest = text, *line; (line = strsep(&rest, "\n")) != NULL;) {
 			char *escaped = lbctl_text_escape(line);
 
@@ -129,9 +134,11 @@ enum lbctl_exit lbctl_version_run(struct lbctl *ctl, const struct lbctl_args *ar
 	} else {
 		puts("lbctl         " LB_VERSION);
 		if (status == LBCTL_OK)
-			lbctl_print_field(ctl, "lb-control", LBCTL_PLAIN, "%s", lbctl_json_text(answer, "version"));
+			lbctl_print_field(ctl, "lb-control", LBCTL_PLAIN, "%s",
+				lbctl_json_text(answer, "version"));
 		else
-			lbctl_print_field(ctl, "lb-control", LBCTL_PLAIN, "not reached at %s", ctl->socket_path);
+			lbctl_print_field(ctl, "lb-control", LBCTL_PLAIN, "not reached at %s",
+				ctl->socket_path);
 	}
 	json_decref(answer);
 	return LBCTL_OK;

@@ -24,16 +24,16 @@ static void print_event(const struct lbctl *ctl, const json_t *event)
 	char time_text[LBCTL_TEXT_NUMBER_BYTES];
 	char *kind = lbctl_text_escape(lbctl_json_text(event, "kind"));
 	char *subject = lbctl_text_escape(lbctl_json_text(event, "subject"));
-	char *rest = has_states ? lbctl_text_printf("%s -> %s%s%s", *from ? from : "none", *to ? to : "none",
-					  *cause ? "  " : "", cause)
+	char *rest = has_states ? lbctl_text_printf("%s -> %s%s%s", *from ? from : "none",
+					  *to ? to : "none", *cause ? "  " : "", cause)
 				: lbctl_text_copy(cause);
 	char *escaped = lbctl_text_escape(rest);
 	enum lbctl_colour colour = lbctl_state_colour(to);
 	bool coloured = ctl->colour && has_states && colour != LBCTL_PLAIN;
 
 	printf("%s  %-17s  %-24s  %s%s%s\n",
-		lbctl_text_format_time(lbctl_json_number(event, "time_ns") / 1e9, time_text), kind, subject,
-		coloured ? lbctl_table_sequence(colour) : "", escaped,
+		lbctl_text_format_time(lbctl_json_number(event, "time_ns") / 1e9, time_text), kind,
+		subject, coloured ? lbctl_table_sequence(colour) : "", escaped,
 		coloured ? lbctl_table_sequence(LBCTL_PLAIN) : "");
 	free(escaped);
 	free(rest);
@@ -47,7 +47,7 @@ static size_t print_events(const struct lbctl *ctl, const json_t *answer, json_i
 	const json_t *events = json_object_get(answer, "events"), *event;
 	size_t i;
 
-	json_array_foreach(events, i, event) {
+	json_array_foreach (events, i, event) {
 		json_int_t seq = lbctl_json_integer(event, "seq", 0);
 
 		if (seq > *last)
@@ -65,24 +65,28 @@ static void note_lost(const struct lbctl *ctl, const json_t *answer)
 	json_int_t n_lost = lbctl_json_integer(answer, "n_lost", 0);
 
 	if (n_lost > 0)
-		lbctl_note(ctl, NULL, "%" JSON_INTEGER_FORMAT " older event%s not in memory any more", n_lost,
+		lbctl_note(ctl, NULL,
+			"%" JSON_INTEGER_FORMAT " older event%s not in memory any more", n_lost,
 			n_lost == 1 ? " is" : "s are");
 }
 
 /*
- * Follow from after @p since. The daemon numbers its events anew when it starts; a last_seq below ours says that
- * it did. While it is away we wait for it, and ask without waiting first when it is back.
+ * Follow from after @p since. The daemon numbers its events anew when it starts; a last_seq below
+ * ours says that it did. While it is away we wait for it, and ask without waiting first when it is
+ * back.
  */
 static enum lbctl_exit follow(const struct lbctl *ctl, json_int_t since)
 {
 	const struct timespec pause = {.tv_nsec = IDLE_PAUSE_MS * 1000000L};
 	// A waiting request must be answered well before our own patience ends.
-	const unsigned long_wait_s = ctl->timeout_ms / 2000 < WAIT_S ? ctl->timeout_ms / 2000 : WAIT_S;
+	const unsigned long_wait_s =
+		ctl->timeout_ms / 2000 < WAIT_S ? ctl->timeout_ms / 2000 : WAIT_S;
 	enum lbctl_exit status = LBCTL_OK;
 	unsigned wait_s = long_wait_s;
 
 	while (status == LBCTL_OK) {
-		char *path = lbctl_text_printf("/v1/events?since=%" JSON_INTEGER_FORMAT "&wait=%u", since, wait_s);
+		char *path = lbctl_text_printf(
+			"/v1/events?since=%" JSON_INTEGER_FORMAT "&wait=%u", since, wait_s);
 		json_t *answer;
 
 		status = lbctl_api_get(ctl, path, &answer);
@@ -129,7 +133,8 @@ enum lbctl_exit lbctl_events_run(struct lbctl *ctl, const struct lbctl_args *arg
 		lbctl_api_print(answer, false);
 	else if (print_events(ctl, answer, &since) == 0 && !is_follow)
 		puts("no events");
-	// Newer than those shown, if the limit cut some off: what is asked for next comes after all of them.
+	// Newer than those shown, if the limit cut some off: what is asked for next comes after all
+	// of them.
 	since = lbctl_json_integer(answer, "last_seq", since);
 	json_decref(answer);
 	fflush(stdout);

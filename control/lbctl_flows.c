@@ -17,7 +17,8 @@ struct flow_row {
 
 static int compare_rows(const void *a, const void *b)
 {
-	json_int_t x = ((const struct flow_row *)a)->n_flows, y = ((const struct flow_row *)b)->n_flows;
+	json_int_t x = ((const struct flow_row *)a)->n_flows,
+		   y = ((const struct flow_row *)b)->n_flows;
 
 	return (x < y) - (x > y);
 }
@@ -30,8 +31,8 @@ static struct flow_row *collect_rows(const json_t *services, size_t *n_rows)
 	size_t i, k, n_allocated = 0;
 
 	*n_rows = 0;
-	json_array_foreach(services, i, service) {
-		json_array_foreach(json_object_get(service, "backends"), k, backend) {
+	json_array_foreach (services, i, service) {
+		json_array_foreach (json_object_get(service, "backends"), k, backend) {
 			if (*n_rows == n_allocated) {
 				n_allocated = 2 * n_allocated + 64;
 				rows = lbctl_text_realloc(rows, n_allocated * sizeof(rows[0]));
@@ -49,7 +50,10 @@ static struct flow_row *collect_rows(const json_t *services, size_t *n_rows)
 static void print_flows(const struct lbctl *ctl, const json_t *answer, uint64_t limit, bool limited)
 {
 	static const struct lbctl_column columns[] = {
-		{"SERVICE", false}, {"BACKEND", false}, {"STATE", false}, {"FLOWS", true},
+		{"SERVICE", false},
+		{"BACKEND", false},
+		{"STATE", false},
+		{"FLOWS", true},
 	};
 	struct lbctl_table *table = lbctl_table_create(columns, 4);
 	char *used = lbctl_json_format(json_object_get(answer, "flows_used"));
@@ -137,11 +141,13 @@ static void print_slot(const struct lbctl *ctl, const json_t *trace)
 	char *n_slots = lbctl_json_format(json_object_get(trace, "n_slots"));
 	char *version = lbctl_json_format(json_object_get(trace, "table_version"));
 
-	lbctl_print_field(ctl, "slot", LBCTL_PLAIN, "%s of %s, table version %s", slot, n_slots, version);
-	lbctl_print_field(ctl, "slot's backend", LBCTL_PLAIN, "%s", lbctl_json_text(trace, "slot_backend"));
+	lbctl_print_field(
+		ctl, "slot", LBCTL_PLAIN, "%s of %s, table version %s", slot, n_slots, version);
+	lbctl_print_field(
+		ctl, "slot's backend", LBCTL_PLAIN, "%s", lbctl_json_text(trace, "slot_backend"));
 	lbctl_print_field(ctl, "slot changed", LBCTL_PLAIN, "%s%s%s%s",
-		isnan(age_s) ? "never" : lbctl_text_format_span(age_s, age), isnan(age_s) ? "" : " ago",
-		*origin ? ", in transition from " : "", origin);
+		isnan(age_s) ? "never" : lbctl_text_format_span(age_s, age),
+		isnan(age_s) ? "" : " ago", *origin ? ", in transition from " : "", origin);
 	free(version);
 	free(n_slots);
 	free(slot);
@@ -155,14 +161,16 @@ static void print_trace(const struct lbctl *ctl, const json_t *trace)
 	char age[LBCTL_TEXT_NUMBER_BYTES];
 	char *worker;
 
-	lbctl_print_field(ctl, "packet", LBCTL_PLAIN, "%s -> %s, %s%s", lbctl_json_text(trace, "src"),
-		lbctl_json_text(trace, "dst"), lbctl_json_text(trace, "proto"),
+	lbctl_print_field(ctl, "packet", LBCTL_PLAIN, "%s -> %s, %s%s",
+		lbctl_json_text(trace, "src"), lbctl_json_text(trace, "dst"),
+		lbctl_json_text(trace, "proto"),
 		strcmp(lbctl_json_text(trace, "proto"), "tcp") != 0 ? ""
-			: lbctl_json_true(trace, "syn") ? " SYN" : " mid-stream");
+		: lbctl_json_true(trace, "syn")                     ? " SYN"
+								    : " mid-stream");
 	lbctl_print_field(ctl, "service", LBCTL_PLAIN, "%s", *service ? service : "none");
 	lbctl_print_field(ctl, "backend", LBCTL_BOLD, "%s", *backend ? backend : "none");
-	lbctl_print_field(ctl, "why", LBCTL_PLAIN, "%s (decision: %s)", lbctl_json_text(trace, "why"),
-		lbctl_json_text(trace, "decision"));
+	lbctl_print_field(ctl, "why", LBCTL_PLAIN, "%s (decision: %s)",
+		lbctl_json_text(trace, "why"), lbctl_json_text(trace, "decision"));
 	lbctl_print_field(ctl, "verdict", LBCTL_PLAIN, "%s: %s", lbctl_json_text(trace, "verdict"),
 		lbctl_json_text(trace, "meaning"));
 	lbctl_print_field(ctl, "hash", LBCTL_PLAIN, "%s", lbctl_json_text(trace, "hash"));
@@ -194,9 +202,11 @@ enum lbctl_exit lbctl_trace_run(struct lbctl *ctl, const struct lbctl_args *args
 	free(port);
 	if (slash == NULL || slash[1] == '\0')
 		return lbctl_error(ctl, LBCTL_USAGE, dst_proto,
-			"write DST:PORT/PROTOCOL, such as 203.0.113.10:443/tcp", "the protocol is missing");
+			"write DST:PORT/PROTOCOL, such as 203.0.113.10:443/tcp",
+			"the protocol is missing");
 	if (mid_stream && strcmp(slash + 1, "tcp") != 0)
-		return lbctl_error(ctl, LBCTL_USAGE, "--mid-stream", NULL, "has a meaning only for tcp");
+		return lbctl_error(
+			ctl, LBCTL_USAGE, "--mid-stream", NULL, "has a meaning only for tcp");
 	dst = lbctl_text_printf("%.*s", (int)(slash - dst_proto), dst_proto);
 	status = lbctl_args_split_endpoint(ctl, dst, false, &address, &port);
 	if (status != LBCTL_OK) {

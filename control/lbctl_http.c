@@ -70,13 +70,14 @@ static int explain(CURL *curl, CURLcode code, const struct sink *sink,
 				LBCTL_HTTP_MAX_BYTES >> 20);
 			return -EFBIG;
 		}
-		snprintf(error, error_bytes, "the answer is no valid HTTP: %s", curl_easy_strerror(code));
+		snprintf(error, error_bytes, "the answer is no valid HTTP: %s",
+			curl_easy_strerror(code));
 		return -EPROTO;
 	}
 }
 
-static struct curl_slist *set_options(CURL *curl, const struct lbctl_http_request *request,
-	const char *url, struct sink *sink)
+static struct curl_slist *set_options(
+	CURL *curl, const struct lbctl_http_request *request, const char *url, struct sink *sink)
 {
 	struct curl_slist *headers = NULL;
 	char *type;
@@ -95,7 +96,8 @@ static struct curl_slist *set_options(CURL *curl, const struct lbctl_http_reques
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, sink);
 	if (request->body != NULL) {
 		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->body);
-		curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body_bytes);
+		curl_easy_setopt(
+			curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body_bytes);
 		type = lbctl_text_printf("Content-Type: %s", request->content_type);
 		headers = curl_slist_append(headers, type);
 		free(type);

@@ -47,15 +47,16 @@ char *lbctl_json_format(const json_t *value)
 	return lbctl_text_copy("");
 }
 
-double lbctl_json_span_s(const json_t *from, const char *from_key, const json_t *to, const char *to_key)
+double lbctl_json_span_s(
+	const json_t *from, const char *from_key, const json_t *to, const char *to_key)
 {
 	double span = lbctl_json_number(to, to_key) - lbctl_json_number(from, from_key);
 
 	return span < 0 ? 0 : span / 1e9;
 }
 
-void lbctl_cell_value(struct lbctl_table *table, enum lbctl_colour colour, const json_t *object,
-	const char *key)
+void lbctl_cell_value(
+	struct lbctl_table *table, enum lbctl_colour colour, const json_t *object, const char *key)
 {
 	char *text = lbctl_json_format(json_object_get(object, key));
 
@@ -97,10 +98,16 @@ enum lbctl_colour lbctl_state_colour(const char *state)
 		const char *state;
 		enum lbctl_colour colour;
 	} colours[] = {
-		{"up", LBCTL_GREEN}, {"ok", LBCTL_GREEN}, {"resolved", LBCTL_GREEN},
-		{"drain", LBCTL_YELLOW}, {"degraded", LBCTL_YELLOW}, {"syncing", LBCTL_YELLOW},
-		{"unknown", LBCTL_YELLOW}, {"changed", LBCTL_YELLOW},
-		{"down", LBCTL_RED}, {"unresolved", LBCTL_RED},
+		{"up", LBCTL_GREEN},
+		{"ok", LBCTL_GREEN},
+		{"resolved", LBCTL_GREEN},
+		{"drain", LBCTL_YELLOW},
+		{"degraded", LBCTL_YELLOW},
+		{"syncing", LBCTL_YELLOW},
+		{"unknown", LBCTL_YELLOW},
+		{"changed", LBCTL_YELLOW},
+		{"down", LBCTL_RED},
+		{"unresolved", LBCTL_RED},
 	};
 
 	for (size_t i = 0; i < sizeof(colours) / sizeof(colours[0]); i++) {

@@ -12,15 +12,25 @@
 void lbctl_view_services(const struct lbctl *ctl, const json_t *services, int indent)
 {
 	static const struct lbctl_column columns[] = {
-		{"SERVICE", false}, {"VIP", false}, {"MODE", false}, {"SCHEDULER", false},
-		{"STATE", false}, {"UP", true}, {"DRAIN", true}, {"DOWN", true}, {"TIER", true},
-		{"TRACKING", false}, {"FLOWS", true}, {"NO BACKEND", true},
+		{"SERVICE", false},
+		{"VIP", false},
+		{"MODE", false},
+		{"SCHEDULER", false},
+		{"STATE", false},
+		{"UP", true},
+		{"DRAIN", true},
+		{"DOWN", true},
+		{"TIER", true},
+		{"TRACKING", false},
+		{"FLOWS", true},
+		{"NO BACKEND", true},
 	};
-	struct lbctl_table *table = lbctl_table_create(columns, sizeof(columns) / sizeof(columns[0]));
+	struct lbctl_table *table =
+		lbctl_table_create(columns, sizeof(columns) / sizeof(columns[0]));
 	const json_t *service;
 	size_t i;
 
-	json_array_foreach(services, i, service) {
+	json_array_foreach (services, i, service) {
 		const json_t *counters = json_object_get(service, "counters");
 		const char *state = lbctl_json_text(service, "state");
 		const char *tracking = lbctl_json_text(service, "tracking_now");
@@ -38,7 +48,8 @@ void lbctl_view_services(const struct lbctl *ctl, const json_t *services, int in
 		lbctl_cell_value(table, LBCTL_PLAIN, service, "active_tier");
 		lbctl_table_add(table, lbctl_state_colour(tracking), tracking);
 		lbctl_cell_value(table, LBCTL_PLAIN, counters, "active_flows");
-		lbctl_cell_value(table, n_lost > 0 ? LBCTL_RED : LBCTL_PLAIN, counters, "no_backend_pkts");
+		lbctl_cell_value(
+			table, n_lost > 0 ? LBCTL_RED : LBCTL_PLAIN, counters, "no_backend_pkts");
 		free(vip);
 	}
 	lbctl_table_print(table, stdout, indent, ctl->colour);
@@ -78,12 +89,13 @@ enum lbctl_exit lbctl_service_list_run(struct lbctl *ctl, const struct lbctl_arg
 }
 
 // The settings as "service set" takes them: nested keys with dots. Backends have their own table.
-static void print_settings(const struct lbctl *ctl, const char *prefix, const json_t *config, int depth)
+static void print_settings(
+	const struct lbctl *ctl, const char *prefix, const json_t *config, int depth)
 {
 	const char *key;
 	json_t *value;
 
-	json_object_foreach((json_t *)config, key, value) {
+	json_object_foreach ((json_t *)config, key, value) {
 		char *path = lbctl_text_printf("%s%s", prefix, key);
 		char *escaped = lbctl_text_escape(path);
 
@@ -93,9 +105,10 @@ static void print_settings(const struct lbctl *ctl, const char *prefix, const js
 			print_settings(ctl, deeper, value, depth + 1);
 			free(deeper);
 		} else if (!json_is_array(value) && !json_is_object(value)) {
-			char *text = json_is_boolean(value)
-				? lbctl_text_copy(json_is_true(value) ? "true" : "false")
-				: lbctl_json_format(value);
+			char *text =
+				json_is_boolean(value)
+					? lbctl_text_copy(json_is_true(value) ? "true" : "false")
+					: lbctl_json_format(value);
 			char *value_escaped = lbctl_text_escape(text);
 
 			printf("  %s=%s\n", escaped, value_escaped);
@@ -110,7 +123,10 @@ static void print_settings(const struct lbctl *ctl, const char *prefix, const js
 static void print_traffic(const struct lbctl *ctl, const json_t *counters)
 {
 	static const char *const names[][2] = {
-		{"in", "in_pkts"}, {NULL, "in_bytes"}, {"out", "out_pkts"}, {NULL, "out_bytes"},
+		{"in", "in_pkts"},
+		{NULL, "in_bytes"},
+		{"out", "out_pkts"},
+		{NULL, "out_bytes"},
 	};
 	char *values[4];
 
@@ -140,11 +156,13 @@ static void print_service(const struct lbctl *ctl, const json_t *answer)
 	lbctl_print_field(ctl, "service", LBCTL_BOLD, "%s", lbctl_json_text(service, "name"));
 	lbctl_print_field(ctl, "vip", LBCTL_PLAIN, "%s", vip);
 	lbctl_print_field(ctl, "state", lbctl_state_colour(state), "%s", state);
-	lbctl_print_field(ctl, "forwarding", LBCTL_PLAIN, "mode %s, scheduler %s, tracking %s (now %s)",
-		lbctl_json_text(service, "mode"), lbctl_json_text(service, "scheduler"),
-		lbctl_json_text(service, "tracking"), lbctl_json_text(service, "tracking_now"));
+	lbctl_print_field(ctl, "forwarding", LBCTL_PLAIN,
+		"mode %s, scheduler %s, tracking %s (now %s)", lbctl_json_text(service, "mode"),
+		lbctl_json_text(service, "scheduler"), lbctl_json_text(service, "tracking"),
+		lbctl_json_text(service, "tracking_now"));
 	lbctl_print_field(ctl, "table", LBCTL_PLAIN, "version %s, %s slots, %s", version, n_slots,
-		lbctl_json_true(table, "published") ? "in the data plane" : "not in the data plane yet");
+		lbctl_json_true(table, "published") ? "in the data plane"
+						    : "not in the data plane yet");
 	lbctl_print_field(ctl, "active tier", LBCTL_PLAIN, "%s", *tier ? tier : "none");
 	lbctl_print_field(ctl, "flows", LBCTL_PLAIN, "%s active, %s seen", flows, new_flows);
 	print_traffic(ctl, counters);
@@ -195,7 +213,8 @@ static enum lbctl_exit put_vip(const struct lbctl *ctl, const char *text, json_t
 
 	if (slash == NULL || slash[1] == '\0')
 		return lbctl_error(ctl, LBCTL_USAGE, text,
-			"write VIP:PORT/PROTOCOL, such as 203.0.113.10:443/tcp or [2001:db8::10]:all/udp",
+			"write VIP:PORT/PROTOCOL, such as 203.0.113.10:443/tcp or "
+			"[2001:db8::10]:all/udp",
 			"the protocol is missing");
 	endpoint = lbctl_text_printf("%.*s", (int)(slash - text), text);
 	status = lbctl_args_split_endpoint(ctl, endpoint, false, &address, &port);
@@ -210,7 +229,8 @@ static enum lbctl_exit put_vip(const struct lbctl *ctl, const char *text, json_t
 	else if (lbctl_text_parse_number(port, 1, 65535, &number) == 0)
 		json_object_set_new(object, "port", json_integer((json_int_t)number));
 	else
-		status = lbctl_error(ctl, LBCTL_USAGE, text, NULL, "port '%s' is neither 1..65535 nor \"all\"", port);
+		status = lbctl_error(ctl, LBCTL_USAGE, text, NULL,
+			"port '%s' is neither 1..65535 nor \"all\"", port);
 	free(port);
 	free(address);
 	return status;

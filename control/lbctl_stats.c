@@ -13,28 +13,42 @@
 
 #define BITS_PER_BYTE 8
 
-static const struct rate {
+struct rate {
 	const char *name;
 	const char *counter;
 	unsigned factor;
-} total_rates[] = {
-	{"rx_pps", "rx_pkts", 1}, {"rx_bps", "rx_bytes", BITS_PER_BYTE}, {"tx_pps", "tx_pkts", 1},
-	{"tx_bps", "tx_bytes", BITS_PER_BYTE}, {"forward_pps", "forward_pkts", 1},
-	{"reply_pps", "reply_pkts", 1}, {"host_pps", "host_pkts", 1}, {"drop_pps", "drop_pkts", 1},
+};
+
+static const struct rate total_rates[] = {
+	{"rx_pps", "rx_pkts", 1},
+	{"rx_bps", "rx_bytes", BITS_PER_BYTE},
+	{"tx_pps", "tx_pkts", 1},
+	{"tx_bps", "tx_bytes", BITS_PER_BYTE},
+	{"forward_pps", "forward_pkts", 1},
+	{"reply_pps", "reply_pkts", 1},
+	{"host_pps", "host_pkts", 1},
+	{"drop_pps", "drop_pkts", 1},
 	{NULL, NULL, 0},
-}, traffic_rates[] = {
-	{"in_pps", "in_pkts", 1}, {"in_bps", "in_bytes", BITS_PER_BYTE}, {"out_pps", "out_pkts", 1},
-	{"out_bps", "out_bytes", BITS_PER_BYTE}, {"cps", "new_flows", 1}, {NULL, NULL, 0},
+};
+
+static const struct rate traffic_rates[] = {
+	{"in_pps", "in_pkts", 1},
+	{"in_bps", "in_bytes", BITS_PER_BYTE},
+	{"out_pps", "out_pkts", 1},
+	{"out_bps", "out_bytes", BITS_PER_BYTE},
+	{"cps", "new_flows", 1},
+	{NULL, NULL, 0},
 };
 
 // Per second, what each counter grew by; null where it is unknown or began anew.
-static json_t *make_rates(const struct rate *rate, const json_t *before, const json_t *now, double interval_s)
+static json_t *make_rates(
+	const struct rate *rate, const json_t *before, const json_t *now, double interval_s)
 {
 	json_t *rates = json_object();
 
 	for (; rate->name != NULL; rate++) {
 		double growth = lbctl_json_number(now, rate->counter) -
-			lbctl_json_number(before, rate->counter);
+				lbctl_json_number(before, rate->counter);
 		double value = growth * rate->factor / interval_s;
 
 		json_object_set_new(rates, rate->name,
@@ -51,7 +65,7 @@ static const json_t *find_same(const json_t *array, size_t i, const json_t *elem
 
 	if (other != NULL && strcmp(lbctl_json_text(other, "name"), name) == 0)
 		return other;
-	json_array_foreach(array, i, other) {
+	json_array_foreach (array, i, other) {
 		if (strcmp(lbctl_json_text(other, "name"), name) == 0)
 			return other;
 	}
@@ -65,18 +79,20 @@ static json_t *make_object_rates(const json_t *before, const json_t *now, double
 	const json_t *object;
 	size_t i;
 
-	json_array_foreach(now, i, object) {
+	json_array_foreach (now, i, object) {
 		const json_t *old = find_same(before, i, object);
 		const json_t *counters = json_object_get(object, "counters");
 		const json_t *backends = json_object_get(object, "backends");
-		json_t *rates = make_rates(traffic_rates, json_object_get(old, "counters"), counters, interval_s);
+		json_t *rates = make_rates(
+			traffic_rates, json_object_get(old, "counters"), counters, interval_s);
 
 		json_object_set_new(rates, "name", json_string(lbctl_json_text(object, "name")));
 		json_object_set(rates, "effective", json_object_get(object, "effective"));
 		json_object_set(rates, "active_flows", json_object_get(counters, "active_flows"));
 		if (json_is_array(backends))
 			json_object_set_new(rates, "backends",
-				make_object_rates(json_object_get(old, "backends"), backends, interval_s));
+				make_object_rates(
+					json_object_get(old, "backends"), backends, interval_s));
 		json_array_append_new(array, rates);
 	}
 	return array;
@@ -86,29 +102,35 @@ static json_t *make_object_rates(const json_t *before, const json_t *now, double
 static void add_rates(json_t *now, const json_t *before)
 {
 	double interval_s = lbctl_json_span_s(before, "timestamp_ns", now, "timestamp_ns");
-	bool same_boot = json_equal(json_object_get(before, "boot_id"), json_object_get(now, "boot_id"));
+	bool same_boot =
+		json_equal(json_object_get(before, "boot_id"), json_object_get(now, "boot_id"));
 	json_t *rates = json_object();
 
 	// The counters of another start of the data plane cannot be compared: every rate is null.
 	if (!same_boot)
 		before = NULL;
 	json_object_set_new(rates, "totals",
-		make_rates(total_rates, json_object_get(before, "totals"), json_object_get(now, "totals"),
-			interval_s));
+		make_rates(total_rates, json_object_get(before, "totals"),
+			json_object_get(now, "totals"), interval_s));
 	json_object_set_new(rates, "services",
-		make_object_rates(json_object_get(before, "services"), json_object_get(now, "services"),
-			interval_s));
-	json_object_set_new(now, "interval_s", isfinite(interval_s) ? json_real(interval_s) : json_null());
+		make_object_rates(json_object_get(before, "services"),
+			json_object_get(now, "services"), interval_s));
+	json_object_set_new(
+		now, "interval_s", isfinite(interval_s) ? json_real(interval_s) : json_null());
 	json_object_set_new(now, "rates", rates);
 }
 
 static void print_total_rates(const struct lbctl *ctl, const json_t *rates)
 {
-	static const struct lbctl_column columns[] = {{"TOTAL", false}, {"PKT/S", true}, {"BIT/S", true}};
+	static const struct lbctl_column columns[] = {
+		{"TOTAL", false}, {"PKT/S", true}, {"BIT/S", true}};
 	static const char *const rows[][3] = {
-		{"received", "rx_pps", "rx_bps"}, {"sent", "tx_pps", "tx_bps"},
-		{"forwarded", "forward_pps", NULL}, {"replies", "reply_pps", NULL},
-		{"to the host", "host_pps", NULL}, {"dropped", "drop_pps", NULL},
+		{"received", "rx_pps", "rx_bps"},
+		{"sent", "tx_pps", "tx_bps"},
+		{"forwarded", "forward_pps", NULL},
+		{"replies", "reply_pps", NULL},
+		{"to the host", "host_pps", NULL},
+		{"dropped", "drop_pps", NULL},
 	};
 	struct lbctl_table *table = lbctl_table_create(columns, 3);
 
@@ -124,7 +146,8 @@ static void print_total_rates(const struct lbctl *ctl, const json_t *rates)
 	lbctl_table_destroy(table);
 }
 
-static void add_rate_row(struct lbctl_table *table, const char *service, const json_t *object, bool is_backend)
+static void add_rate_row(
+	struct lbctl_table *table, const char *service, const json_t *object, bool is_backend)
 {
 	const char *state = lbctl_json_text(object, "effective");
 
@@ -139,10 +162,18 @@ static void add_rate_row(struct lbctl_table *table, const char *service, const j
 static void print_rates(const struct lbctl *ctl, const json_t *stats)
 {
 	static const struct lbctl_column columns[] = {
-		{"SERVICE", false}, {"BACKEND", false}, {"STATE", false}, {"IN PKT/S", true},
-		{"IN BIT/S", true}, {"OUT PKT/S", true}, {"OUT BIT/S", true}, {"NEW/S", true}, {"FLOWS", true},
+		{"SERVICE", false},
+		{"BACKEND", false},
+		{"STATE", false},
+		{"IN PKT/S", true},
+		{"IN BIT/S", true},
+		{"OUT PKT/S", true},
+		{"OUT BIT/S", true},
+		{"NEW/S", true},
+		{"FLOWS", true},
 	};
-	struct lbctl_table *table = lbctl_table_create(columns, sizeof(columns) / sizeof(columns[0]));
+	struct lbctl_table *table =
+		lbctl_table_create(columns, sizeof(columns) / sizeof(columns[0]));
 	const json_t *rates = json_object_get(stats, "rates"), *service, *backend;
 	char time_text[LBCTL_TEXT_NUMBER_BYTES];
 	size_t i, k;
@@ -151,11 +182,11 @@ static void print_rates(const struct lbctl *ctl, const json_t *stats)
 		lbctl_text_format_time(lbctl_json_number(stats, "timestamp_ns") / 1e9, time_text),
 		lbctl_json_number(stats, "interval_s"));
 	print_total_rates(ctl, json_object_get(rates, "totals"));
-	json_array_foreach(json_object_get(rates, "services"), i, service) {
+	json_array_foreach (json_object_get(rates, "services"), i, service) {
 		const char *name = lbctl_json_text(service, "name");
 
 		add_rate_row(table, name, service, false);
-		json_array_foreach(json_object_get(service, "backends"), k, backend)
+		json_array_foreach (json_object_get(service, "backends"), k, backend)
 			add_rate_row(table, name, backend, true);
 	}
 	if (lbctl_table_n_rows(table) > 0) {
@@ -167,13 +198,18 @@ static void print_rates(const struct lbctl *ctl, const json_t *stats)
 
 static void print_total_counters(const struct lbctl *ctl, const json_t *stats)
 {
-	static const struct lbctl_column columns[] = {{"TOTAL", false}, {"PKTS", true}, {"BYTES", true}};
+	static const struct lbctl_column columns[] = {
+		{"TOTAL", false}, {"PKTS", true}, {"BYTES", true}};
 	static const char *const rows[][3] = {
-		{"received", "rx_pkts", "rx_bytes"}, {"sent", "tx_pkts", "tx_bytes"},
-		{"forwarded", "forward_pkts", ""}, {"replies", "reply_pkts", ""},
-		{"to the host", "host_pkts", ""}, {"dropped", "drop_pkts", ""},
+		{"received", "rx_pkts", "rx_bytes"},
+		{"sent", "tx_pkts", "tx_bytes"},
+		{"forwarded", "forward_pkts", ""},
+		{"replies", "reply_pkts", ""},
+		{"to the host", "host_pkts", ""},
+		{"dropped", "drop_pkts", ""},
 	};
-	const json_t *totals = json_object_get(stats, "totals"), *flow = json_object_get(stats, "flow");
+	const json_t *totals = json_object_get(stats, "totals"),
+		     *flow = json_object_get(stats, "flow");
 	struct lbctl_table *table = lbctl_table_create(columns, 3);
 	const char *key;
 	json_t *value;
@@ -193,7 +229,7 @@ static void print_total_counters(const struct lbctl *ctl, const json_t *stats)
 	lbctl_cell_value(table, LBCTL_PLAIN, totals, "flows_used");
 	lbctl_table_add(table, LBCTL_PLAIN, "max");
 	lbctl_cell_value(table, LBCTL_PLAIN, totals, "flows_max");
-	json_object_foreach((json_t *)flow, key, value) {
+	json_object_foreach ((json_t *)flow, key, value) {
 		lbctl_table_add(table, LBCTL_PLAIN, key);
 		lbctl_cell_value(table, LBCTL_PLAIN, flow, key);
 	}
@@ -202,10 +238,17 @@ static void print_total_counters(const struct lbctl *ctl, const json_t *stats)
 	lbctl_table_destroy(table);
 }
 
-static void add_counter_row(struct lbctl_table *table, const char *service, const json_t *object, bool is_backend)
+static void add_counter_row(
+	struct lbctl_table *table, const char *service, const json_t *object, bool is_backend)
 {
 	static const char *const keys[] = {
-		"in_pkts", "in_bytes", "out_pkts", "out_bytes", "new_flows", "active_flows", "resets",
+		"in_pkts",
+		"in_bytes",
+		"out_pkts",
+		"out_bytes",
+		"new_flows",
+		"active_flows",
+		"resets",
 	};
 	const json_t *counters = json_object_get(object, "counters");
 	const char *state = lbctl_json_text(object, "effective");
@@ -220,20 +263,28 @@ static void add_counter_row(struct lbctl_table *table, const char *service, cons
 static void print_counters(const struct lbctl *ctl, const json_t *stats)
 {
 	static const struct lbctl_column columns[] = {
-		{"SERVICE", false}, {"BACKEND", false}, {"STATE", false}, {"IN PKTS", true},
-		{"IN BYTES", true}, {"OUT PKTS", true}, {"OUT BYTES", true}, {"NEW FLOWS", true},
-		{"FLOWS", true}, {"RESETS", true},
+		{"SERVICE", false},
+		{"BACKEND", false},
+		{"STATE", false},
+		{"IN PKTS", true},
+		{"IN BYTES", true},
+		{"OUT PKTS", true},
+		{"OUT BYTES", true},
+		{"NEW FLOWS", true},
+		{"FLOWS", true},
+		{"RESETS", true},
 	};
-	struct lbctl_table *table = lbctl_table_create(columns, sizeof(columns) / sizeof(columns[0]));
+	struct lbctl_table *table =
+		lbctl_table_create(columns, sizeof(columns) / sizeof(columns[0]));
 	const json_t *service, *backend;
 	size_t i, k;
 
 	print_total_counters(ctl, stats);
-	json_array_foreach(json_object_get(stats, "services"), i, service) {
+	json_array_foreach (json_object_get(stats, "services"), i, service) {
 		const char *name = lbctl_json_text(service, "name");
 
 		add_counter_row(table, name, service, false);
-		json_array_foreach(json_object_get(service, "backends"), k, backend)
+		json_array_foreach (json_object_get(service, "backends"), k, backend)
 			add_counter_row(table, name, backend, true);
 	}
 	if (lbctl_table_n_rows(table) > 0) {
@@ -246,7 +297,8 @@ static void print_counters(const struct lbctl *ctl, const json_t *stats)
 static void pause_ms(uint64_t ms)
 {
 	const struct timespec pause = {
-		.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000,
+		.tv_sec = (time_t)(ms / 1000),
+		.tv_nsec = (long)(ms % 1000) * 1000000,
 	};
 
 	nanosleep(&pause, NULL);
@@ -278,7 +330,8 @@ static enum lbctl_exit show_once(const struct lbctl *ctl, bool with_rates, uint6
 	return status;
 }
 
-// Samples until @p n_times were shown (0: for ever). With --json each is a document on a line of its own.
+// Samples until @p n_times were shown (0: for ever). With --json each is a document on a line of
+// its own.
 static enum lbctl_exit watch(const struct lbctl *ctl, uint64_t interval_ms, uint64_t n_times)
 {
 	json_t *before, *now;
@@ -323,10 +376,12 @@ enum lbctl_exit lbctl_stats_run(struct lbctl *ctl, const struct lbctl_args *args
 	if (status == LBCTL_OK)
 		status = lbctl_args_number(ctl, args, "--count", 1, UINT32_MAX, &n_times);
 	if (status == LBCTL_OK && n_times > 0 && !is_watch)
-		status = lbctl_error(ctl, LBCTL_USAGE, "--count", NULL, "has a meaning only with --watch");
+		status = lbctl_error(
+			ctl, LBCTL_USAGE, "--count", NULL, "has a meaning only with --watch");
 	if (status != LBCTL_OK)
 		return status;
-	return is_watch ? watch(ctl, interval_ms, n_times) : show_once(ctl, with_rates, interval_ms);
+	return is_watch ? watch(ctl, interval_ms, n_times)
+			: show_once(ctl, with_rates, interval_ms);
 }
 
 static int compare_drops(const void *a, const void *b)
@@ -358,7 +413,8 @@ static void add_drop_rows(struct lbctl_table *table, const json_t *drops, bool s
 
 static void print_drops(const struct lbctl *ctl, const json_t *answer)
 {
-	static const struct lbctl_column columns[] = {{"PKTS", true}, {"REASON", false}, {"MEANING", false}};
+	static const struct lbctl_column columns[] = {
+		{"PKTS", true}, {"REASON", false}, {"MEANING", false}};
 	struct lbctl_table *table = lbctl_table_create(columns, 3);
 	char *total = lbctl_json_format(json_object_get(answer, "total_pkts"));
 

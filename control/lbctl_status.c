@@ -13,20 +13,30 @@
 void lbctl_view_ports(const struct lbctl *ctl, const json_t *ports)
 {
 	static const struct lbctl_column columns[] = {
-		{"PORT", true}, {"NAME", false}, {"INTERFACE", false}, {"LINK", false}, {"MBIT/S", true},
-		{"MTU", true}, {"MAC", false}, {"QUEUES", true}, {"RX PKTS", true}, {"TX PKTS", true},
-		{"MISSED", true}, {"ERRORS", true},
+		{"PORT", true},
+		{"NAME", false},
+		{"INTERFACE", false},
+		{"LINK", false},
+		{"MBIT/S", true},
+		{"MTU", true},
+		{"MAC", false},
+		{"QUEUES", true},
+		{"RX PKTS", true},
+		{"TX PKTS", true},
+		{"MISSED", true},
+		{"ERRORS", true},
 	};
-	struct lbctl_table *table = lbctl_table_create(columns, sizeof(columns) / sizeof(columns[0]));
+	struct lbctl_table *table =
+		lbctl_table_create(columns, sizeof(columns) / sizeof(columns[0]));
 	const json_t *port;
 	size_t i;
 
-	json_array_foreach(ports, i, port) {
+	json_array_foreach (ports, i, port) {
 		const char *link = lbctl_json_true(port, "link_up") ? "up" : "down";
 		double missed = lbctl_json_number(port, "rx_missed_pkts") +
-			lbctl_json_number(port, "rx_nombuf_pkts");
+				lbctl_json_number(port, "rx_nombuf_pkts");
 		double errors = lbctl_json_number(port, "rx_error_pkts") +
-			lbctl_json_number(port, "tx_error_pkts");
+				lbctl_json_number(port, "tx_error_pkts");
 
 		lbctl_cell_value(table, LBCTL_PLAIN, port, "id");
 		lbctl_cell_value(table, LBCTL_PLAIN, port, "name");
@@ -48,14 +58,20 @@ void lbctl_view_ports(const struct lbctl *ctl, const json_t *ports)
 void lbctl_view_workers(const struct lbctl *ctl, const json_t *workers)
 {
 	static const struct lbctl_column columns[] = {
-		{"WORKER", true}, {"LCORE", true}, {"RX PKTS", true}, {"TX PKTS", true}, {"BUSY", true},
-		{"FLOWS", true}, {"EVENTS LOST", true},
+		{"WORKER", true},
+		{"LCORE", true},
+		{"RX PKTS", true},
+		{"TX PKTS", true},
+		{"BUSY", true},
+		{"FLOWS", true},
+		{"EVENTS LOST", true},
 	};
-	struct lbctl_table *table = lbctl_table_create(columns, sizeof(columns) / sizeof(columns[0]));
+	struct lbctl_table *table =
+		lbctl_table_create(columns, sizeof(columns) / sizeof(columns[0]));
 	const json_t *worker;
 	size_t i;
 
-	json_array_foreach(workers, i, worker) {
+	json_array_foreach (workers, i, worker) {
 		double polls = lbctl_json_number(worker, "polls");
 		double busy = 1 - lbctl_json_number(worker, "polls_idle") / polls;
 		double n_lost = lbctl_json_number(worker, "events_lost");
@@ -70,7 +86,8 @@ void lbctl_view_workers(const struct lbctl *ctl, const json_t *workers)
 		else
 			lbctl_table_add(table, LBCTL_PLAIN, NULL);
 		lbctl_cell_value(table, LBCTL_PLAIN, worker, "flows_used");
-		lbctl_cell_value(table, n_lost > 0 ? LBCTL_YELLOW : LBCTL_PLAIN, worker, "events_lost");
+		lbctl_cell_value(
+			table, n_lost > 0 ? LBCTL_YELLOW : LBCTL_PLAIN, worker, "events_lost");
 	}
 	lbctl_table_print(table, stdout, 0, ctl->colour);
 	lbctl_table_destroy(table);
@@ -88,14 +105,16 @@ static void print_control(const struct lbctl *ctl, const json_t *status)
 	char buf[LBCTL_TEXT_NUMBER_BYTES];
 	char *pid = lbctl_json_format(json_object_get(control, "pid"));
 	json_int_t n_resumed = lbctl_json_integer(control, "resumed_changes", 0);
-	char *resumed = n_resumed > 0
-		? lbctl_text_printf(", with %" JSON_INTEGER_FORMAT " running changes resumed at its start", n_resumed)
-		: lbctl_text_copy("");
+	char *resumed = n_resumed > 0 ? lbctl_text_printf(", with %" JSON_INTEGER_FORMAT
+							  " running changes resumed at its start",
+						n_resumed)
+				      : lbctl_text_copy("");
 
 	lbctl_print_field(ctl, "instance", LBCTL_PLAIN, "%s", lbctl_json_text(status, "instance"));
 	lbctl_print_field(ctl, "control", LBCTL_GREEN, "up for %s, version %s, pid %s",
 		age(control, "started_ns", status, buf), lbctl_json_text(control, "version"), pid);
-	lbctl_print_field(ctl, "config", LBCTL_PLAIN, "%s%s", lbctl_json_text(control, "config_file"), resumed);
+	lbctl_print_field(ctl, "config", LBCTL_PLAIN, "%s%s",
+		lbctl_json_text(control, "config_file"), resumed);
 	free(resumed);
 	free(pid);
 }
@@ -110,9 +129,11 @@ static void print_flow_use(const struct lbctl *ctl, const json_t *flows)
 
 	if (percent >= 0 && percent <= 100)
 		lbctl_print_field(ctl, "flow table", percent > 90 ? LBCTL_YELLOW : LBCTL_PLAIN,
-			"%s of %s used (%.1f%%), %s adopted at start", used_text, max_text, percent, adopted);
+			"%s of %s used (%.1f%%), %s adopted at start", used_text, max_text, percent,
+			adopted);
 	else
-		lbctl_print_field(ctl, "flow table", LBCTL_PLAIN, "%s of %s used", used_text, max_text);
+		lbctl_print_field(
+			ctl, "flow table", LBCTL_PLAIN, "%s of %s used", used_text, max_text);
 	free(adopted);
 	free(max_text);
 	free(used_text);
@@ -121,7 +142,12 @@ static void print_flow_use(const struct lbctl *ctl, const json_t *flows)
 static void print_commands(const struct lbctl *ctl, const json_t *dataplane, const json_t *status)
 {
 	static const char *const keys[] = {
-		"n_services", "n_backends", "n_commands", "n_commands_refused", "n_pending", "n_ring_corrupt",
+		"n_services",
+		"n_backends",
+		"n_commands",
+		"n_commands_refused",
+		"n_pending",
+		"n_ring_corrupt",
 	};
 	const json_t *refusal;
 	char *values[6];
@@ -129,15 +155,18 @@ static void print_commands(const struct lbctl *ctl, const json_t *dataplane, con
 
 	for (i = 0; i < 6; i++)
 		values[i] = lbctl_json_format(json_object_get(dataplane, keys[i]));
-	lbctl_print_field(ctl, "holds", LBCTL_PLAIN, "%s services, %s backends", values[0], values[1]);
+	lbctl_print_field(
+		ctl, "holds", LBCTL_PLAIN, "%s services, %s backends", values[0], values[1]);
 	lbctl_print_field(ctl, "commands",
 		lbctl_json_number(dataplane, "n_commands_refused") > 0 ||
 				lbctl_json_number(dataplane, "n_ring_corrupt") > 0
-			? LBCTL_YELLOW : LBCTL_PLAIN,
-		"%s taken, %s refused, %s pending, %s corrupt", values[2], values[3], values[4], values[5]);
+			? LBCTL_YELLOW
+			: LBCTL_PLAIN,
+		"%s taken, %s refused, %s pending, %s corrupt", values[2], values[3], values[4],
+		values[5]);
 	for (i = 0; i < 6; i++)
 		free(values[i]);
-	json_array_foreach(json_object_get(dataplane, "refused"), i, refusal) {
+	json_array_foreach (json_object_get(dataplane, "refused"), i, refusal) {
 		char buf[LBCTL_TEXT_NUMBER_BYTES];
 
 		lbctl_print_field(ctl, "refused", LBCTL_RED, "%s ago: %s %s: %s",
@@ -162,7 +191,8 @@ static void print_dataplane(const struct lbctl *ctl, const json_t *status)
 		return;
 	pid = lbctl_json_format(json_object_get(dataplane, "pid"));
 	n_workers = lbctl_json_format(json_object_get(dataplane, "n_workers"));
-	lbctl_print_field(ctl, "", LBCTL_PLAIN, "started %s ago, version %s, pid %s, %s workers, hash %s",
+	lbctl_print_field(ctl, "", LBCTL_PLAIN,
+		"started %s ago, version %s, pid %s, %s workers, hash %s",
 		age(dataplane, "started_ns", status, started), version, pid, n_workers,
 		lbctl_json_text(dataplane, "hash_impl"));
 	free(n_workers);

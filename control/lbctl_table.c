@@ -52,8 +52,7 @@ void lbctl_table_add(struct lbctl_table *table, enum lbctl_colour colour, const 
 	cell->colour = colour;
 }
 
-void lbctl_table_addf(
-	struct lbctl_table *table, enum lbctl_colour colour, const char *format, ...)
+void lbctl_table_addf(struct lbctl_table *table, enum lbctl_colour colour, const char *format, ...)
 {
 	char *text = NULL;
 	va_list args;
@@ -76,8 +75,12 @@ size_t lbctl_table_n_rows(const struct lbctl_table *table)
 const char *lbctl_table_sequence(enum lbctl_colour colour)
 {
 	static const char *const sequences[LBCTL_COLOUR_N] = {
-		[LBCTL_PLAIN] = "\033[0m", [LBCTL_BOLD] = "\033[1m", [LBCTL_DIM] = "\033[2m",
-		[LBCTL_GREEN] = "\033[32m", [LBCTL_YELLOW] = "\033[33m", [LBCTL_RED] = "\033[31m",
+		[LBCTL_PLAIN] = "\033[0m",
+		[LBCTL_BOLD] = "\033[1m",
+		[LBCTL_DIM] = "\033[2m",
+		[LBCTL_GREEN] = "\033[32m",
+		[LBCTL_YELLOW] = "\033[33m",
+		[LBCTL_RED] = "\033[31m",
 	};
 
 	return sequences[colour];
@@ -134,7 +137,8 @@ void lbctl_table_print(const struct lbctl_table *table, FILE *out, int indent, b
 		size_t n_left = table->n_cells - i;
 
 		print_line(table, &table->cells[i],
-			n_left < table->n_columns ? n_left : table->n_columns, widths, out, indent, colour);
+			n_left < table->n_columns ? n_left : table->n_columns, widths, out, indent,
+			colour);
 	}
 	for (size_t i = 0; i < table->n_columns; i++)
 		free(titles[i].text);

@@ -44,8 +44,8 @@ char *lbctl_text_printf(const char *format, ...)
 }
 
 /*
- * The character at @p text: its bytes, at least 1, and its columns; 0 columns: not to be printed as it is. What is not
- * valid UTF-8 is one byte with @p c set to WEOF.
+ * The character at @p text: its bytes, at least 1, and its columns; 0 columns: not to be printed as
+ * it is. What is not valid UTF-8 is one byte with @p c set to WEOF.
  */
 static size_t decode(const char *text, wint_t *c, int *n_columns)
 {
@@ -156,7 +156,8 @@ int lbctl_text_parse_duration(const char *text, uint64_t *ms)
 			return -ERANGE;
 		memcpy(digits, text, n_digits);
 		digits[n_digits] = '\0';
-		r = lbctl_text_parse_number(digits, 0, LBCTL_TEXT_DURATION_MAX_MS / units[i].ms, &n);
+		r = lbctl_text_parse_number(
+			digits, 0, LBCTL_TEXT_DURATION_MAX_MS / units[i].ms, &n);
 		if (r == 0)
 			*ms = n * units[i].ms;
 		return r;
@@ -184,7 +185,10 @@ char *lbctl_text_format_si(double value, char buf[LBCTL_TEXT_NUMBER_BYTES])
 		snprintf(buf, LBCTL_TEXT_NUMBER_BYTES, "%.0f", value);
 	else
 		snprintf(buf, LBCTL_TEXT_NUMBER_BYTES, "%.*f%.*s",
-			value < 9.995 ? 2 : value < 99.95 ? 1 : 0, value, i > 0, prefixes + i);
+			value < 9.995   ? 2
+			: value < 99.95 ? 1
+					: 0,
+			value, i > 0, prefixes + i);
 	return buf;
 }
 
@@ -206,7 +210,8 @@ char *lbctl_text_format_span(double seconds, char buf[LBCTL_TEXT_NUMBER_BYTES])
 	}
 	s = (uint64_t)seconds;
 	if (s == 0) {
-		snprintf(buf, LBCTL_TEXT_NUMBER_BYTES, seconds == 0 ? "0s" : "%.0fms", seconds * 1000);
+		snprintf(buf, LBCTL_TEXT_NUMBER_BYTES, seconds == 0 ? "0s" : "%.0fms",
+			seconds * 1000);
 		return buf;
 	}
 	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {

@@ -13,7 +13,8 @@ void lbctl_view_services(const struct lbctl *ctl, const json_t *services, int in
 char *lbctl_view_vip(const json_t *service);
 
 /** Print an array of BACKEND objects; ages are told from "timestamp_ns" of @p answer. */
-void lbctl_view_backends(const struct lbctl *ctl, const json_t *backends, const json_t *answer, int indent);
+void lbctl_view_backends(
+	const struct lbctl *ctl, const json_t *backends, const json_t *answer, int indent);
 
 /** Print an array of ports / of workers, as in /v1/status. */
 void lbctl_view_ports(const struct lbctl *ctl, const json_t *ports);

@@ -60,7 +60,7 @@ static void ordinary_text_is_left_alone(void **state)
 {
 	(void)state;
 	assert_escaped("", "");
-	assert_escaped("10.0.0.1:80 [2001:db8::1]:443 {x} \\ %s", "10.0.0.1:80 [2001:db8::1]:443 {x} \\ %s");
+	assert_escaped("[2001:db8::1]:443 {x} \\ %s", "[2001:db8::1]:443 {x} \\ %s");
 	assert_escaped("Z\xc3\xbcrich \xe6\x9d\xb1", "Z\xc3\xbcrich \xe6\x9d\xb1");
 }
 
@@ -75,7 +75,7 @@ static void escaped_text_is_always_printable(void **state)
 
 			for (const char *c = escaped; *c != '\0'; c++) {
 				assert_true((unsigned char)*c >= 0x20 && *c != 0x7f);
-				assert_false((unsigned char)c[0] == 0xc2 && (unsigned char)c[1] < 0xa0);
+				assert_false(c[0] == '\xc2' && (unsigned char)c[1] < 0xa0);
 			}
 			assert_true(lbctl_text_width(escaped) > 0);
 			free(escaped);
@@ -98,8 +98,8 @@ static void durations_are_parsed_in_every_unit(void **state)
 		const char *text;
 		uint64_t ms;
 	} good[] = {
-		{"0s", 0}, {"500ms", 500}, {"2s", 2000}, {"15m", 900000}, {"2h", 7200000}, {"1d", 86400000},
-		{"007s", 7000}, {"366d", LBCTL_TEXT_DURATION_MAX_MS},
+		{"0s", 0}, {"500ms", 500}, {"2s", 2000}, {"15m", 900000}, {"2h", 7200000},
+		{"1d", 86400000}, {"007s", 7000}, {"366d", LBCTL_TEXT_DURATION_MAX_MS},
 	};
 
 	(void)state;
@@ -114,9 +114,11 @@ static void durations_are_parsed_in_every_unit(void **state)
 static void bad_durations_are_refused(void **state)
 {
 	static const char *const bad[] = {
-		"", "5", "s", "-5s", "+5s", " 5s", "5 s", "5s ", "1.5s", "5S", "5sec", "1h30m", "0x5s", "five",
+		"", "5", "s", "-5s", "+5s", " 5s", "5 s", "5s ", "1.5s", "5S", "5sec", "1h30m",
+		"0x5s", "five",
 	};
-	static const char *const too_long[] = {"367d", "99999999999999999999999999999ms", "18446744073709551616s"};
+	static const char *const too_long[] = {"367d", "99999999999999999999999999999ms",
+		"18446744073709551616s"};
 	uint64_t ms = 42;
 
 	(void)state;
@@ -137,7 +139,8 @@ static void numbers_are_parsed_within_their_range(void **state)
 	assert_int_equal(lbctl_text_parse_number("1e3", 0, 9999, &n), -EINVAL);
 	assert_int_equal(lbctl_text_parse_number("10", 0, 9, &n), -ERANGE);
 	assert_int_equal(lbctl_text_parse_number("1", 2, 9, &n), -ERANGE);
-	assert_int_equal(lbctl_text_parse_number("18446744073709551616", 0, UINT64_MAX, &n), -ERANGE);
+	assert_int_equal(
+		lbctl_text_parse_number("18446744073709551616", 0, UINT64_MAX, &n), -ERANGE);
 	assert_true(n == 42);
 	assert_int_equal(lbctl_text_parse_number("18446744073709551615", 0, UINT64_MAX, &n), 0);
 	assert_true(n == UINT64_MAX);
@@ -150,8 +153,10 @@ static void rates_have_three_digits_and_a_prefix(void **state)
 		const char *text;
 	} cases[] = {
 		{0, "0"}, {7, "7"}, {999, "999"}, {0.25, "0.25"}, {12.34, "12.3"}, {999.4, "999"},
-		{999.6, "1.00k"}, {1000, "1.00k"}, {1234, "1.23k"}, {45600, "45.6k"}, {99960, "100k"},
-		{999499, "999k"}, {999500, "1.00M"}, {14.88e6, "14.9M"}, {1e9, "1.00G"}, {1e18, "1.00E"},
+		{999.6, "1.00k"}, {1000, "1.00k"}, {1234, "1.23k"}, {45600, "45.6k"},
+		{99960, "100k"},
+		{999499, "999k"}, {999500, "1.00M"}, {14.88e6, "14.9M"}, {1e9, "1.00G"},
+		{1e18, "1.00E"},
 		{1e30, ">999E"}, {INFINITY, ">999E"}, {-1, "-"}, {NAN, "-"},
 	};
 	char buf[LBCTL_TEXT_NUMBER_BYTES];
@@ -168,7 +173,8 @@ static void spans_have_their_two_largest_units(void **state)
 		const char *text;
 	} cases[] = {
 		{0, "0s"}, {0.35, "350ms"}, {4, "4s"}, {59.9, "59s"}, {60, "1m"}, {200, "3m 20s"},
-		{3600, "1h"}, {3661, "1h 1m"}, {86399, "23h 59m"}, {90000, "1d 1h"}, {1e12, "forever"},
+		{3600, "1h"}, {3661, "1h 1m"}, {86399, "23h 59m"}, {90000, "1d 1h"},
+		{1e12, "forever"},
 		{1e300, "forever"}, {-1, "-"}, {NAN, "-"},
 	};
 	char buf[LBCTL_TEXT_NUMBER_BYTES];
