@@ -50,6 +50,7 @@ int lb_fib_init(struct lb_fib *fib)
 	}
 	for (unsigned i = 0; i < LB_MAX_NEXTHOPS; i++)
 		atomic_init(&fib->nexthops[i], LB_NEXTHOP_UNRESOLVED);
+	fib->info[LB_NEXTHOP_HOST].in_use = true;
 	return 0;
 }
 
@@ -70,7 +71,7 @@ int lb_fib_nexthop_set(struct lb_fib *fib, const struct lb_msg_nexthop *msg, uns
 	static const uint8_t zero[sizeof(msg->zero)];
 	uint64_t word = (uint64_t)msg->port << 48;
 
-	if (msg->id == LB_NEXTHOP_NONE || msg->id >= LB_MAX_NEXTHOPS || msg->port >= n_ports ||
+	if (msg->id == LB_NEXTHOP_NONE || msg->id >= LB_NEXTHOP_HOST || msg->port >= n_ports ||
 		msg->resolved > 1 || (msg->mac[0] & 1) != 0 ||
 		memcmp(msg->zero, zero, sizeof(zero)) != 0)
 		return -EINVAL;
@@ -85,7 +86,7 @@ int lb_fib_nexthop_set(struct lb_fib *fib, const struct lb_msg_nexthop *msg, uns
 
 int lb_fib_nexthop_del(struct lb_fib *fib, uint16_t id)
 {
-	if (id == LB_NEXTHOP_NONE || id >= LB_MAX_NEXTHOPS || !fib->info[id].in_use)
+	if (id == LB_NEXTHOP_NONE || id >= LB_NEXTHOP_HOST || !fib->info[id].in_use)
 		return -ENOENT;
 	if (fib->info[id].refs != 0)
 		return -EBUSY;
@@ -234,7 +235,7 @@ void lb_fib_sync_end_routes(struct lb_fib *fib, void (*grace)(void *arg), void *
 
 void lb_fib_sync_end_nexthops(struct lb_fib *fib)
 {
-	for (uint16_t id = 1; id < LB_MAX_NEXTHOPS; id++)
+	for (uint16_t id = 1; id < LB_NEXTHOP_HOST; id++)
 		if (fib->info[id].in_use && !fib->info[id].mentioned)
 			lb_fib_nexthop_del(fib, id);
 }

@@ -235,6 +235,7 @@ static bool backend_msg_valid(const struct lb_msg_backend *msg)
 {
 	return msg->id < LB_MAX_BACKENDS && msg->service < LB_MAX_SERVICES &&
 	       lb_addr_is_usable(&msg->addr) && msg->state < LB_BACKEND_STATE_N &&
+	       msg->nexthop != LB_NEXTHOP_HOST &&
 	       all_zero(msg->zero, sizeof(msg->zero));
 }
 

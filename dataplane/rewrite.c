@@ -215,6 +215,10 @@ static void rewrite_to_client(struct lb_worker *worker, struct lb_burst *burst, 
 			packet->verdict = LB_VERDICT_NO_ROUTE;
 			continue;
 		}
+		if (unlikely(nexthops[k] == LB_NEXTHOP_HOST)) {
+			packet->verdict = LB_VERDICT_HOST; // to us, not to a client: a health check's
+			continue;
+		}
 		if (!rewrite_macs(worker, burst, i, lb_fib_nexthop_word(&dp->fib, nexthops[k])))
 			continue;
 		rewrite_one(burst, i,

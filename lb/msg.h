@@ -17,9 +17,11 @@
 
 #define LB_MAX_SERVICES 4096u  /* service ids 0..4095 */
 #define LB_MAX_BACKENDS 65535u /* backend ids 0..65534; 65535 is "none" */
-#define LB_MAX_NEXTHOPS 16384u /* next-hop ids 1..16383; 0 is "none" (rte_fib, 2-byte entries: 15 bits) */
+#define LB_MAX_NEXTHOPS 16384u /* next-hop ids 1..16382; 0 is "none" (rte_fib, 2-byte entries: 15 bits) */
 #define LB_BACKEND_NONE UINT16_MAX
 #define LB_NEXTHOP_NONE 0u
+/* As a route's next hop, always there: the destination is this host's own; such packets are left to the kernel. */
+#define LB_NEXTHOP_HOST (LB_MAX_NEXTHOPS - 1u)
 
 enum lb_op {
 	LB_OP_PING = 1,       /* no payload */
@@ -33,7 +35,7 @@ enum lb_op {
 	LB_OP_BACKEND_DEL,    /* .id; -ENOENT; -EBUSY while the service's table names it */
 	LB_OP_TABLE_PUBLISH,  /* .table; -EINVAL length or buffer; -EBADMSG checksum; -ERANGE a slot names no
 			       * backend of this service */
-	LB_OP_NEXTHOP_SET,    /* .nexthop */
+	LB_OP_NEXTHOP_SET,    /* .nexthop; -EINVAL also for LB_NEXTHOP_HOST */
 	LB_OP_NEXTHOP_DEL,    /* .id; -ENOENT; -EBUSY while a backend or route names it */
 	LB_OP_ROUTE_SET,      /* .route; -ENOENT no such next hop; -ENOSPC */
 	LB_OP_ROUTE_DEL,      /* .route (next hop ignored); -ENOENT */

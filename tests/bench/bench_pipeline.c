@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include <rte_cycles.h>
+#include <rte_eal.h>
 #include <rte_ether.h>
 #include <rte_ip.h>
 #include <rte_malloc.h>
@@ -315,7 +316,8 @@ int main(int argc, char **argv)
 	bench_parse_args(argc, argv);
 	max_flows = bench.quick ? 1000000 : 10000000;
 	order = malloc(max_flows * sizeof(*order));
-	pipeline_start(&pipeline, eal_args, max_flows + max_flows / 8, 4095);
+	pipeline_start_eal(eal_args);
+	pipeline_start(&pipeline, 1, max_flows + max_flows / 8, 4095);
 	if (order == NULL || rte_pktmbuf_alloc_bulk(pipeline.pool, mbufs, STRETCH_PKTS) != 0)
 		abort();
 	pipeline_sync_begin(&pipeline);
@@ -337,6 +339,7 @@ int main(int argc, char **argv)
 	measure(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 100000, 1000, 10});
 	rte_pktmbuf_free_bulk(mbufs, STRETCH_PKTS);
 	pipeline_stop(&pipeline);
+	rte_eal_cleanup();
 	free(order);
 	return bench_finish();
 }

@@ -21,7 +21,7 @@
 		}                                                                                  \
 	} while (0)
 
-static void start_eal(const char *const *eal_args)
+void pipeline_start_eal(const char *const *eal_args)
 {
 	char *args[32] = {(char *)(uintptr_t)"pipeline"};
 	int n = 1;
@@ -31,27 +31,19 @@ static void start_eal(const char *const *eal_args)
 	CHECK(rte_eal_init(n, args));
 }
 
-void pipeline_start(struct pipeline *pipeline, const char *const *eal_args, uint64_t n_flows,
-	unsigned n_mbufs)
+static struct lb_worker *make_worker(struct lb_dp *dp, unsigned idx)
 {
-	struct lb_dp *dp = &pipeline->dp;
-	struct lb_worker *worker;
-	char instance[LB_INSTANCE_MAX];
+	struct lb_worker *worker = rte_zmalloc("worker", sizeof(*worker), 64);
 
-	start_eal(eal_args);
-	*pipeline = (struct pipeline){0};
-	CHECK(lb_dp_init(dp, 1));
-	dp->flows_per_worker = n_flows;
-	worker = rte_zmalloc("worker", sizeof(*worker), 64);
-	pipeline->pool = rte_pktmbuf_pool_create(
-		"mbufs", n_mbufs, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
-	if (worker == NULL || pipeline->pool == NULL)
+	if (worker == NULL)
 		CHECK(-ENOMEM);
-	snprintf(instance, sizeof(instance), "pipeline-%d", (int)getpid());
-	CHECK(lb_shm_create(&dp->shm, instance, 1));
 	worker->dp = dp;
+	worker->idx = (uint16_t)idx;
 	worker->n_ports = 2;
-	worker->counters = &dp->shm.shm->workers[0];
+	worker->tick = dp->tick;
+	worker->now_s = dp->now_s;
+	worker->counters = &dp->shm.shm->workers[idx];
+	lb_ring_attach_producer(&worker->events, &dp->shm.shm->events[idx]);
 	for (unsigned port = 0; port < 2; port++) {
 		static const uint8_t mac[8] = {2, 0, 0, 0, 0, 1};
 
@@ -59,32 +51,50 @@ void pipeline_start(struct pipeline *pipeline, const char *const *eal_args, uint
 		memcpy(&worker->src_macs[port], mac, sizeof(mac));
 		((uint8_t *)&worker->src_macs[port])[4] = (uint8_t)port;
 	}
-	dp->workers[0] = worker;
-	pipeline->worker = worker;
+	return worker;
+}
+
+void pipeline_start(
+	struct pipeline *pipeline, unsigned n_workers, uint64_t n_flows, unsigned n_mbufs)
+{
+	struct lb_dp *dp = &pipeline->dp;
+	char instance[LB_INSTANCE_MAX];
+
+	*pipeline = (struct pipeline){0};
+	CHECK(lb_dp_init(dp, n_workers));
+	dp->flows_per_worker = n_flows;
+	pipeline->pool = rte_pktmbuf_pool_create(
+		"mbufs", n_mbufs, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	if (pipeline->pool == NULL)
+		CHECK(-ENOMEM);
+	snprintf(instance, sizeof(instance), "pipeline-%d", (int)getpid());
+	CHECK(lb_shm_create(&dp->shm, instance, n_workers));
 	dp->tick = 1000;
 	dp->now_s = 2000;
-	worker->tick = 1000;
-	worker->now_s = 2000;
-	lb_ring_attach_producer(&worker->events, &dp->shm.shm->events[0]);
-	rte_rcu_qsbr_thread_register(dp->qsbr, 0);
+	for (unsigned i = 0; i < n_workers; i++)
+		dp->workers[i] = make_worker(dp, i);
+	pipeline->worker = dp->workers[0];
 	CHECK(lb_flowmem_map(dp));
 }
 
 void pipeline_stop(struct pipeline *pipeline)
 {
-	char flows[192];
+	struct lb_dp *dp = &pipeline->dp;
 
-	snprintf(flows, sizeof(flows), "%s.flows.0", pipeline->dp.shm.path);
-	lb_flowmem_unmap(&pipeline->dp);
-	unlink(flows);
+	lb_flowmem_unmap(dp);
+	for (unsigned i = 0; i < dp->n_workers; i++) {
+		char flows[192];
+
+		snprintf(flows, sizeof(flows), "%s.flows.%u", dp->shm.path, i);
+		unlink(flows);
+		rte_free(dp->workers[i]);
+	}
 	for (uint16_t id = 0; id < LB_MAX_SERVICES; id++)
-		if (pipeline->dp.services[id].in_use)
-			lb_history_forget(&pipeline->dp, id);
-	lb_shm_detach(&pipeline->dp.shm, true);
+		if (dp->services[id].in_use)
+			lb_history_forget(dp, id);
+	lb_shm_detach(&dp->shm, true);
 	rte_mempool_free(pipeline->pool);
-	rte_free(pipeline->worker);
-	lb_dp_fini(&pipeline->dp);
-	rte_eal_cleanup();
+	lb_dp_fini(dp);
 }
 
 int pipeline_command(struct pipeline *pipeline, const struct lb_msg *command, struct lb_msg *reply)

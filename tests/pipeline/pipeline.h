@@ -10,16 +10,19 @@
  */
 struct pipeline {
 	struct lb_dp dp;
-	struct lb_worker *worker;
+	struct lb_worker *worker; /* the first */
 	struct rte_mempool *pool;
 };
 
+/** Start EAL with @p eal_args (NULL-terminated, after the program's name). Aborts if it does not. */
+void pipeline_start_eal(const char *const *eal_args);
+
 /**
- * Start EAL with @p eal_args (NULL-terminated, after the program's name), make region, tables and a worker
- * that takes frames for every MAC on ports 0 and 1. Aborts with a message if something is missing.
+ * Make region, tables and @p n_workers workers that take frames for every MAC on ports 0 and 1, with
+ * room for @p n_flows each. Aborts with a message if something is missing.
  */
-void pipeline_start(struct pipeline *pipeline, const char *const *eal_args, uint64_t n_flows,
-	unsigned n_mbufs);
+void pipeline_start(
+	struct pipeline *pipeline, unsigned n_workers, uint64_t n_flows, unsigned n_mbufs);
 void pipeline_stop(struct pipeline *pipeline);
 
 /** Apply one command and end the batch, as the ring would. @return its status; *reply may be NULL. */

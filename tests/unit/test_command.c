@@ -11,6 +11,8 @@
 
 #include <netinet/in.h>
 
+#include <rte_eal.h>
+
 #include "dataplane/command.h"
 #include "tests/pipeline/pipeline.h"
 
@@ -24,7 +26,8 @@ static int set_up(void **state)
 	(void)state;
 	if (getenv("FULCRUM_SHM_DIR") == NULL)
 		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start(&pipeline, eal_args, 4096, 1023);
+	pipeline_start_eal(eal_args);
+	pipeline_start(&pipeline, 1, 4096, 1023);
 	lb_ring_attach_consumer(&pipeline.dp.commands, &pipeline.dp.shm.shm->command);
 	lb_ring_attach_producer(&pipeline.dp.replies, &pipeline.dp.shm.shm->reply);
 	pipeline_sync_begin(&pipeline);
@@ -42,7 +45,7 @@ static int tear_down(void **state)
 {
 	(void)state;
 	pipeline_stop(&pipeline);
-	return 0;
+	return rte_eal_cleanup();
 }
 
 static struct lb_addr addr_of(const char *text)

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <rte_eal.h>
 #include <rte_ether.h>
 #include <rte_ip.h>
 #include <rte_malloc.h>
@@ -56,7 +57,8 @@ static int set_up(void **state)
 	(void)state;
 	if (getenv("FULCRUM_SHM_DIR") == NULL)
 		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start(&pipeline, eal_args, 4096, 1023);
+	pipeline_start_eal(eal_args);
+	pipeline_start(&pipeline, 1, 4096, 1023);
 	pipeline_sync_begin(&pipeline);
 	pipeline_service(&pipeline, 0, "203.0.113.10", 80, IPPROTO_TCP);
 	pipeline_service(&pipeline, 1, "203.0.113.10", 53, IPPROTO_UDP);
@@ -80,7 +82,7 @@ static int tear_down(void **state)
 {
 	(void)state;
 	pipeline_stop(&pipeline);
-	return 0;
+	return rte_eal_cleanup();
 }
 
 static void finish_checksums(struct frame *frame)
@@ -627,6 +629,25 @@ static void a_syn_does_not_move_a_live_connection(void **state)
 	publish_one(3, 3);
 }
 
+// The balancer's own health checks come from a backend's endpoint too: they are the kernel's.
+static void replies_to_the_host_are_left_alone(void **state)
+{
+	struct lb_msg route = {.op = LB_OP_ROUTE_SET,
+		.route = {.family = 4, .length = 32, .nexthop = LB_NEXTHOP_HOST}};
+	struct frame check = make("10.0.0.11", 8080, "10.0.0.1", 40000, IPPROTO_TCP, SYN | ACK, 0), out;
+	struct frame reply = make("10.0.0.11", 8080, CLIENT4, 40000, IPPROTO_TCP, SYN | ACK, 0);
+
+	(void)state;
+	assert_int_equal(lb_addr_parse("10.0.0.1", &route.route.prefix), 0);
+	assert_int_equal(pipeline_command(&pipeline, &route, NULL), 0);
+	assert_int_equal(send_one(&check, &out), LB_VERDICT_HOST);
+	assert_frames_equal(&out, &check);
+	assert_int_equal(send_one(&reply, NULL), LB_VERDICT_REPLY);
+	route.op = LB_OP_ROUTE_DEL;
+	assert_int_equal(pipeline_command(&pipeline, &route, NULL), 0);
+	assert_int_equal(send_one(&check, NULL), LB_VERDICT_REPLY);
+}
+
 static uint64_t flows_of(uint16_t backend)
 {
 	return (uint64_t)pipeline.worker->counters->backends[backend].active_flows;
@@ -730,6 +751,7 @@ int main(void)
 		cmocka_unit_test(ipv6_extension_headers_are_passed),
 		cmocka_unit_test(flows_stay_when_the_table_changes),
 		cmocka_unit_test(a_syn_does_not_move_a_live_connection),
+		cmocka_unit_test(replies_to_the_host_are_left_alone),
 		cmocka_unit_test(a_flush_removes_the_flows_of_one_backend),
 		cmocka_unit_test(slot_history_outlives_a_restart),
 		cmocka_unit_test(random_damage_never_crashes),
