@@ -124,13 +124,13 @@ static enum lbctl_exit transport_error(const struct lbctl *ctl, int error, const
 	return LBCTL_UNREACHABLE;
 }
 
-static const char *refusal_hint(long status, const char *path)
+static const char *refusal_hint(long status, const char *message)
 {
 	switch (status) {
 	case 404:
-		if (strstr(path, "/backends") != NULL)
+		if (strncmp(message, "no backend", strlen("no backend")) == 0)
 			return "lbctl backend list shows the backends of each service";
-		if (strstr(path, "service") != NULL)
+		if (strncmp(message, "no service", strlen("no service")) == 0)
 			return "lbctl service list shows the services";
 		return "does lb-control have the same version? lbctl version shows both";
 	case 405:
@@ -150,7 +150,7 @@ static const char *refusal_hint(long status, const char *path)
 
 // An answer that is not 2xx.
 static enum lbctl_exit refused(
-	const struct lbctl *ctl, const char *path, const struct lbctl_http_response *response)
+	const struct lbctl *ctl, const struct lbctl_http_response *response)
 {
 	enum lbctl_exit status = response->status == 503 || response->status == 504
 					 ? LBCTL_NO_DATAPLANE
@@ -159,7 +159,13 @@ static enum lbctl_exit refused(
 	const json_t *error = json_object_get(answer, "error");
 	const char *where = lbctl_json_text(error, "where");
 	const char *message = lbctl_json_text(error, "message");
-	const char *hint = refusal_hint(response->status, path);
+	const char *hint = refusal_hint(response->status, message);
+	size_t n_where = strlen(where);
+
+	// "weight: weight: out of range" says it once too often.
+	if (n_where > 0 && strncmp(message, where, n_where) == 0 &&
+		strncmp(message + n_where, ": ", 2) == 0)
+		message += n_where + 2;
 
 	if (quiet)
 		;
@@ -194,7 +200,7 @@ enum lbctl_exit lbctl_api_raw(const struct lbctl *ctl, const char *method, const
 	if (r < 0) {
 		status = transport_error(ctl, r, reason);
 	} else if (response.status < 200 || response.status > 299) {
-		status = refused(ctl, path, &response);
+		status = refused(ctl, &response);
 	} else {
 		*text = response.body;
 		response.body = NULL;
@@ -290,7 +296,8 @@ static enum lbctl_exit check_live(const struct lbctl *ctl, const json_t *answer)
 			lbctl_json_text(refusal, "error"));
 	if (json_array_size(refusals) > 0)
 		return LBCTL_FAILED;
-	if (lbctl_json_true(answer, "live") || lbctl_json_true(answer, "dry_run"))
+	if (lbctl_json_true(answer, "live") || lbctl_json_true(answer, "dry_run") ||
+		json_array_size(json_object_get(answer, "changes")) == 0)
 		return LBCTL_OK;
 	if (strcmp(lbctl_json_text(answer, "dataplane"), "down") == 0)
 		lbctl_note(ctl, "data plane",

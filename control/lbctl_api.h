@@ -100,7 +100,7 @@ void lbctl_cell_span(struct lbctl_table *table, double seconds);
 
 /**
  * "ADDRESS:PORT" of an object's @p address_key and "port", with brackets for IPv6; in new
- * memory. Port 0 shows as "*".
+ * memory. Port 0 shows as "all".
  */
 char *lbctl_json_endpoint(const json_t *object, const char *address_key);
 

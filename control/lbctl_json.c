@@ -83,7 +83,7 @@ char *lbctl_json_endpoint(const json_t *object, const char *address_key)
 	const char *address = lbctl_json_text(object, address_key);
 	const json_t *port = json_object_get(object, "port");
 	bool all_ports = json_is_integer(port) && json_integer_value(port) == 0;
-	char *port_text = all_ports ? lbctl_text_copy("*") : lbctl_json_format(port);
+	char *port_text = all_ports ? lbctl_text_copy("all") : lbctl_json_format(port);
 	bool ipv6 = strchr(address, ':') != NULL;
 	char *text = lbctl_text_printf("%s%s%s:%s", ipv6 ? "[" : "", address, ipv6 ? "]" : "",
 		*port_text ? port_text : "?");

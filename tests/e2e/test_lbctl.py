@@ -84,7 +84,7 @@ def test_backend_list_shows_state_share_and_reason(api, run_dir):
     assert table[0] == ["web", "api-1", "10.0.0.11:8080", "5", "0", "up", "2h 5m", "up", "50.00%", "4", "-"]
     assert table[1] == ["web", "api-2", "[2001:db8::12]:8080", "3", "0", "down", "2h 5m", "down", "0.00%", "4",
                         "connection refused; next hop: neighbour unknown"]
-    assert table[2][2] == "10.0.0.11:*" and table[2][5] == "drain" and table[2][-1] == "drain by operator"
+    assert table[2][2] == "10.0.0.11:all" and table[2][5] == "drain" and table[2][-1] == "drain by operator"
 
 
 def test_service_show_lists_settings_as_service_set_takes_them(api, run_dir):
@@ -229,6 +229,8 @@ def test_no_change_is_said_and_no_error(api, run_dir):
     api.answer = (200, dict(CHANGE, changes=[], n_changes=0))
     done = lbctl(run_dir, "diff", with_file(["FILE"], run_dir)[1])
     assert (done.returncode, done.out) == (0, "no change\n")
+    api.answer = (200, dict(CHANGE, changes=[], n_changes=0, live=False, dataplane="down"))
+    assert lbctl(run_dir, "backend", "drain", "web", "api-1").err == ""
 
 
 def test_a_change_without_data_plane_is_saved_and_says_so(api, run_dir):
@@ -474,7 +476,7 @@ def test_a_closed_socket_says_which_group_to_join(run_dir, api):
 
 
 @pytest.mark.parametrize("http_status,code,status,hint", [
-    (400, "invalid", 1, None), (404, "not_found", 1, "lbctl service list"), (405, "method_not_allowed", 1, "version"),
+    (400, "invalid", 1, None), (404, "not_found", 1, "version"), (405, "method_not_allowed", 1, "version"),
     (409, "conflict", 1, None), (413, "too_large", 1, None), (500, "internal", 1, "log"),
     (502, "dataplane_refused", 1, "lbctl status"), (503, "dataplane_down", 4, "start lb-dataplane"),
     (504, "dataplane_timeout", 4, "lbctl status"),
@@ -488,6 +490,19 @@ def test_refusals_show_place_reason_and_hint(api, run_dir, http_status, code, st
     assert lines[0] == "lbctl: run.yaml:14: weight: 300 is not in 0..256"
     assert len(lines) == (2 if hint else 1)
     assert hint is None or (lines[1].startswith("  hint: ") and hint in lines[1])
+
+
+@pytest.mark.parametrize("message,hint", [("no service \"x\"", "lbctl service list"),
+                                          ("no backend \"x\" in service web", "lbctl backend list")])
+def test_a_wrong_name_is_answered_with_where_to_look(api, run_dir, message, hint):
+    api.answer = (404, {"error": {"code": "not_found", "message": message, "where": None}})
+    done = lbctl(run_dir, "backend", "del", "web", "x")
+    assert done.returncode == 1 and hint in done.err.splitlines()[1]
+
+
+def test_a_place_is_not_said_twice(api, run_dir):
+    api.answer = (400, {"error": {"code": "invalid", "message": "weight: too much", "where": "weight"}})
+    assert lbctl(run_dir, "backend", "set", "web", "a", "weight=3").err == "lbctl: weight: too much\n"
 
 
 def test_a_refusal_without_place_names_the_command(api, run_dir):
