@@ -15,6 +15,7 @@
 #define NS_PER_MS UINT64_C(1000000)
 
 #define READ_BYTES 65536u       // the kernel makes dump messages of up to 32 KiB
+#define MAX_ERRNO 4095          // of Linux
 #define MAX_READS 32u           // in one turn of the loop
 #define SOCKET_BYTES (4 << 20)  // of notifications that may wait while the loop is busy
 #define DEBOUNCE_MS 10u         // changes of routes come in series
@@ -134,7 +135,7 @@ static void start_dump(struct lb_kernel *kernel, int which)
 	for (size_t i = 0; i < kernel->n_interfaces; i++)
 		kernel->interfaces[i].seen = false;
 	if (which == DUMP_NEIGHBOURS4 || which == DUMP_NEIGHBOURS6)
-		lb_kernel_neighbours_dump_begin(kernel, which - DUMP_NEIGHBOURS4);
+		lb_kernel_neighbours_dump_begin(kernel);
 	arm_ms(&kernel->next_dump, DUMP_MS);
 }
 
@@ -208,7 +209,8 @@ static void take_dump(struct lb_kernel *kernel, int which)
 		break;
 	case DUMP_NEIGHBOURS4:
 	case DUMP_NEIGHBOURS6:
-		lb_kernel_neighbours_dump_end(kernel, which - DUMP_NEIGHBOURS4);
+		if (!lb_kernel_neighbours_dump_end(kernel, which - DUMP_NEIGHBOURS4))
+			kernel->wanted |= 1u << which;
 		break;
 	default:
 		break;
@@ -240,6 +242,11 @@ static void end_dump(struct lb_kernel *kernel, int error)
 	}
 }
 
+void lb_kernel_want_neighbours(struct lb_kernel *kernel, unsigned family)
+{
+	want(kernel, 1u << (DUMP_NEIGHBOURS4 + family), DEBOUNCE_MS);
+}
+
 // Notifications were lost, so nothing that is held is certain.
 static void resync(struct lb_kernel *kernel, const char *reason)
 {
@@ -267,13 +274,21 @@ static void handle_link(struct lb_kernel *kernel, const struct lb_netlink_link *
 		set_link(kernel, interface, link->up);
 }
 
+static bool is_dump_of_routes(int which)
+{
+	return which == DUMP_ROUTES4 || which == DUMP_ROUTES6;
+}
+
 static void handle_route(struct lb_kernel *kernel, const struct nlmsghdr *nlh,
 	const struct lb_netlink_route *route, bool in_dump)
 {
 	if (in_dump) {
 		if (lb_kernel_routes_take(kernel, route) < 0)
 			kernel->interrupted = true; // tried again
-	} else if (lb_kernel_routes_concerned(kernel, route, nlh->nlmsg_flags)) {
+	} else if (is_dump_of_routes(kernel->running) ||
+		lb_kernel_routes_concerned(kernel, route, nlh->nlmsg_flags)) {
+		// The kernel does not tell of a table of routes that it changed during a dump, and may leave
+		// out some that are none of the change: so there any change counts.
 		want(kernel, ROUTE_DUMPS, DEBOUNCE_MS);
 	}
 }
@@ -322,7 +337,7 @@ static void handle_control(struct lb_kernel *kernel, const struct nlmsghdr *nlh)
 
 	if (mnl_nlmsg_get_payload_len(nlh) >= sizeof(error))
 		memcpy(&error, mnl_nlmsg_get_payload(nlh), sizeof(error));
-	error = error < 0 ? -error : 0;
+	error = error < -MAX_ERRNO ? EPROTO : error < 0 ? -error : 0;
 	if (of_dump && (nlh->nlmsg_type == NLMSG_DONE || error)) {
 		end_dump(kernel, error);
 	} else if (nlh->nlmsg_type == NLMSG_ERROR && error) {
@@ -332,7 +347,7 @@ static void handle_control(struct lb_kernel *kernel, const struct nlmsghdr *nlh)
 	}
 }
 
-static void handle(struct lb_kernel *kernel, const struct nlmsghdr *nlh)
+void lb_kernel_handle(struct lb_kernel *kernel, const struct nlmsghdr *nlh)
 {
 	bool in_dump = kernel->running >= 0 && nlh->nlmsg_flags & NLM_F_MULTI &&
 		nlh->nlmsg_seq == kernel->dump_seq;
@@ -368,7 +383,7 @@ static int read_once(struct lb_kernel *kernel)
 	if (message.msg_flags & MSG_TRUNC)
 		return -ENOBUFS;
 	for (; mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left))
-		handle(kernel, nlh);
+		lb_kernel_handle(kernel, nlh);
 	return 0;
 }
 

@@ -71,6 +71,7 @@ struct lb_kernel_neighbour {
 	uint32_t n_watches;
 	uint32_t generation; /* of the dump or notification that last told of it */
 	uint32_t n_asked;    /* in vain, in a row: the back-off */
+	uint32_t n_missed;   /* dumps in a row that did not mention it */
 	uint16_t state;      /* NUD_*; 0: the kernel has no entry */
 	bool usable;         /* what the kernel says now; mac is valid */
 	bool resolved;       /* what we hold it for: usable, or was until a moment ago */
@@ -103,9 +104,15 @@ void lb_kernel_neighbours_fini(struct lb_kernel *kernel);
 void lb_kernel_neighbours_update(struct lb_kernel *kernel, const struct lb_netlink_neighbour *parsed,
 	bool deleted);
 
-/** A dump of @p family (0: IPv4, 1: IPv6) begins, or is complete: what it did not mention is gone. */
-void lb_kernel_neighbours_dump_begin(struct lb_kernel *kernel, unsigned family);
-void lb_kernel_neighbours_dump_end(struct lb_kernel *kernel, unsigned family);
+/** A dump begins. */
+void lb_kernel_neighbours_dump_begin(struct lb_kernel *kernel);
+
+/**
+ * A dump of @p family (0: IPv4, 1: IPv6) is complete: what two in a row did not mention is gone. One may leave out
+ * an entry by mistake, as the kernel finds its place again by counting.
+ * @return whether that settles all; false: another dump is needed.
+ */
+bool lb_kernel_neighbours_dump_end(struct lb_kernel *kernel, unsigned family);
 
 /** Call back for all that changed. */
 void lb_kernel_neighbours_deliver(struct lb_kernel *kernel);
@@ -151,6 +158,12 @@ struct lb_kernel_interface *lb_kernel_find_interface(const struct lb_kernel *ker
 
 /** Send a request that has no answer but an error. @return 0; -errno. */
 int lb_kernel_send(struct lb_kernel *kernel, const struct nlmsghdr *nlh);
+
+/** Ask for a dump of the neighbours of @p family (0: IPv4, 1: IPv6). */
+void lb_kernel_want_neighbours(struct lb_kernel *kernel, unsigned family);
+
+/** Take one message of the kernel, of nlmsg_len readable bytes. For read and for tests. */
+void lb_kernel_handle(struct lb_kernel *kernel, const struct nlmsghdr *nlh);
 
 /** Have deliver run in this turn of the loop or the next. */
 void lb_kernel_deliver_soon(struct lb_kernel *kernel);

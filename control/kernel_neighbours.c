@@ -15,6 +15,7 @@
 #define BACK_OFF_MAX_MS 30000u
 #define LOST_MS 1000u            // for one more request and answer before a loss is told
 #define UNSYNCED_MS 100u
+#define SILENT_ASKS 3u           // the fourth comes 7 s after the first, Linux gives up after 3 s
 
 int lb_kernel_neighbours_init(struct lb_kernel_neighbours *neighbours)
 {
@@ -232,10 +233,14 @@ static void on_ask(evutil_socket_t fd, short what, void *arg)
 	kernel->stats.n_asked++;
 	lb_kernel_send(kernel,
 		lb_netlink_build_use(buf, neighbour->ifindex, &neighbour->addr, ++kernel->seq));
-	if (neighbour->usable)
+	if (neighbour->usable) {
 		arm_ms(&neighbour->ask, CONFIRM_MS);
-	else
-		arm_ms(&neighbour->ask, back_off_ms(neighbour->n_asked++));
+		return;
+	}
+	// By now the kernel would have told of a failure at least: is there an entry that we missed?
+	if (neighbour->state == 0 && neighbour->n_asked >= SILENT_ASKS)
+		lb_kernel_want_neighbours(kernel, family_of(&neighbour->addr));
+	arm_ms(&neighbour->ask, back_off_ms(neighbour->n_asked++));
 }
 
 static void on_lost(evutil_socket_t fd, short what, void *arg)
@@ -306,32 +311,38 @@ void lb_kernel_neighbours_update(struct lb_kernel *kernel, const struct lb_netli
 	if (!neighbour)
 		return;
 	neighbour->generation = kernel->neighbours.generation;
+	neighbour->n_missed = 0;
 	if (deleted)
 		set_state(neighbour, 0, NULL);
 	else
 		set_state(neighbour, parsed->state, parsed->has_mac ? parsed->mac : NULL);
 }
 
-void lb_kernel_neighbours_dump_begin(struct lb_kernel *kernel, unsigned family)
+void lb_kernel_neighbours_dump_begin(struct lb_kernel *kernel)
 {
-	(void)family;
 	kernel->neighbours.generation++;
 }
 
-void lb_kernel_neighbours_dump_end(struct lb_kernel *kernel, unsigned family)
+bool lb_kernel_neighbours_dump_end(struct lb_kernel *kernel, unsigned family)
 {
 	struct lb_kernel_neighbours *neighbours = &kernel->neighbours;
 	struct lb_kernel_neighbour *neighbour, *next;
+	bool settled = true;
 
-	neighbours->synced[family] = true;
 	for (uint32_t i = 0; i < neighbours->n_buckets; i++) {
 		for (neighbour = LIST_FIRST(&neighbours->buckets[i]); neighbour; neighbour = next) {
 			next = LIST_NEXT(neighbour, link);
-			if (family_of(&neighbour->addr) == family && neighbour->state &&
-				neighbour->generation != neighbours->generation)
+			if (family_of(&neighbour->addr) != family || neighbour->state == 0 ||
+				neighbour->generation == neighbours->generation)
+				continue;
+			if (neighbour->n_missed++ == 0)
+				settled = false;
+			else
 				set_state(neighbour, 0, NULL);
 		}
 	}
+	neighbours->synced[family] |= settled;
+	return settled;
 }
 
 /* ---- watches ---- */
