@@ -22,6 +22,29 @@ static const uint32_t table_sizes[] = {SMALL, LARGE};
 static const uint32_t node_counts[] = {1, 2, 3, 10, 100, 1000};
 #define N_ELEMENTS(array) (sizeof(array) / sizeof(*(array)))
 
+/* The linker lets these take the allocator's place: the fail_after-th call from now fails. */
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t n, size_t bytes);
+void *__wrap_malloc(size_t bytes);
+void *__wrap_calloc(size_t n, size_t bytes);
+
+static unsigned fail_after;
+
+static bool fails_now(void)
+{
+	return fail_after > 0 && --fail_after == 0;
+}
+
+void *__wrap_malloc(size_t bytes)
+{
+	return fails_now() ? NULL : __real_malloc(bytes);
+}
+
+void *__wrap_calloc(size_t n, size_t bytes)
+{
+	return fails_now() ? NULL : __real_calloc(n, bytes);
+}
+
 static char names[MAX_NODES][16];
 static struct lb_maglev_node nodes[MAX_NODES];
 static bool all_eligible[MAX_NODES];
@@ -639,6 +662,35 @@ static void wrong_arguments_are_refused(void **state)
 	lb_maglev_destroy(NULL);
 }
 
+/* Leaks would be AddressSanitizer's to find. */
+static void lack_of_memory_is_an_error(void **state)
+{
+	bool eligible[10] = {false, true, true, true, true, true, true, true, true, true};
+	struct lb_maglev *maglev = NULL;
+	uint16_t slots[1009];
+	unsigned n;
+	int rc;
+
+	(void)state;
+	nodes_init(10);
+	for (n = 1, rc = -ENOMEM; rc != 0; n++) {
+		fail_after = n;
+		rc = lb_maglev_create(1009, nodes, 10, &maglev);
+		assert_true(rc == 0 || rc == -ENOMEM);
+		assert_int_equal(rc == 0, maglev != NULL);
+	}
+	assert_true(n > 8);
+	for (n = 1, rc = -ENOMEM; rc != 0; n++) {
+		fail_after = n;
+		rc = lb_maglev_fill(maglev, eligible, slots);
+		assert_true(rc == 0 || rc == -ENOMEM);
+	}
+	assert_true(n > 6);
+	fail_after = 0;
+	assert_balanced(slots, 1009, eligible, 10);
+	lb_maglev_destroy(maglev);
+}
+
 static void primes_are_told_apart(void **state)
 {
 	static const uint32_t large[] = {65537, 655373, 4294967291u};
@@ -714,6 +766,7 @@ int main(void)
 		cmocka_unit_test(nobody_eligible_leaves_all_slots_empty),
 		cmocka_unit_test(smallest_tables_work),
 		cmocka_unit_test(wrong_arguments_are_refused),
+		cmocka_unit_test(lack_of_memory_is_an_error),
 		cmocka_unit_test(primes_are_told_apart),
 		cmocka_unit_test(table_is_the_same_in_every_release),
 	};

@@ -271,14 +271,14 @@ static void scribbled_indexes_never_lead_outside(void **state)
 	assert_heals();
 }
 
-static volatile bool scribbling;
+static bool scribbling;
 
 static void *scribble(void *arg)
 {
 	uint32_t seed = 7;
 
 	(void)arg;
-	while (scribbling) {
+	while (__atomic_load_n(&scribbling, __ATOMIC_RELAXED)) {
 		seed = seed * 1664525u + 1013904223u;
 		__atomic_store_n(seed & 0x10000 ? &guarded.shm.tail : &guarded.shm.head, seed >> (seed & 31),
 			__ATOMIC_RELAXED);
@@ -301,7 +301,7 @@ static void scribbling_thread_does_no_lasting_harm(void **state)
 		lb_ring_push(&producer, &msg);
 		lb_ring_pop(&consumer, &msg);
 	}
-	scribbling = false;
+	__atomic_store_n(&scribbling, false, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	assert_heals();
 }

@@ -384,6 +384,19 @@ static void directory_without_room_is_passed_over(void **state)
 	assert_attach(0, NULL);
 }
 
+static void name_that_is_a_directory_is_passed_over(void **state)
+{
+	char temporary[64];
+
+	(void)state;
+	assert_int_equal(0, mkdir(region_a, 0700));
+	create(1);
+	assert_string_equal(region_b, data.path);
+	snprintf(temporary, sizeof(temporary), "%s/.lb.t.new", dir_a);
+	assert_int_equal(-1, access(temporary, F_OK));
+	assert_attach(0, NULL);
+}
+
 static void failed_creation_leaves_all_as_it_was(void **state)
 {
 	struct rlimit old, low;
@@ -578,6 +591,7 @@ int main(void)
 		TEST(region_that_moved_to_another_directory_is_found),
 		TEST(newest_region_is_attached),
 		TEST(directory_without_room_is_passed_over),
+		TEST(name_that_is_a_directory_is_passed_over),
 		TEST(failed_creation_leaves_all_as_it_was),
 		TEST(intact_mirror_entries_are_carried_over),
 		TEST(mirror_of_another_abi_is_not),
@@ -588,6 +602,6 @@ int main(void)
 		TEST(wait_ends_by_itself),
 	};
 
-	lb_log_set_level(LB_LOG_ERROR);
+	lb_log_set_level(LB_LOG_ERROR); // warnings are what is provoked here
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
