@@ -251,6 +251,7 @@ int lb_shm_attach(struct lb_shm_map *map, const char *instance, char *why, size_
 	dirs_init(&dirs);
 	for (unsigned i = 0; i < dirs.n; i++) {
 		rc = region_path(path, dirs.path[i], "lb.", instance, "");
+		snprintf(one, sizeof(one), "%s", strerror(-rc));
 		if (rc == 0)
 			rc = attach_path(&found, path, &started_ns, one, sizeof(one));
 		if (rc == 0 && (result != 0 || started_ns > best_ns)) {

@@ -177,7 +177,11 @@ int lb_shm_create(struct lb_shm_map *map, const char *instance, unsigned n_worke
  */
 int lb_shm_attach(struct lb_shm_map *map, const char *instance, char *why, size_t why_bytes);
 
-/** Whether another region than the mapped one now has the instance's name (the data plane restarted). */
+/**
+ * Whether to attach anew: another region than the mapped one has the instance's name (the data plane restarted), or
+ * none is mapped. False if the name is gone altogether: then the data plane has stopped, and what is mapped is
+ * its last state.
+ */
 bool lb_shm_replaced(const struct lb_shm_map *map);
 
 /** Unmap; the data plane also unlinks the file if @p unlink_file. */

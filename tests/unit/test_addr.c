@@ -71,7 +71,7 @@ static void what_is_no_address_is_refused(void **state)
 
 static void endpoints_survive_parse_and_format(void **state)
 {
-	static const char *const texts[] = {"192.0.2.1:80", "192.0.2.1:0", "10.0.0.1:65535",
+	static const char *const texts[] = {"192.0.2.1:80", "192.0.2.1:0", "10.0.0.1:65535", "10.0.0.1:9",
 		"[2001:db8::1]:443", "[::1]:1", "[fe80::1]:0"};
 	char buf[LB_ENDPOINT_STRLEN];
 	struct lb_endpoint endpoint;

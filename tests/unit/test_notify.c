@@ -45,7 +45,7 @@ static void assert_received(int fd, const char *state)
 static void state_arrives_at_an_abstract_socket(void **state)
 {
 	char name[64];
-	int fd;
+	int fd, lowest;
 
 	(void)state;
 	snprintf(name, sizeof(name), "@lb-test-notify-%d", getpid());
@@ -54,6 +54,11 @@ static void state_arrives_at_an_abstract_socket(void **state)
 	assert_received(fd, "READY=1");
 	assert_int_equal(0, lb_notify("STATUS=two ports\nMAINPID=7"));
 	assert_received(fd, "STATUS=two ports\nMAINPID=7");
+	lowest = dup(fd);
+	close(lowest);
+	assert_int_equal(0, lb_notify("WATCHDOG=1"));
+	assert_int_equal(lowest, dup(fd)); // no descriptor was left open
+	close(lowest);
 	close(fd);
 	assert_int_equal(-ECONNREFUSED, lb_notify("READY=1"));
 }

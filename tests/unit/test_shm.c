@@ -91,6 +91,7 @@ static void instance_names_are_checked(void **state)
 		assert_false(lb_instance_valid(bad[i]));
 		assert_int_equal(-EINVAL, lb_shm_create(&data, bad[i], 1));
 		assert_int_equal(-EINVAL, lb_shm_attach(&control, bad[i], why, sizeof(why)));
+		assert_int_equal(-EINVAL, lb_shm_attach(&control, bad[i], NULL, 0));
 		assert_null(data.shm);
 	}
 }
@@ -102,6 +103,32 @@ static void worker_counts_are_checked(void **state)
 	assert_int_equal(-EINVAL, lb_shm_create(&data, "t", LB_SHM_MAX_WORKERS + 1));
 	assert_int_equal(-EINVAL, lb_shm_create(&data, "t", UINT32_MAX));
 	assert_attach(-ENOENT, "no such region");
+}
+
+static void directories_are_separated_by_colons(void **state)
+{
+	char dirs[200];
+
+	(void)state;
+	snprintf(dirs, sizeof(dirs), "::%s:", dir_b);
+	setenv("FULCRUM_SHM_DIR", dirs, 1);
+	create(1);
+	assert_string_equal(region_b, data.path);
+	lb_shm_detach(&data, true);
+	// no more than four
+	snprintf(dirs, sizeof(dirs), "/n1:/n2:/n3:/n4:%s", dir_b);
+	setenv("FULCRUM_SHM_DIR", dirs, 1);
+	assert_int_equal(-ENOENT, lb_shm_create(&data, "t", 1));
+	// a name that does not fit is no directory
+	memset(dirs, 'x', sizeof(dirs) - 1);
+	dirs[0] = '/';
+	dirs[sizeof(dirs) - 1] = '\0';
+	setenv("FULCRUM_SHM_DIR", dirs, 1);
+	assert_int_equal(-ENOENT, lb_shm_create(&data, "t", 1));
+	dirs[125] = '\0'; // fits, but not with the file's name
+	setenv("FULCRUM_SHM_DIR", dirs, 1);
+	assert_int_equal(-ENAMETOOLONG, lb_shm_create(&data, "t", 1));
+	assert_attach(-ENAMETOOLONG, NULL);
 }
 
 static void both_sides_see_the_same_memory(void **state)
@@ -288,6 +315,11 @@ static void what_is_not_a_file_of_ours_is_refused(void **state)
 		// root attaches what is root's, not what some user put there
 		assert_int_equal(0, chown(region_a, 12345, 12345));
 		assert_attach(-EPERM, "not a file of root");
+		// that user may attach it himself
+		assert_int_equal(0, chmod(top, 0755) | chmod(dir_a, 0755) | chmod(dir_b, 0755));
+		assert_int_equal(0, seteuid(12345));
+		assert_attach(0, NULL);
+		assert_int_equal(0, seteuid(0));
 	}
 }
 
@@ -318,6 +350,8 @@ static void new_region_replaces_the_old(void **state)
 	assert_int_equal(-1, access(region_a, F_OK));
 	// nothing is there now, hence nothing else
 	assert_false(lb_shm_replaced(&control));
+	lb_shm_detach(&control, false);
+	assert_true(lb_shm_replaced(&control)); // not attached at all
 }
 
 static void region_that_moved_to_another_directory_is_found(void **state)
@@ -411,6 +445,7 @@ static void failed_creation_leaves_all_as_it_was(void **state)
 	low.rlim_cur = 1 << 20;
 	assert_int_equal(0, setrlimit(RLIMIT_FSIZE, &low));
 	assert_int_equal(-EFBIG, lb_shm_create(&second, "t", 1));
+	assert_int_equal(-EFBIG, lb_shm_create(&second, "t", LB_SHM_MAX_WORKERS));
 	assert_int_equal(0, setrlimit(RLIMIT_FSIZE, &old));
 	assert_null(second.shm);
 	snprintf(temporary, sizeof(temporary), "%s/.lb.t.new", dir_a);
@@ -499,6 +534,107 @@ static void usual_directories_work(void **state)
 	assert_int_equal(-1, access(control.path, F_OK));
 }
 
+/* A mounted hugetlbfs of 2 MB pages with room for a region to spare; NULL if there is none. */
+static const char *roomy_hugetlbfs(void)
+{
+	static char dir[256];
+	unsigned n_free = 0, page_kb = 0;
+	FILE *mounts = fopen("/proc/mounts", "r"), *memory = fopen("/proc/meminfo", "r");
+	char line[512];
+	bool found = false;
+
+	assert_true(mounts && memory);
+	while (fgets(line, sizeof(line), memory) != NULL) {
+		sscanf(line, "HugePages_Free: %u", &n_free);
+		sscanf(line, "Hugepagesize: %u kB", &page_kb);
+	}
+	while (!found && fgets(line, sizeof(line), mounts) != NULL)
+		found = sscanf(line, "%*s %255s hugetlbfs", dir) == 1 && strstr(line, " hugetlbfs ") != NULL
+			&& strstr(line, "pagesize=2M") != NULL;
+	fclose(mounts);
+	fclose(memory);
+	return found && page_kb == 2048 && n_free >= 100 && access(dir, W_OK) == 0 ? dir : NULL;
+}
+
+static void huge_pages_are_preferred(void **state)
+{
+	const char *dir = roomy_hugetlbfs();
+	char path[300], name[LB_INSTANCE_MAX + 1];
+
+	(void)state;
+	if (dir == NULL)
+		skip(); // no such mount here
+	unsetenv("FULCRUM_SHM_DIR");
+	snprintf(name, sizeof(name), "test-huge-%d", getpid());
+	snprintf(path, sizeof(path), "%s/lb.%s", dir, name);
+	assert_int_equal(0, lb_shm_create(&data, name, 1));
+	assert_string_equal(path, data.path);
+	assert_int_equal(0, data.size_bytes % (2 << 20));
+	assert_int_equal(0, lb_shm_attach(&control, name, why, sizeof(why)));
+	assert_string_equal(path, control.path);
+	lb_shm_detach(&data, true);
+	lb_shm_detach(&control, false);
+}
+
+/* Open files and mappings of this process whose name ends like a region's. */
+static unsigned n_held(void)
+{
+	char line[512], path[64], target[512];
+	FILE *maps = fopen("/proc/self/maps", "r");
+	unsigned n = 0;
+
+	assert_non_null(maps);
+	while (fgets(line, sizeof(line), maps) != NULL)
+		n += strstr(line, "lb.t") != NULL;
+	fclose(maps);
+	for (int fd = 0; fd < 256; fd++) {
+		ssize_t len;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		len = readlink(path, target, sizeof(target) - 1);
+		if (len < 0)
+			continue;
+		target[len] = '\0';
+		n += strstr(target, "lb.t") != NULL;
+	}
+	return n;
+}
+
+static void nothing_is_held_after_detaching(void **state)
+{
+	const uint32_t abi = LB_SHM_ABI + 1;
+	char both[100];
+
+	(void)state;
+	assert_int_equal(0, n_held());
+	create(1);
+	assert_int_equal(1, n_held());
+	lb_shm_detach(&data, false);
+	setenv("FULCRUM_SHM_DIR", dir_b, 1);
+	create(1);
+	lb_shm_detach(&data, false);
+	for (unsigned i = 0; i < 2; i++) { // two to choose from, the newer first or last
+		snprintf(both, sizeof(both), "%s:%s", i == 0 ? dir_a : dir_b, i == 0 ? dir_b : dir_a);
+		setenv("FULCRUM_SHM_DIR", both, 1);
+		assert_attach(0, NULL);
+		assert_string_equal(region_b, control.path);
+		assert_int_equal(1, n_held());
+		lb_shm_detach(&control, false);
+		assert_int_equal(0, n_held());
+	}
+	setenv("FULCRUM_SHM_DIR", dir_a, 1);
+	create(1); // reads the mirror of the one before
+	assert_int_equal(1, n_held());
+	lb_shm_detach(&data, false);
+	scribble(offsetof(struct lb_shm_header, abi), &abi, 4);
+	assert_attach(-EPROTO, NULL);
+	assert_int_equal(0, n_held());
+	unlink(region_a);
+	assert_int_equal(0, mkdir(region_a, 0700));
+	assert_int_equal(-EISDIR, lb_shm_create(&data, "t", 1)); // fails at its last step
+	assert_int_equal(0, n_held());
+}
+
 static void heartbeats_age(void **state)
 {
 	uint64_t age_ns;
@@ -559,13 +695,16 @@ static void no_wake_is_lost(void **state)
 
 static void wait_ends_by_itself(void **state)
 {
+	uint64_t start_ns;
 	uint32_t seen;
 
 	(void)state;
 	create(1);
 	seen = lb_shm_wait_seen(data.shm);
 	lb_shm_wait(data.shm, seen, 0);
-	lb_shm_wait(data.shm, seen, 1);
+	start_ns = lb_now_ns();
+	lb_shm_wait(data.shm, seen, 20);
+	assert_true(lb_now_ns() - start_ns >= 20000000); // it did sleep
 	lb_shm_wake(data.shm);
 	assert_int_not_equal(seen, lb_shm_wait_seen(data.shm));
 	lb_shm_wait(data.shm, seen, 600000); // woken before it slept
@@ -577,6 +716,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(instance_names_are_checked),
 		TEST(worker_counts_are_checked),
+		TEST(directories_are_separated_by_colons),
 		TEST(both_sides_see_the_same_memory),
 		TEST(header_says_who_made_it),
 		TEST(file_is_for_owner_and_group_only),
@@ -597,6 +737,8 @@ int main(void)
 		TEST(mirror_of_another_abi_is_not),
 		TEST(every_bit_of_a_mirror_entry_is_checked),
 		TEST(usual_directories_work),
+		TEST(huge_pages_are_preferred),
+		TEST(nothing_is_held_after_detaching),
 		TEST(heartbeats_age),
 		TEST(no_wake_is_lost),
 		TEST(wait_ends_by_itself),
