@@ -153,6 +153,8 @@ unsigned lb_command_poll(struct lb_dp *dp)
 		lb_dp_commit(dp);
 	for (unsigned i = 0; i < n; i++)
 		lb_ring_push(&dp->replies, &replies[i]); // room was there, and only we fill it
+	header->n_services = dp->n_services;
+	header->n_backends = dp->n_backends;
 	header->n_ring_corrupt = dp->commands.n_corrupt + dp->replies.n_corrupt;
 	return n;
 }

@@ -98,6 +98,7 @@ struct lb_dp {
 	bool secret_set;
 	uint8_t secret[16];
 	uint64_t flows_per_worker;
+	uint32_t n_services, n_backends; /* in use */
 	unsigned n_workers;
 	struct lb_worker *workers[LB_SHM_MAX_WORKERS];
 };

@@ -163,6 +163,7 @@ int lb_service_set(struct lb_dp *dp, const struct lb_msg_service *msg)
 		service->key = msg->key;
 		service->mode = msg->mode;
 		service->in_use = true;
+		dp->n_services++;
 		lb_keymap_add(map, &msg->key, msg->id);
 	}
 	service_update(dp, service, msg->id, msg);
@@ -189,6 +190,7 @@ static void backend_remove(struct lb_dp *dp, uint16_t id)
 	dp->backend_states[id] = LB_BACKEND_DOWN;
 	dp->idle_ticks[id] = 0; // its flow entries are expired from now on
 	backend->in_use = false;
+	dp->n_backends--;
 	for (unsigned i = 0; i < dp->n_workers; i++)
 		dp->quarantine[id].sweeps[i] = lb_worker_sweeps(dp->workers[i]);
 	dp->quarantine[id].waiting = true;
@@ -216,6 +218,7 @@ int lb_service_del(struct lb_dp *dp, uint16_t id)
 	lb_dp_retire(dp, atomic_exchange(&service->table, NULL));
 	lb_history_forget(dp, id);
 	service->in_use = false;
+	dp->n_services--;
 	return 0;
 }
 
@@ -269,6 +272,7 @@ static int backend_add(struct lb_dp *dp, const struct lb_msg_backend *msg)
 	backend->service = msg->service;
 	backend->proto = service->key.proto;
 	backend->in_use = true;
+	dp->n_backends++;
 	lb_rewrite_prepare(backend);
 	atomic_store(&backend->nexthop, LB_NEXTHOP_UNRESOLVED);
 	dp->idle_ticks[msg->id] = (uint16_t)service->idle_ticks;

@@ -245,6 +245,22 @@ static void removed_backend_ids_are_quarantined(void **state)
 	assert_int_equal(pipeline_command(&pipeline, &(struct lb_msg){.op = LB_OP_BACKEND_DEL, .id = 9}, NULL), 0);
 }
 
+// The header, which status shows, counts what is in use.
+static void assert_header_counts(void)
+{
+	const struct lb_shm_header *header = &pipeline.dp.shm.shm->header;
+	uint32_t n_services = 0, n_backends = 0;
+
+	for (unsigned i = 0; i < LB_MAX_SERVICES; i++)
+		n_services += pipeline.dp.services[i].in_use;
+	for (unsigned i = 0; i < LB_MAX_BACKENDS; i++)
+		n_backends += pipeline.dp.backends[i].in_use;
+	assert_true(n_services >= 1 && n_backends >= 1);
+	lb_command_poll(&pipeline.dp);
+	assert_int_equal(header->n_services, n_services);
+	assert_int_equal(header->n_backends, n_backends);
+}
+
 static void sync_removes_what_it_does_not_mention(void **state)
 {
 	(void)state;
@@ -260,6 +276,7 @@ static void sync_removes_what_it_does_not_mention(void **state)
 	assert_false(pipeline.dp.backends[1].in_use);
 	assert_false(pipeline.dp.services[2].in_use);
 	assert_int_equal(pipeline.dp.fib.info[1].refs, 1);
+	assert_header_counts();
 	// What went can come back.
 	pipeline_service(&pipeline, 1, "2001:db8::10", 80, IPPROTO_TCP);
 	pipeline_backend(&pipeline, 1, 1, "fd00::11", 8080, LB_BACKEND_UP);
@@ -318,6 +335,7 @@ static void random_commands_change_nothing_they_should_not(void **state)
 	assert_true(pipeline.dp.services[0].in_use);
 	assert_true(pipeline.dp.backends[0].in_use);
 	assert_non_null(pipeline.dp.services[0].table);
+	assert_header_counts();
 }
 
 int main(void)
