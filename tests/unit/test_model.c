@@ -1,0 +1,666 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The running state against a fake data plane that refuses what breaks the rules: after any change it must
+ * hold what the config says, with no command refused and no moment in which packets would be lost.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "control/mirror.h"
+#include "control/model.h"
+#include "control/state.h"
+#include "control/store.h"
+#include "control/sync.h"
+#include "lb/log.h"
+#include "tests/unit/fake_dp.h"
+
+#define INSTANCE "test-model"
+#define PATIENCE_NS UINT64_C(30000000000)
+#define N_SLOTS 251
+
+static struct event_base *base;
+static struct lb_model *model;
+static char *dir; /* region, state and config */
+static char config_path[64];
+
+#define WAIT(condition)                                                                             \
+	do {                                                                                        \
+		uint64_t give_up_ns = lb_now_ns() + PATIENCE_NS;                                    \
+		while (!(condition) && lb_now_ns() < give_up_ns)                                    \
+			event_base_loop(base, EVLOOP_ONCE);                                         \
+		assert_true(condition);                                                             \
+	} while (0)
+
+/* Configs. */
+
+static void append(char **text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void append(char **text, const char *format, ...)
+{
+	size_t len = strlen(*text);
+	va_list args;
+
+	*text = realloc(*text, len + 400);
+	assert_non_null(*text);
+	va_start(args, format);
+	vsnprintf(*text + len, 400, format, args);
+	va_end(args);
+}
+
+static void add_service(char **text, const char *name, unsigned vip, const char *more)
+{
+	append(text, "  - {name: %s, vip: 203.0.113.%u, port: 80, protocol: tcp, mode: nat, table_size: %d, "
+		"health_check: {type: none}%s, backends: [", name, vip, N_SLOTS, more);
+}
+
+static struct lb_config *parse(const char *text)
+{
+	struct lb_config *config = NULL;
+	struct lb_config_error error;
+
+	if (lb_config_parse("test", text, strlen(text), &config, &error) < 0)
+		fail_msg("%s: %s\n%s", error.where, error.message, text);
+	return config;
+}
+
+static void write_config(const char *text)
+{
+	FILE *file = fopen(config_path, "w");
+
+	assert_non_null(file);
+	fputs(text, file);
+	assert_int_equal(fclose(file), 0);
+}
+
+/* 2 services with 3 backends each; a static gateway, since nobody here has the neighbours. */
+static const char basic[] =
+	"gateway: {mac: 02:00:00:00:00:01, port: 0}\n"
+	"services:\n"
+	"  - {name: web, vip: 203.0.113.1, port: 80, protocol: tcp, mode: nat, table_size: 251,\n"
+	"     health_check: {type: none}, backends: [\n"
+	"      {name: a, address: 10.0.0.1, port: 80, weight: 5}, {name: b, address: 10.0.0.2, port: 80, weight: 3},\n"
+	"      {name: c, address: 10.0.0.3, port: 80, backup: true}]}\n"
+	"  - {name: dns, vip: 203.0.113.2, port: 53, protocol: udp, mode: nat, table_size: 251,\n"
+	"     health_check: {type: none}, backends: [{name: a, address: 10.0.0.1, port: 53}]}\n";
+
+static void start_model(void)
+{
+	struct lb_config_error error = {0};
+
+	assert_int_equal(lb_model_create(base, INSTANCE, dir, config_path, &model), 0);
+	if (lb_state_start(model, &error) < 0)
+		fail_msg("%s: %s", error.where, error.message);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	dir = fake_dp_shm_dir();
+	snprintf(config_path, sizeof(config_path), "%s/config.yaml", dir);
+	base = event_base_new();
+	assert_non_null(base);
+	write_config(basic);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	lb_model_destroy(model);
+	model = NULL;
+	event_base_free(base);
+	fake_dp_remove_dir(dir);
+	return 0;
+}
+
+static int apply(struct lb_config *config)
+{
+	struct lb_config_error error = {0};
+	int rc = lb_model_apply(model, config, "test", &error);
+
+	if (rc < 0)
+		lb_config_free(config);
+	return rc;
+}
+
+static int set_backend(const char *service, const char *backend, const char *json_text)
+{
+	struct lb_config *config = lb_config_clone(model->config);
+	json_t *json = json_loads(json_text, 0, NULL);
+	struct lb_config_error error = {0};
+
+	assert_non_null(json);
+	if (lb_config_backend_set(config, service, backend, json, &error) < 0)
+		fail_msg("%s: %s", error.where, error.message);
+	json_decref(json);
+	return apply(config);
+}
+
+static void on_settled(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+static void settle(void)
+{
+	bool settled = false;
+	struct lb_settle_waiter waiter = {.settled = on_settled, .arg = &settled};
+
+	lb_sync_wait_settled(model, &waiter);
+	WAIT(settled);
+}
+
+static struct fake_dp *start_synced(void)
+{
+	struct fake_dp *fake = fake_dp_start(INSTANCE, 1);
+
+	start_model();
+	WAIT(lb_dp_state(model->dp) == LB_DP_UP);
+	settle();
+	return fake;
+}
+
+static bool in_table(const struct fake_service *service, uint16_t id)
+{
+	for (uint32_t i = 0; i < service->n_slots; i++)
+		if (service->slots[i] == id)
+			return true;
+	return false;
+}
+
+/* The fake holds exactly what the model wants, and nothing went wrong on the way. */
+static void check_agreement(struct fake_dp *fake)
+{
+	unsigned n_services = 0, n_backends = 0;
+
+	pthread_mutex_lock(&fake->lock);
+	assert_int_equal(fake->n_refused, 0);
+	assert_int_equal(fake->n_losses, 0);
+	for (size_t i = 0; i < model->n_services; i++) {
+		const struct lb_service *service = model->services[i];
+		const struct fake_service *theirs = &fake->services[service->id];
+
+		assert_true(theirs->in_use);
+		assert_memory_equal(&theirs->msg.key, &service->config->key, sizeof(theirs->msg.key));
+		assert_int_equal(theirs->msg.idle_timeout_ms, service->config->idle_timeout_ms);
+		assert_non_null(theirs->slots);
+		assert_int_equal(theirs->n_slots, service->config->table_size);
+		assert_int_equal(theirs->version, service->table_version);
+		assert_int_equal(service->live_version, service->table_version);
+		for (size_t j = 0; j < service->n_backends; j++) {
+			const struct lb_backend *backend = service->backends[j];
+			const struct fake_backend *other = &fake->backends[backend->id];
+
+			assert_true(other->in_use);
+			assert_int_equal(other->msg.service, service->id);
+			assert_int_equal(other->msg.state, backend->effective);
+			assert_int_equal(other->msg.weight, backend->config->weight);
+			assert_memory_equal(&other->msg.addr, &backend->config->endpoint.addr, 16);
+			assert_int_equal(other->msg.port_be, backend->config->endpoint.port_be);
+			assert_int_not_equal(other->msg.nexthop, LB_NEXTHOP_NONE);
+			if (backend->effective != LB_BACKEND_UP || backend->config->weight == 0)
+				assert_false(in_table(theirs, backend->id));
+			n_backends++;
+		}
+	}
+	for (unsigned i = 0; i < LB_MAX_SERVICES; i++)
+		n_services += fake->services[i].in_use;
+	for (unsigned i = 0; i < LB_MAX_BACKENDS; i++)
+		n_backends -= fake->backends[i].in_use;
+	pthread_mutex_unlock(&fake->lock);
+	assert_int_equal(n_services, model->n_services);
+	assert_int_equal(n_backends, 0);
+	assert_true(TAILQ_EMPTY(&model->gone));
+}
+
+static struct lb_backend *backend_of(const char *service, const char *name)
+{
+	struct lb_backend *backend = lb_model_backend(lb_model_service(model, service), name);
+
+	assert_non_null(backend);
+	return backend;
+}
+
+/* Tests. */
+
+static void a_start_tells_everything(void **state)
+{
+	struct fake_dp *fake = start_synced();
+	size_t secret, nexthop, route, service, backend, table, end;
+
+	(void)state;
+	check_agreement(fake);
+	secret = fake_dp_find(fake, 0, LB_OP_SECRET_SET);
+	nexthop = fake_dp_find(fake, 0, LB_OP_NEXTHOP_SET);
+	route = fake_dp_find(fake, 0, LB_OP_ROUTE_SET);
+	service = fake_dp_find(fake, 0, LB_OP_SERVICE_SET);
+	backend = fake_dp_find(fake, 0, LB_OP_BACKEND_SET);
+	table = fake_dp_find(fake, 0, LB_OP_TABLE_PUBLISH);
+	end = fake_dp_find(fake, 0, LB_OP_SYNC_END);
+	assert_true(secret < nexthop && nexthop < route && route < service && service < backend
+		&& backend < table && table < end && end != SIZE_MAX);
+	assert_memory_equal(fake->secret, model->secret, 16);
+	assert_int_equal(fake_dp_count(fake, LB_OP_ROUTE_SET), 2);
+	fake_dp_stop(fake, true);
+}
+
+static void one_that_leaves_is_out_of_the_table_first(void **state)
+{
+	static const char *const changes[] = {"{\"state\": \"drain\"}", "{\"state\": \"disabled\"}"};
+	struct fake_dp *fake = start_synced();
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		size_t from, table, backend;
+
+		assert_int_equal(set_backend("web", "a", "{\"state\": \"enabled\"}"), 0);
+		settle();
+		from = fake->n_log;
+		assert_int_equal(set_backend("web", "a", changes[i]), 0);
+		settle();
+		table = fake_dp_find(fake, from, LB_OP_TABLE_PUBLISH);
+		backend = fake_dp_find(fake, from, LB_OP_BACKEND_SET);
+		assert_true(table < backend && backend != SIZE_MAX);
+		check_agreement(fake);
+	}
+	// and one that comes is there before the table names it
+	{
+		size_t from = fake->n_log, backend, table;
+
+		assert_int_equal(set_backend("web", "a", "{\"state\": \"enabled\"}"), 0);
+		settle();
+		backend = fake_dp_find(fake, from, LB_OP_BACKEND_SET);
+		table = fake_dp_find(fake, from, LB_OP_TABLE_PUBLISH);
+		assert_true(backend < table && table != SIZE_MAX);
+	}
+	fake_dp_stop(fake, true);
+}
+
+static void the_backup_takes_over_and_gives_back(void **state)
+{
+	struct fake_dp *fake = start_synced();
+	const struct fake_service *service = &fake->services[lb_model_service(model, "web")->id];
+	uint16_t backup = backend_of("web", "c")->id;
+
+	(void)state;
+	assert_false(in_table(service, backup));
+	assert_int_equal(set_backend("web", "a", "{\"state\": \"disabled\"}"), 0);
+	assert_int_equal(set_backend("web", "b", "{\"weight\": 0}"), 0);
+	settle();
+	assert_true(in_table(service, backup));
+	assert_int_equal(lb_model_service(model, "web")->active_tier, 1);
+	check_agreement(fake);
+	assert_int_equal(set_backend("web", "b", "{\"weight\": 1}"), 0);
+	settle();
+	assert_false(in_table(service, backup));
+	check_agreement(fake);
+	fake_dp_stop(fake, true);
+}
+
+/* Two services whose backends change places at once: each endpoint belongs to another until that lets go. */
+static void endpoints_may_change_places(void **state)
+{
+	static const char before[] =
+		"gateway: {mac: 02:00:00:00:00:01, port: 0}\nservices:\n"
+		"  - {name: x, vip: 203.0.113.1, port: 80, protocol: tcp, mode: nat, table_size: 251, health_check: "
+		"{type: none}, backends: [{name: a, address: 10.0.0.1, port: 80}, {name: b, address: 10.0.0.2, port: 80}]}\n"
+		"  - {name: y, vip: 203.0.113.2, port: 80, protocol: tcp, mode: nat, table_size: 251, health_check: "
+		"{type: none}, backends: [{name: a, address: 10.0.0.3, port: 80}, {name: b, address: 10.0.0.4, port: 80}]}\n";
+	static const char after[] =
+		"gateway: {mac: 02:00:00:00:00:01, port: 0}\nservices:\n"
+		"  - {name: y, vip: 203.0.113.1, port: 80, protocol: tcp, mode: nat, table_size: 251, health_check: "
+		"{type: none}, backends: [{name: a, address: 10.0.0.3, port: 80}, {name: b, address: 10.0.0.2, port: 80}]}\n"
+		"  - {name: x, vip: 203.0.113.2, port: 80, protocol: tcp, mode: nat, table_size: 251, health_check: "
+		"{type: none}, backends: [{name: b, address: 10.0.0.1, port: 80}, {name: c, address: 10.0.0.4, port: 80}]}\n";
+	struct fake_dp *fake;
+
+	(void)state;
+	write_config(before);
+	fake = start_synced();
+	check_agreement(fake);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(apply(parse(i % 2 ? before : after)), 0);
+		settle();
+		check_agreement(fake);
+	}
+	fake_dp_stop(fake, true);
+}
+
+/* A random config over a small world, so that everything collides with everything. */
+static char *random_config(void)
+{
+	char *text = strdup("gateway: {mac: 02:00:00:00:00:01, port: 0}\nservices:\n");
+	unsigned n_services = 1 + (unsigned)random() % 5;
+	bool vip_used[8] = {false}, endpoint_used[20] = {false};
+
+	for (unsigned s = 0; s < n_services; s++) {
+		unsigned vip = (unsigned)random() % 8, n_backends = (unsigned)random() % 6, n = 0;
+		char name[16], more[80];
+
+		if (vip_used[vip])
+			continue;
+		vip_used[vip] = true;
+		snprintf(name, sizeof(name), "s%u", s);
+		snprintf(more, sizeof(more), ", min_healthy: %ld, idle_timeout: %lds", 1 + random() % 3,
+			1 + random() % 3);
+		add_service(&text, name, vip + 1, more);
+		for (unsigned b = 0; b <= n_backends; b++) {
+			static const char *const states[] = {"enabled", "enabled", "enabled", "drain", "disabled"};
+			unsigned endpoint = (unsigned)random() % 20;
+
+			if (endpoint_used[endpoint])
+				continue;
+			endpoint_used[endpoint] = true;
+			append(&text, "%s{name: b%u, address: 10.0.0.%u, port: 80, weight: %ld, tier: %ld, state: %s}",
+				n++ ? ", " : "", b, endpoint + 1, random() % 4, random() % 3,
+				states[random() % 5]);
+		}
+		if (n == 0) // an empty list is an error: one that nobody else can have
+			append(&text, "{name: only, address: 10.0.1.%u, port: 80}", vip + 1);
+		append(&text, "]}\n");
+	}
+	return text;
+}
+
+static void any_config_may_follow_any_other(void **state)
+{
+	struct fake_dp *fake = start_synced();
+
+	(void)state;
+	srandom(7);
+	for (int i = 0; i < 400; i++) {
+		char *text = random_config();
+
+		assert_int_equal(apply(parse(text)), 0);
+		free(text);
+		// several in one loop turn, or while commands of the one before are on their way
+		if (random() % 3 == 0)
+			event_base_loop(base, EVLOOP_NONBLOCK);
+		if (random() % 3 != 0)
+			continue;
+		settle();
+		check_agreement(fake);
+	}
+	settle();
+	check_agreement(fake);
+	assert_int_equal(model->n_refusals, 0);
+	fake_dp_stop(fake, true);
+}
+
+static void a_restarted_data_plane_gets_everything_again(void **state)
+{
+	struct fake_dp *fake = start_synced();
+
+	(void)state;
+	srandom(8);
+	for (int i = 0; i < 3; i++) {
+		char *text = random_config();
+
+		fake_dp_stop(fake, i % 2);
+		WAIT(lb_dp_state(model->dp) == LB_DP_DOWN);
+		assert_int_equal(apply(parse(text)), 0); // accepted while it is down
+		free(text);
+		settle();
+		fake = fake_dp_start(INSTANCE, 1);
+		WAIT(lb_dp_state(model->dp) == LB_DP_UP);
+		settle();
+		check_agreement(fake);
+	}
+	fake_dp_stop(fake, true);
+}
+
+static void a_restarted_daemon_keeps_ids_and_removes_the_rest(void **state)
+{
+	struct fake_dp *fake = start_synced();
+	uint16_t id = backend_of("web", "b")->id, service = lb_model_service(model, "web")->id;
+	char *text = random_config();
+
+	(void)state;
+	assert_int_equal(set_backend("web", "a", "{\"weight\": 9}"), 0);
+	settle();
+	lb_model_destroy(model);
+	start_model();
+	WAIT(lb_dp_state(model->dp) == LB_DP_UP);
+	settle();
+	assert_int_equal(model->n_resumed, 1);
+	assert_int_equal(backend_of("web", "b")->id, id);
+	assert_int_equal(lb_model_service(model, "web")->id, service);
+	assert_int_equal(backend_of("web", "a")->config->weight, 9);
+	check_agreement(fake);
+	// another file while it was away: what the data plane has beyond it goes
+	lb_model_destroy(model);
+	write_config(text);
+	free(text);
+	start_model();
+	WAIT(lb_dp_state(model->dp) == LB_DP_UP);
+	settle();
+	assert_int_equal(model->n_resumed, 0);
+	assert_null(lb_model_service(model, "web"));
+	check_agreement(fake);
+	fake_dp_stop(fake, true);
+}
+
+/* Without its state a daemon uses other ids for the same endpoints: refused at first, then put right. */
+static void a_daemon_without_its_state_gets_there_too(void **state)
+{
+	struct fake_dp *fake = start_synced();
+	char path[80];
+
+	(void)state;
+	lb_model_destroy(model);
+	snprintf(path, sizeof(path), "%s/" LB_STATE_FILE, dir);
+	assert_int_equal(unlink(path), 0);
+	start_model();
+	WAIT(lb_dp_state(model->dp) == LB_DP_UP);
+	WAIT(fake_dp_count(fake, LB_OP_SYNC_END) >= 3 && lb_dp_n_pending(model->dp) == 0);
+	settle();
+	fake->n_refused = fake->n_losses = 0;
+	check_agreement(fake);
+	fake_dp_stop(fake, true);
+}
+
+static void a_refusal_is_told_and_tried_again(void **state)
+{
+	struct fake_dp *fake = start_synced();
+	json_t *events;
+	char *text;
+
+	(void)state;
+	fake->refuse_status = -ENOSPC;
+	fake->refuse_op = LB_OP_BACKEND_SET;
+	fake->refuse_count = 1;
+	assert_int_equal(set_backend("web", "b", "{\"weight\": 200}"), 0);
+	settle();
+	assert_int_equal(model->n_refusals, 1);
+	assert_string_equal(model->refusals[0].subject, "backend web/b");
+	assert_string_equal(model->refusals[0].op, "BACKEND_SET");
+	assert_int_equal(model->refusals[0].status, -ENOSPC);
+	events = lb_events_to_json(model->events, 0, 1000);
+	text = json_dumps(events, 0);
+	assert_non_null(strstr(text, "dataplane_refused"));
+	free(text);
+	json_decref(events);
+	WAIT(fake->backends[backend_of("web", "b")->id].msg.weight == 200);
+	settle();
+	check_agreement(fake);
+	fake_dp_stop(fake, true);
+}
+
+static void health_comes_from_the_mirror_after_a_restart(void **state)
+{
+	struct fake_dp *fake;
+	struct lb_shm_mirror *mirror;
+
+	(void)state;
+	write_config("gateway: {mac: 02:00:00:00:00:01, port: 0}\n"
+		"services:\n"
+		"  - {name: web, vip: 203.0.113.1, port: 80, protocol: tcp, mode: nat, table_size: 251,\n"
+		"     health_check: {type: tcp, interval: 1h, timeout: 1h}, backends: [\n"
+		"      {name: a, address: 192.0.2.1, port: 80}, {name: b, address: 192.0.2.2, port: 80},\n"
+		"      {name: c, address: 192.0.2.3, port: 80}]}\n");
+	fake = start_synced();
+	// nothing is known at first
+	assert_int_equal(backend_of("web", "a")->effective, LB_BACKEND_DOWN);
+	backend_of("web", "a")->health = LB_HEALTH_UP;
+	lb_mirror_write(backend_of("web", "a"));
+	backend_of("web", "b")->health = LB_HEALTH_UP;
+	lb_mirror_write(backend_of("web", "b"));
+	mirror = &fake->map.shm->mirror[backend_of("web", "b")->id];
+	lb_model_destroy(model);
+	mirror->health ^= 3; // a damaged entry is not believed
+	start_model();
+	assert_int_equal(backend_of("web", "a")->effective, LB_BACKEND_UP);
+	assert_int_equal(backend_of("web", "b")->effective, LB_BACKEND_DOWN);
+	assert_int_equal(backend_of("web", "c")->effective, LB_BACKEND_DOWN);
+	WAIT(lb_dp_state(model->dp) == LB_DP_UP);
+	settle();
+	check_agreement(fake);
+	assert_true(in_table(&fake->services[lb_model_service(model, "web")->id], backend_of("web", "a")->id));
+	fake_dp_stop(fake, true);
+}
+
+static void a_secret_does_not_change_under_a_running_data_plane(void **state)
+{
+	static const char secret[] = "hash_secret: 000102030405060708090a0b0c0d0e0f\n";
+	char text[sizeof(secret) + sizeof(basic)];
+	struct fake_dp *fake = start_synced();
+	uint8_t before[16];
+
+	(void)state;
+	memcpy(before, model->secret, 16);
+	snprintf(text, sizeof(text), "%s%s", secret, basic);
+	assert_int_equal(apply(parse(text)), -EBUSY);
+	assert_memory_equal(model->secret, before, 16);
+	assert_int_equal(fake_dp_count(fake, LB_OP_SECRET_SET), 1);
+	fake_dp_stop(fake, true);
+	WAIT(lb_dp_state(model->dp) == LB_DP_DOWN);
+	assert_int_equal(apply(parse(text)), 0);
+	assert_int_equal(model->secret[15], 15);
+	// without one in the config the last one stays
+	assert_int_equal(apply(parse(basic)), 0);
+	assert_int_equal(model->secret[15], 15);
+	lb_model_destroy(model);
+	start_model();
+	assert_int_equal(model->secret[15], 15);
+}
+
+static void a_failed_save_changes_nothing(void **state)
+{
+	struct fake_dp *fake = start_synced();
+	char path[80];
+	uint32_t n_ids = lb_ids_count(model->backend_ids);
+	size_t n_log = fake->n_log;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/" LB_STATE_FILE ".new", dir);
+	assert_int_equal(mkdir(path, 0700), 0); // cannot be written, also not by root
+	assert_true(set_backend("web", "b", "{\"weight\": 77}") < 0);
+	assert_true(apply(parse("services:\n  - {name: n, vip: 203.0.113.9, port: 1, protocol: tcp, mode: nat, "
+		"backends: [{name: n, address: 10.9.9.9, port: 1}]}\n")) < 0);
+	assert_int_equal(backend_of("web", "b")->config->weight, 3);
+	assert_int_equal(lb_ids_count(model->backend_ids), n_ids);
+	settle();
+	assert_int_equal(fake->n_log, n_log);
+	rmdir(path);
+	assert_int_equal(set_backend("web", "b", "{\"weight\": 77}"), 0);
+	settle();
+	check_agreement(fake);
+	fake_dp_stop(fake, true);
+}
+
+static void a_corrupt_state_file_is_set_aside(void **state)
+{
+	char path[80], aside[100];
+	FILE *file;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/" LB_STATE_FILE, dir);
+	snprintf(aside, sizeof(aside), "%s.corrupt", path);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	fputs("fulcrum-state 1 0123456789abcdef\n{\"config\": {}}", file);
+	fclose(file);
+	start_model();
+	assert_int_equal(model->n_services, 2);
+	assert_int_equal(access(aside, F_OK), 0);
+}
+
+static void hostile_events_are_bounded(void **state)
+{
+	struct fake_dp *fake = start_synced();
+	uint64_t before = lb_events_last(model->events);
+
+	(void)state;
+	srandom(9);
+	for (unsigned i = 0; i < 2000; i++) {
+		struct lb_msg event;
+
+		for (unsigned word = 0; word < sizeof(event) / 4; word++)
+			((uint32_t *)&event)[word] = (uint32_t)random();
+		event.op = (uint16_t)(random() % 6);
+		fake_dp_event(fake, 0, &event);
+		if (i % 200 == 0)
+			WAIT(fake->map.shm->events[0].head == fake->map.shm->events[0].tail);
+	}
+	WAIT(fake->map.shm->events[0].head == fake->map.shm->events[0].tail);
+	assert_in_range(lb_events_last(model->events) - before, 1, 500);
+	fake_dp_stop(fake, true);
+}
+
+static void tracking_is_what_the_worker_says(void **state)
+{
+	struct fake_dp *fake = start_synced();
+	struct lb_service *service = lb_model_service(model, "web");
+	struct lb_msg event = {
+		.op = LB_EVENT_TRACKING,
+		.tracking = {.service = service->id, .tracking = LB_TRACKING_CHANGED},
+	};
+
+	(void)state;
+	fake_dp_event(fake, 0, &event);
+	WAIT(service->tracking_now == LB_TRACKING_CHANGED);
+	event.tracking.tracking = 200;
+	fake_dp_event(fake, 0, &event);
+	event.tracking = (typeof(event.tracking)){.service = 60000, .tracking = LB_TRACKING_ALL};
+	fake_dp_event(fake, 0, &event);
+	event.tracking = (typeof(event.tracking)){.service = service->id, .tracking = LB_TRACKING_ALL};
+	fake_dp_event(fake, 0, &event);
+	WAIT(service->tracking_now == LB_TRACKING_ALL);
+	fake_dp_stop(fake, true);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(a_start_tells_everything),
+		TEST(one_that_leaves_is_out_of_the_table_first),
+		TEST(the_backup_takes_over_and_gives_back),
+		TEST(endpoints_may_change_places),
+		TEST(any_config_may_follow_any_other),
+		TEST(a_restarted_data_plane_gets_everything_again),
+		TEST(a_restarted_daemon_keeps_ids_and_removes_the_rest),
+		TEST(a_daemon_without_its_state_gets_there_too),
+		TEST(a_refusal_is_told_and_tried_again),
+		TEST(health_comes_from_the_mirror_after_a_restart),
+		TEST(a_secret_does_not_change_under_a_running_data_plane),
+		TEST(a_failed_save_changes_nothing),
+		TEST(a_corrupt_state_file_is_set_aside),
+		TEST(hostile_events_are_bounded),
+		TEST(tracking_is_what_the_worker_says),
+	};
+
+	lb_log_set_level(getenv("LB_TEST_VERBOSE") != NULL ? LB_LOG_DEBUG : LB_LOG_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
