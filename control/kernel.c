@@ -319,7 +319,7 @@ static int dispatch(struct lb_kernel *kernel, const struct nlmsghdr *nlh, bool i
 		if (rc == 0)
 			lb_kernel_neighbours_update(kernel, &neighbour, nlh->nlmsg_type == RTM_DELNEIGH);
 		break;
-	case RTM_DELADDR: // takes the routes with it that prefer it as a source, silently
+	case RTM_DELADDR: // takes routes with it that prefer it as a source, on older kernels silently
 	case RTM_NEWNEXTHOP:
 	case RTM_DELNEXTHOP:
 		want(kernel, ROUTE_DUMPS, DEBOUNCE_MS);

@@ -449,10 +449,11 @@ static void routes_go_with_their_link_and_address(void **state)
 	struct fixture *fixture = *state;
 
 	create_mirror(fixture);
-	sh("ip route add default via 10.0.0.2; ip address add 10.7.0.1/24 dev veth0");
-	sh("ip route add 10.6.0.0/16 via 10.0.0.2 src 10.7.0.1");
-	AWAIT_ROUTE(fixture, "10.6.0.1", "10.0.0.2");
-	sh("ip address del 10.7.0.1/24 dev veth0"); // Linux says nothing of the route
+	sh("ip route add default via 10.0.0.2; ip address add 10.7.0.1/32 dev veth0");
+	sh("ip route add 10.6.0.0/16 via 10.0.0.3 src 10.7.0.1");
+	AWAIT_ROUTE(fixture, "10.6.0.1", "10.0.0.3");
+	AWAIT_COMPLETE(fixture);
+	sh("ip address del 10.7.0.1/32 dev veth0"); // older kernels say nothing of the route
 	AWAIT_ROUTE(fixture, "10.6.0.1", "10.0.0.2"); // by default now
 	AWAIT_COMPLETE(fixture);
 	sh("ip route del default");
