@@ -25,7 +25,8 @@ static char *backend_note(const json_t *backend)
 	bool healthy = strcmp(lbctl_json_text(health, "state"), "up") == 0;
 	bool chosen = strcmp(state, "enabled") != 0 && *state != '\0';
 
-	if (strcmp(reason, "ok") == 0 && healthy)
+	// "ok", "ok: HTTP 200"
+	if (strncmp(reason, "ok", 2) == 0 && healthy)
 		reason = "";
 	return lbctl_text_printf("%s%s%s%s%s%s%s", chosen ? state : "",
 		chosen ? " by operator" : "", chosen && (*reason || unresolved) ? "; " : "", reason,
@@ -272,40 +273,43 @@ static enum lbctl_exit poll_drain(
 	return status;
 }
 
+static enum lbctl_exit give_up(const struct lbctl *ctl, const char *name, json_int_t n_flows)
+{
+	if (n_flows < 0)
+		return lbctl_error(ctl, LBCTL_FAILED, name, "lbctl backend list shows its state",
+			"not draining yet when --wait ends");
+	return lbctl_error(ctl, LBCTL_FAILED, name,
+		"wait again with the same command (a closed connection counts for a minute "
+		"longer), "
+		"or end them with lbctl flows flush",
+		"%" JSON_INTEGER_FORMAT " flow%s left when --wait ends", n_flows,
+		n_flows == 1 ? " is" : "s are");
+}
+
 static enum lbctl_exit wait_drained(
 	const struct lbctl *ctl, const struct lbctl_args *args, uint64_t wait_ms)
 {
 	const struct timespec pause = {.tv_nsec = DRAIN_POLL_MS * 1000000L};
 	const uint64_t end_ns = lb_now_ns() + wait_ms * UINT64_C(1000000);
 	const char *name = args->operands[1];
-	char *path;
 	json_int_t n_flows = -1, n_shown = -1;
+	char *path;
 	enum lbctl_exit status = lbctl_args_path(ctl, args, 1, "/v1/services/%s", &path);
 
 	while (status == LBCTL_OK) {
 		status = poll_drain(ctl, path, name, &n_flows);
 		if (status != LBCTL_OK || n_flows == 0)
 			break;
-		if (!ctl->json && n_flows != n_shown) {
+		if (!ctl->json && n_flows > 0 && n_flows != n_shown) {
 			printf("%" JSON_INTEGER_FORMAT " active flow%s left\n", n_flows,
 				n_flows == 1 ? "" : "s");
 			fflush(stdout);
 			n_shown = n_flows;
 		}
-		if (lb_now_ns() >= end_ns) {
-			if (n_flows >= 0)
-				status = lbctl_error(ctl, LBCTL_FAILED, name,
-					"wait again with the same command; lbctl flows flush ends "
-					"them",
-					"%" JSON_INTEGER_FORMAT " flows are left when --wait ends",
-					n_flows);
-			else
-				status = lbctl_error(ctl, LBCTL_FAILED, name,
-					"lbctl backend list shows its state",
-					"not draining yet when --wait ends");
-			break;
-		}
-		nanosleep(&pause, NULL);
+		if (lb_now_ns() >= end_ns)
+			status = give_up(ctl, name, n_flows);
+		else
+			nanosleep(&pause, NULL);
 	}
 	free(path);
 	if (status == LBCTL_OK && !ctl->json)

@@ -131,7 +131,7 @@ void lbctl_print_field(const struct lbctl *ctl, const char *label, enum lbctl_co
 	if (n < 0)
 		return;
 	escaped = lbctl_text_escape(*text ? text : "-");
-	printf("%-14s%s%s%s\n", label, coloured ? lbctl_table_sequence(colour) : "", escaped,
+	printf("%-16s%s%s%s\n", label, coloured ? lbctl_table_sequence(colour) : "", escaped,
 		coloured ? lbctl_table_sequence(LBCTL_PLAIN) : "");
 	free(escaped);
 	free(text);

@@ -192,7 +192,7 @@ static void print_dataplane(const struct lbctl *ctl, const json_t *status)
 	pid = lbctl_json_format(json_object_get(dataplane, "pid"));
 	n_workers = lbctl_json_format(json_object_get(dataplane, "n_workers"));
 	lbctl_print_field(ctl, "", LBCTL_PLAIN,
-		"started %s ago, version %s, pid %s, %s workers, hash %s",
+		"started %s ago, version %s, pid %s, workers %s, hash %s",
 		age(dataplane, "started_ns", status, started), version, pid, n_workers,
 		lbctl_json_text(dataplane, "hash_impl"));
 	free(n_workers);
