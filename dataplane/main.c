@@ -237,6 +237,18 @@ static void describe_ports(unsigned n_ports)
 	}
 }
 
+static void count_objects(struct lb_shm_header *header)
+{
+	uint32_t n_services = 0, n_backends = 0;
+
+	for (unsigned i = 0; i < LB_MAX_SERVICES; i++)
+		n_services += dp.services[i].in_use;
+	for (unsigned i = 0; i < LB_MAX_BACKENDS; i++)
+		n_backends += dp.backends[i].in_use;
+	header->n_services = n_services;
+	header->n_backends = n_backends;
+}
+
 static void main_loop(unsigned n_ports)
 {
 	struct lb_shm *shm = dp.shm.shm;
@@ -254,6 +266,7 @@ static void main_loop(unsigned n_ports)
 		}
 		if (now_ns - ports_ns >= PORTS_NS) {
 			describe_ports(n_ports);
+			count_objects(&shm->header);
 			ports_ns = now_ns;
 		}
 		if (n == 0)
