@@ -26,6 +26,7 @@
 /* Sockets must be left for the health checks, whatever clients do. */
 #define MAX_CONNECTIONS 128u
 #define MAX_METRICS_CONNECTIONS 32u
+#define BACKLOG 256 /* those who wait while the limit is reached */
 #define ACCEPT_PAUSE_MS 200 /* after a failed accept, usually for want of file descriptors */
 
 /* One listening side. */
@@ -405,10 +406,10 @@ static void server_stop(struct server *server)
 	if (server == NULL)
 		return;
 	server->stopped = true;
+	server->n_connections++; // ourselves, until evhttp has ended the others
 	if (server->http != NULL)
 		evhttp_free(server->http);
-	if (server->n_connections == 0)
-		free(server);
+	connection_ended(server);
 }
 
 /* Takes @p fd, also on failure. NULL without memory. */
@@ -492,7 +493,7 @@ static int bind_unix(const struct sockaddr_un *addr, char *why, size_t why_bytes
 	umask(mask);
 	if (rc == 0) {
 		set_group(path);
-		rc = listen(fd, 64);
+		rc = listen(fd, BACKLOG);
 	}
 	if (rc < 0) {
 		rc = failed(errno, "cannot listen on", path, why, why_bytes);
@@ -542,7 +543,7 @@ int lb_api_listen_metrics(struct lb_api *api, const char *address, char *why, si
 	if (fd < 0)
 		return failed(errno, "socket", address, why, why_bytes);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(fd, (struct sockaddr *)&addr, (socklen_t)len) < 0 || listen(fd, 64) < 0) {
+	if (bind(fd, (struct sockaddr *)&addr, (socklen_t)len) < 0 || listen(fd, BACKLOG) < 0) {
 		rc = failed(errno, "cannot listen on", address, why, why_bytes);
 		close(fd);
 		return rc;
