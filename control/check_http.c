@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The http check: one GET on a connection of its own, by libcurl's multi interface. The answer's status must
- * be within the expected, the body (its first LB_HEALTH_MAX_BODY_BYTES) must hold the expected text. No
- * redirect is followed, no name resolved, no proxy asked; all that a server can send is bounded.
+ * The http check: one GET on a connection of its own, by libcurl's multi interface. The answer's
+ * status must be within the expected, the body (its first LB_HEALTH_MAX_BODY_BYTES) must hold the
+ * expected text. No redirect is followed, no name resolved, no proxy asked; all that a server can
+ * send is bounded.
  *
  * Easy handles are costly to make and some kilobytes each: probes in flight borrow one from a pool.
  */
@@ -38,7 +39,7 @@ struct http_slot {
 	CURL *easy;
 	struct http_probe *probe;
 	size_t header_bytes, body_bytes;
-	size_t n_matched; /* bytes of the expected text that the body's end so far is the start of */
+	size_t n_matched; /* bytes of the expected text that the body so far ends in */
 	bool found;
 	bool head_ended; /* the answer's headers, not those of a "100 Continue", came in whole */
 	enum http_verdict verdict; /* why a callback made libcurl stop */
@@ -258,10 +259,11 @@ static CURL *make_easy(struct http_slot *slot)
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, "fulcrum/" LB_VERSION);
-	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L); // that new ones are accepted is the point
+	// A connection each: that new ones are accepted is the point.
+	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
 	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 4096L);
-	// Ours are literal addresses; libcurl keeps those too, and looks through all it has per probe.
+	// Ours are literal addresses; libcurl keeps those too, and looks through all for each probe
 	curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, 0L);
 #if LIBCURL_VERSION_NUM >= 0x075500
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http");
@@ -331,7 +333,8 @@ static void judge_answer(const struct http_slot *slot, struct outcome *outcome)
 		snprintf(outcome->reason, sizeof(outcome->reason), "HTTP %ld", status);
 	} else if (probe->needle && !slot->found) {
 		snprintf(outcome->reason, sizeof(outcome->reason),
-			"HTTP %ld without the expected body (in %zu bytes)", status, slot->body_bytes);
+			"HTTP %ld without the expected body (in %zu bytes)", status,
+			slot->body_bytes);
 	} else {
 		outcome->result = LB_HEALTH_OK;
 		snprintf(outcome->reason, sizeof(outcome->reason), "ok: HTTP %ld", status);
@@ -369,7 +372,8 @@ static void judge_error(const struct http_slot *slot, CURLcode code, struct outc
 	if (slot->socket_error)
 		outcome->error = slot->socket_error;
 	else if ((code == CURLE_COULDNT_CONNECT || code == CURLE_RECV_ERROR ||
-			 code == CURLE_SEND_ERROR) && error > 0)
+			 code == CURLE_SEND_ERROR) &&
+		 error > 0)
 		outcome->error = (int)error;
 	else
 		snprintf(outcome->reason, sizeof(outcome->reason), "%s", error_reason(code));
@@ -397,7 +401,7 @@ static void harvest(struct lb_health_http *http)
 	CURLMsg *message;
 	int n_left;
 
-	// A result's callback may destroy checks: libcurl drops the messages of handles taken from it.
+	// A result's callback may destroy checks: libcurl drops messages of handles taken from it
 	while ((message = curl_multi_info_read(http->multi, &n_left))) {
 		struct http_slot *slot = NULL;
 

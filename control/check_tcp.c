@@ -82,7 +82,8 @@ static int tcp_start(void *data)
 	fd = lb_health_socket(probe->address.ss_family);
 	if (fd < 0)
 		return fd;
-	// A connection that is complete at once (loopback) is reported from the loop like any other.
+	// A connection that is complete at once (loopback) is reported from the loop like any
+	// other.
 	if (connect(fd, (struct sockaddr *)&probe->address, probe->address_bytes) < 0 &&
 		errno != EINPROGRESS) {
 		error = errno;

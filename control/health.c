@@ -119,10 +119,10 @@ static bool equal_strings(const char *a, const char *b)
 static bool equal_configs(const struct lb_config_check *a, const struct lb_config_check *b)
 {
 	return a->type == b->type && a->port == b->port && equal_strings(a->path, b->path) &&
-		equal_strings(a->host, b->host) && equal_strings(a->expect_body, b->expect_body) &&
-		a->expect_status_min == b->expect_status_min &&
-		a->expect_status_max == b->expect_status_max && a->interval_ms == b->interval_ms &&
-		a->timeout_ms == b->timeout_ms && a->rise == b->rise && a->fall == b->fall;
+	       equal_strings(a->host, b->host) && equal_strings(a->expect_body, b->expect_body) &&
+	       a->expect_status_min == b->expect_status_min &&
+	       a->expect_status_max == b->expect_status_max && a->interval_ms == b->interval_ms &&
+	       a->timeout_ms == b->timeout_ms && a->rise == b->rise && a->fall == b->fall;
 }
 
 static const struct lb_health_ops *find_ops(enum lb_check_type type)
@@ -137,8 +137,8 @@ static const struct lb_health_ops *find_ops(enum lb_check_type type)
 	}
 }
 
-uint16_t lb_health_check_port_be(const struct lb_health_check *check,
-	const struct lb_config_check *config)
+uint16_t lb_health_check_port_be(
+	const struct lb_health_check *check, const struct lb_config_check *config)
 {
 	return config->port ? htobe16(config->port) : check->endpoint.port_be;
 }
@@ -180,7 +180,8 @@ static void plan_extra(struct lb_health_check *check, uint64_t at_ns)
 	arm(&check->due, at_ns);
 }
 
-// A grid with a phase of its own, and a first probe between @min_ms and @max_ms from now; later for large fleets.
+// A grid with a phase of its own, and a first probe between @min_ms and @max_ms from now, later for
+// large fleets.
 static void plan_first(struct lb_health_check *check, uint32_t min_ms, uint32_t max_ms)
 {
 	struct lb_health *health = check->health;
@@ -298,14 +299,15 @@ static void end_probe(struct lb_health_check *check)
 	check->in_flight = false;
 	health->stats.n_in_flight--;
 	event_del(&check->deadline);
-	// Not from here: a start that fails at once would call us again, as deep as the queue is long.
+	// Not from here: a start that fails at once would call us again, as deep as the queue.
 	if (health->stats.n_waiting)
 		event_active(&health->kick, EV_TIMEOUT, 0);
 }
 
 /*
- * When the loop stood still (a big config applied, the machine suspended), what came for the probe in the
- * meantime could not be read: it gets back what it lost, once, as that tells nothing of the backend.
+ * When the loop stood still (a big config applied, the machine suspended), what came for the probe
+ * in the meantime could not be read: it gets back what it lost, once, as that tells nothing of the
+ * backend.
  */
 static bool extend_deadline(struct lb_health_check *check, uint64_t now)
 {
@@ -371,8 +373,8 @@ static void plan_after(struct lb_health_check *check, enum lb_health_result resu
 	check->again = false;
 }
 
-void lb_health_result(struct lb_health_check *check, enum lb_health_result result, const char *format,
-	...)
+void lb_health_result(
+	struct lb_health_check *check, enum lb_health_result result, const char *format, ...)
 {
 	struct lb_health_status *status = &check->status;
 	uint64_t duration_us = (now_ns() - check->started_ns) / 1000;
@@ -391,7 +393,8 @@ void lb_health_result(struct lb_health_check *check, enum lb_health_result resul
 	else
 		changed = judge(check, result == LB_HEALTH_OK);
 	if (changed) {
-		struct lb_health_status copy = *status; // outlives a check destroyed in the callback
+		// outlives a check destroyed in the callback
+		struct lb_health_status copy = *status;
 
 		check->changed(check->arg, check, &copy);
 	}
@@ -444,7 +447,8 @@ int lb_health_create(struct event_base *base, struct lb_health **out)
 	health->max_in_flight = raise_open_files();
 	TAILQ_INIT(&health->checks);
 	TAILQ_INIT(&health->waiting);
-	if (getrandom(&health->random, sizeof(health->random), GRND_NONBLOCK) < 0 || !health->random)
+	if (getrandom(&health->random, sizeof(health->random), GRND_NONBLOCK) < 0 ||
+		!health->random)
 		health->random = now_ns() | 1;
 	evtimer_assign(&health->kick, base, on_kick, health);
 	rc = lb_health_http_create(base, &health->http);

@@ -8,17 +8,19 @@
 
 /*
  * Active health checks: all from one libevent loop, none blocking. A check owns its timer and its
- * connection; its result is a debounced state (`rise` successes in a row: up, `fall` failures: down).
+ * connection; its result is a debounced state (`rise` successes in a row: up, `fall` failures:
+ * down).
  *
- * A check has at most one probe in flight. Probes start on a grid of the interval, whose phase is random
- * and each point of which is moved by up to 2.5 % (so two starts are the interval ± 5 % apart, and the
- * error never adds up). A probe that is still running when the next is due delays that one only.
- * A probe that could not be made for want of our own resources (descriptors, memory) judges nothing.
+ * A check has at most one probe in flight. Probes start on a grid of the interval, whose phase is
+ * random and each point of which is moved by up to 2.5 % (so two starts are the interval ± 5 %
+ * apart, and the error never adds up). A probe that is still running when the next is due delays
+ * that one only. A probe that could not be made for want of our own resources (descriptors, memory)
+ * judges nothing.
  */
 struct lb_health;       /* the engine: libcurl multi, socket limits */
 struct lb_health_check; /* one backend's check */
 
-#define LB_HEALTH_MAX_BODY_BYTES 65536u   /* of an HTTP body are read; what follows is not looked at */
+#define LB_HEALTH_MAX_BODY_BYTES 65536u   /* of an HTTP body are read, the rest is not looked at */
 #define LB_HEALTH_MAX_HEADER_BYTES 32768u /* of HTTP headers, in all; more is a failure */
 
 enum lb_health_state { LB_HEALTH_UNKNOWN, LB_HEALTH_UP, LB_HEALTH_DOWN };
@@ -35,37 +37,42 @@ struct lb_health_status {
 };
 
 struct lb_health_stats {
-	uint32_t n_checks;    /* that exist, of any type but none */
-	uint32_t n_in_flight; /* probes running */
-	uint32_t n_waiting;   /* probes that are due and wait for a descriptor */
-	uint64_t n_probes;    /* started since start */
+	uint32_t n_checks;     /* that exist, of any type but none */
+	uint32_t n_in_flight;  /* probes running */
+	uint32_t n_waiting;    /* probes that are due and wait for a descriptor */
+	uint64_t n_probes;     /* started since start */
 	uint64_t n_not_judged; /* probes that failed for want of our own resources */
 	uint32_t max_late_us; /* the worst delay of a probe's start against its plan, since start */
 };
 
-/** Called from the loop when the debounced state changes, not on each result. May destroy the check, not the engine. */
-typedef void lb_health_changed_fn(void *arg, struct lb_health_check *check,
-	const struct lb_health_status *status);
+/**
+ * Called from the loop when the debounced state changes, not on each result. May destroy checks,
+ * not the engine.
+ */
+typedef void lb_health_changed_fn(
+	void *arg, struct lb_health_check *check, const struct lb_health_status *status);
 
 /**
- * Make the engine. Raises the process' soft limit of open files to the hard one (at most 2^20); what it
- * allows, less a reserve for the rest of the daemon, bounds the probes in flight.
+ * Make the engine. Raises the process' soft limit of open files to the hard one (at most 2^20);
+ * what it allows, less a reserve for the rest of the daemon, bounds the probes in flight.
  * @return 0, -ENOMEM.
  */
 int lb_health_create(struct event_base *base, struct lb_health **out);
 
-/** Destroy the engine and the checks that are left. NULL is ignored. Not from a callback of a check. */
+/** Destroy the engine and the checks left. NULL is ignored. Not from a callback of a check. */
 void lb_health_destroy(struct lb_health *health);
 
 void lb_health_stats(const struct lb_health *health, struct lb_health_stats *stats);
 
 /**
- * Start checking @p endpoint as @p config says (copied). With an UNKNOWN @p initial state the first probe comes after
- * 50 to 200 ms, else within a random part of the interval, at most 1 s; both later when there are thousands of checks.
- * The regular ones follow at interval ± 5 % jitter, on a grid that begins anywhere in the first interval.
- * @param initial state to begin from (a resync after a restart): UP or DOWN needs fall/rise results to change; UNKNOWN is
- * settled by the first result.
- * @return the check; NULL without memory. Type LB_CHECK_NONE: stays in @p initial or UP if UNKNOWN, never calls back.
+ * Start checking @p endpoint as @p config says (copied). With an UNKNOWN @p initial state the first
+ * probe comes after 50 to 200 ms, else within a random part of the interval, at most 1 s; both
+ * later when there are thousands of checks. The regular ones follow at interval ± 5 % jitter, on a
+ * grid that begins anywhere in the first interval.
+ * @param initial state to begin from (a resync after a restart): UP or DOWN needs fall/rise results
+ * to change; UNKNOWN is settled by the first result.
+ * @return the check; NULL without memory. Type LB_CHECK_NONE: stays in @p initial or UP if UNKNOWN,
+ * never calls back.
  */
 struct lb_health_check *lb_health_check_create(struct lb_health *health,
 	const struct lb_config_check *config, const struct lb_endpoint *endpoint,
@@ -75,16 +82,18 @@ struct lb_health_check *lb_health_check_create(struct lb_health *health,
 void lb_health_check_destroy(struct lb_health_check *check);
 
 /**
- * Take new parameters without forgetting the state; equal ones change nothing. A probe in flight is given up without
- * a judgement and a new one comes within a random part of the interval, at most 1 s. A change to LB_CHECK_NONE makes
- * the state UP; if it was another, changed() is called from the loop.
+ * Take new parameters without forgetting the state; equal ones change nothing. A probe in flight is
+ * given up without a judgement and a new one comes within a random part of the interval, at most
+ * 1 s. A change to LB_CHECK_NONE makes the state UP; if it was another, changed() is called from
+ * the loop.
  * @return 0; -ENOMEM, and the check goes on as it was.
  */
 int lb_health_check_update(struct lb_health_check *check, const struct lb_config_check *config);
 
 /**
- * Probe now, besides the regular ones (a suspect backend). A probe in flight, begun before the suspicion, is followed
- * by another. Not more often than each 100 ms: a call that comes earlier takes effect then.
+ * Probe now, besides the regular ones (a suspect backend). A probe in flight, begun before the
+ * suspicion, is followed by another. Not more often than each 100 ms: a call that comes earlier
+ * takes effect then.
  */
 void lb_health_check_now(struct lb_health_check *check);
 

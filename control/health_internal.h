@@ -8,8 +8,9 @@
 #include "control/health.h"
 
 /*
- * What the engine (health.c) and the check types (check_*.c) share. The engine owns schedule, deadline and
- * judgement; a type owns one probe: it starts it, and reports once by lb_health_result().
+ * What the engine (health.c) and the check types (check_*.c) share. The engine owns schedule,
+ * deadline and judgement; a type owns one probe: it starts it, and reports once by
+ * lb_health_result().
  */
 
 enum lb_health_result {
@@ -19,13 +20,14 @@ enum lb_health_result {
 };
 
 struct lb_health_ops {
-	/* Prepare probes of @p config, whose strings live as long as the result. @return the type's data; NULL: no memory. */
+	/* Prepare probes of @p config, whose strings live as long as the result. @return the type's
+	 * data; NULL: no memory. */
 	void *(*create)(struct lb_health_check *check, const struct lb_config_check *config);
 	/* Frees what create() made; never with a probe in flight. */
 	void (*destroy)(void *probe);
 	/*
-	 * Begin one probe. @return 0: a call of lb_health_result() follows from the loop, never from inside;
-	 * -errno: it could not be begun, and none follows.
+	 * Begin one probe. @return 0: a call of lb_health_result() follows from the loop, never
+	 * from inside; -errno: it could not be begun, and none follows.
 	 */
 	int (*start)(void *probe);
 	/* Give up the probe in flight; no result follows. */
@@ -77,12 +79,13 @@ extern const struct lb_health_ops lb_check_tcp_ops;
 extern const struct lb_health_ops lb_check_http_ops;
 
 /** The port to connect to, network byte order; 0: none is known. */
-uint16_t lb_health_check_port_be(const struct lb_health_check *check,
-	const struct lb_config_check *config);
+uint16_t lb_health_check_port_be(
+	const struct lb_health_check *check, const struct lb_config_check *config);
 
-/** The probe in flight is done. The last thing a caller may do with its data: it may be gone on return. */
-void lb_health_result(struct lb_health_check *check, enum lb_health_result result, const char *format,
-	...) __attribute__((format(printf, 3, 4)));
+/** The probe in flight is done. The last a caller may do with its data: it may be gone on return.
+ */
+void lb_health_result(struct lb_health_check *check, enum lb_health_result result,
+	const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /** The same for an errno value: failed, or not judged when it tells of our own resources. */
 void lb_health_result_errno(struct lb_health_check *check, int error);
@@ -90,7 +93,10 @@ void lb_health_result_errno(struct lb_health_check *check, int error);
 /** Whether @p error tells of our own resources, not of the backend. */
 bool lb_health_is_own_fault(int error);
 
-/** A socket for one probe: non-blocking, close-on-exec, closed by RST, so that no TIME_WAIT stays. @return fd; -errno. */
+/**
+ * A socket for one probe: non-blocking, close-on-exec, closed by RST, so that no TIME_WAIT stays.
+ * @return fd; -errno.
+ */
 int lb_health_socket(int family);
 
 /** @return 0, -ENOMEM. */

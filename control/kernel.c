@@ -14,16 +14,16 @@
 
 #define NS_PER_MS UINT64_C(1000000)
 
-#define READ_BYTES 65536u       // the kernel makes dump messages of up to 32 KiB
-#define MAX_ERRNO 4095          // of Linux
-#define MAX_READS 32u           // in one turn of the loop
-#define SOCKET_BYTES (4 << 20)  // of notifications that may wait while the loop is busy
-#define DEBOUNCE_MS 10u         // changes of routes come in series
-#define RETRY_MS 100u           // after a request that the kernel did not take
+#define READ_BYTES 65536u      // the kernel makes dump messages of up to 32 KiB
+#define MAX_ERRNO 4095         // of Linux
+#define MAX_READS 32u          // in one turn of the loop
+#define SOCKET_BYTES (4 << 20) // of notifications that may wait while the loop is busy
+#define DEBOUNCE_MS 10u        // changes of routes come in series
+#define RETRY_MS 100u          // after a request that the kernel did not take
 #define MAX_RETRY_MS 1000u
-#define DUMP_MS 10000u          // a dump that takes longer got lost
-#define MAX_TRIES 5u            // of an interrupted dump; then it is taken, and another one follows
-#define ROUTES_SHARE 5u         // dumps of routes take at most a sixth of the time
+#define DUMP_MS 10000u  // a dump that takes longer got lost
+#define MAX_TRIES 5u    // of an interrupted dump; then it is taken, and another one follows
+#define ROUTES_SHARE 5u // dumps of routes take at most a sixth of the time
 
 #define ALL_DUMPS ((1u << DUMP_N) - 1)
 #define ROUTE_DUMPS (1u << DUMP_ROUTES4 | 1u << DUMP_ROUTES6)
@@ -56,7 +56,8 @@ static void arm_ms(struct event *event, uint64_t wait_ms)
 	event_add(event, &wait);
 }
 
-struct lb_kernel_interface *lb_kernel_find_interface(const struct lb_kernel *kernel, uint32_t ifindex)
+struct lb_kernel_interface *lb_kernel_find_interface(
+	const struct lb_kernel *kernel, uint32_t ifindex)
 {
 	for (size_t i = 0; i < kernel->n_interfaces; i++) {
 		if (kernel->interfaces[i].ifindex == ifindex)
@@ -122,7 +123,7 @@ static void start_dump(struct lb_kernel *kernel, int which)
 
 	kernel->dump_seq = ++kernel->seq;
 	rc = lb_kernel_send(kernel, lb_netlink_build_dump(buf, dumps[which].type,
-		dumps[which].family, kernel->dump_seq));
+					    dumps[which].family, kernel->dump_seq));
 	if (rc < 0) {
 		arm_ms(&kernel->next_dump, RETRY_MS);
 		return;
@@ -159,7 +160,8 @@ static void on_next_dump(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	if (kernel->running >= 0) {
-		lb_log_limited(&dump_limit, LB_LOG_WARN, "kernel", "a dump did not end, asking again");
+		lb_log_limited(
+			&dump_limit, LB_LOG_WARN, "kernel", "a dump did not end, asking again");
 		kernel->wanted |= 1u << kernel->running;
 		kernel->running = -1;
 	}
@@ -286,9 +288,9 @@ static void handle_route(struct lb_kernel *kernel, const struct nlmsghdr *nlh,
 		if (lb_kernel_routes_take(kernel, route) < 0)
 			kernel->interrupted = true; // tried again
 	} else if (is_dump_of_routes(kernel->running) ||
-		lb_kernel_routes_concerned(kernel, route, nlh->nlmsg_flags)) {
-		// The kernel does not tell of a table of routes that it changed during a dump, and may leave
-		// out some that are none of the change: so there any change counts.
+		   lb_kernel_routes_concerned(kernel, route, nlh->nlmsg_flags)) {
+		// The kernel does not tell of a table of routes that it changed during a dump, and
+		// may leave out some that are none of the change: so there any change counts.
 		want(kernel, ROUTE_DUMPS, DEBOUNCE_MS);
 	}
 }
@@ -317,9 +319,10 @@ static int dispatch(struct lb_kernel *kernel, const struct nlmsghdr *nlh, bool i
 	case RTM_DELNEIGH:
 		rc = lb_netlink_parse_neighbour(nlh, &neighbour);
 		if (rc == 0)
-			lb_kernel_neighbours_update(kernel, &neighbour, nlh->nlmsg_type == RTM_DELNEIGH);
+			lb_kernel_neighbours_update(
+				kernel, &neighbour, nlh->nlmsg_type == RTM_DELNEIGH);
 		break;
-	case RTM_DELADDR: // takes routes with it that prefer it as a source, on older kernels silently
+	case RTM_DELADDR: // takes routes that prefer it as a source, on older kernels silently
 	case RTM_NEWNEXTHOP:
 	case RTM_DELNEXTHOP:
 		want(kernel, ROUTE_DUMPS, DEBOUNCE_MS);
@@ -350,7 +353,7 @@ static void handle_control(struct lb_kernel *kernel, const struct nlmsghdr *nlh)
 void lb_kernel_handle(struct lb_kernel *kernel, const struct nlmsghdr *nlh)
 {
 	bool in_dump = kernel->running >= 0 && nlh->nlmsg_flags & NLM_F_MULTI &&
-		nlh->nlmsg_seq == kernel->dump_seq;
+		       nlh->nlmsg_seq == kernel->dump_seq;
 
 	if (in_dump && nlh->nlmsg_flags & NLM_F_DUMP_INTR)
 		kernel->interrupted = true;
@@ -405,8 +408,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
 static int open_socket(struct lb_kernel *kernel)
 {
-	static const int groups[] = {RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
-		RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR};
+	static const int groups[] = {RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE,
+		RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR};
 	int yes = 1, bytes = SOCKET_BYTES, group = RTNLGRP_NEXTHOP, fd;
 
 	kernel->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -422,8 +425,8 @@ static int open_socket(struct lb_kernel *kernel)
 	mnl_socket_setsockopt(kernel->socket, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group));
 	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
 		group = groups[i];
-		if (mnl_socket_setsockopt(kernel->socket, NETLINK_ADD_MEMBERSHIP, &group,
-			    sizeof(group)) < 0)
+		if (mnl_socket_setsockopt(
+			    kernel->socket, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) < 0)
 			return -errno;
 	}
 	return 0;
@@ -452,8 +455,8 @@ int lb_kernel_create(struct event_base *base, const uint32_t *ifindexes, size_t 
 		goto fail;
 	evtimer_assign(&kernel->deliver, base, on_deliver, kernel);
 	evtimer_assign(&kernel->next_dump, base, on_next_dump, kernel);
-	event_assign(&kernel->readable, base, mnl_socket_get_fd(kernel->socket), EV_READ | EV_PERSIST,
-		on_readable, kernel);
+	event_assign(&kernel->readable, base, mnl_socket_get_fd(kernel->socket),
+		EV_READ | EV_PERSIST, on_readable, kernel);
 	rc = -ENOMEM;
 	if (event_add(&kernel->readable, NULL) < 0)
 		goto fail;

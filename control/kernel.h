@@ -7,13 +7,15 @@
 #include "lb/addr.h"
 
 /*
- * What the kernel knows of next hops: a mirror of its links, routes (main table, unicast and connected) and
- * neighbours of chosen interfaces, over netlink (libmnl), kept up to date by its notifications. The kernel
- * resolves; we ask it to (NTF_USE) and watch. Everything from one libevent loop, nothing blocks.
+ * What the kernel knows of next hops: a mirror of its links, routes (main table, unicast and
+ * connected) and neighbours of chosen interfaces, over netlink (libmnl), kept up to date by its
+ * notifications. The kernel resolves; we ask it to (NTF_USE) and watch. Everything from one
+ * libevent loop, nothing blocks.
  *
- * Neighbours follow their notifications. Routes do not: Linux drops routes without a word when a link or an
- * address goes, and what an appended or replaced one means depends on those before it. So whatever may have
- * changed them asks for a fresh dump, some milliseconds later and never more than a part of the time.
+ * Neighbours follow their notifications. Routes do not: Linux drops routes without a word when a
+ * link or an address goes, and what an appended or replaced one means depends on those before it.
+ * So whatever may have changed them asks for a fresh dump, some milliseconds later and never more
+ * than a part of the time.
  */
 struct lb_kernel;
 
@@ -22,21 +24,23 @@ struct lb_kernel_route {
 	uint8_t family; /* 4, 6 */
 	uint8_t length; /* 0..32, 0..128 */
 	uint32_t ifindex;
-	struct lb_addr gateway; /* all zero: connected, the next hop is the destination itself; else of any family */
+	struct lb_addr gateway; /* of any family; all zero: connected, the destination itself */
 	uint32_t metric;
 };
 
 struct lb_kernel_callbacks {
 	/*
-	 * The set of routes changed (any number at once; debounced to one call per loop turn). Also once when
-	 * the first dump is complete, even if it is empty: lookups tell the truth from then on.
+	 * The set of routes changed (any number at once; debounced to one call per loop turn). Also
+	 * once when the first dump is complete, even if it is empty: lookups tell the truth from
+	 * then on.
 	 */
 	void (*routes_changed)(void *arg);
 	/*
-	 * A unicast neighbour of one of the interfaces, watched or not, became known, changed its MAC, or was
-	 * lost (resolved = false, mac is all zero). Also once for each that is known when the mirror starts. A
-	 * watched one that is lost is asked for again at once and reported only if that brings nothing
-	 * for a second, so that a flushed table interrupts nobody.
+	 * A unicast neighbour of one of the interfaces, watched or not, became known, changed its
+	 * MAC, or was lost (resolved = false, mac is all zero). Also once for each that is known
+	 * when the mirror starts. A watched one that is lost is asked for again at once and
+	 * reported only if that brings nothing for a second, so that a flushed table interrupts
+	 * nobody.
 	 */
 	void (*neighbour_changed)(void *arg, uint32_t ifindex, const struct lb_addr *addr,
 		const uint8_t mac[6], bool resolved);
@@ -54,11 +58,12 @@ struct lb_kernel_stats {
 };
 
 /**
- * Open a netlink socket in the network namespace of the caller, subscribe, and begin to dump. Only routes out of
- * @p ifindexes (@p n_ifindexes, copied) and neighbours on them are mirrored; only routes whose link is up and has a
- * carrier are reported; of a multipath route, the first nexthop that is usable and on one of the interfaces.
- * Callbacks come from the loop, never from inside a call; they may call anything but lb_kernel_destroy().
- * ENOBUFS (lost notifications) is handled by a fresh dump.
+ * Open a netlink socket in the network namespace of the caller, subscribe, and begin to dump.
+ * Callbacks come from the loop, never from inside a call; they may call anything but
+ * lb_kernel_destroy(). ENOBUFS (lost notifications) is handled by a fresh dump.
+ * @param ifindexes  (@p n_ifindexes, copied) routes out of these and neighbours on them are
+ * mirrored; only routes whose link is up and has a carrier; of a multipath route the first nexthop
+ * that is usable and on one of these.
  * @return 0; -ENOMEM; -errno of the socket calls.
  */
 int lb_kernel_create(struct event_base *base, const uint32_t *ifindexes, size_t n_ifindexes,
@@ -70,19 +75,19 @@ void lb_kernel_destroy(struct lb_kernel *kernel);
 void lb_kernel_stats(const struct lb_kernel *kernel, struct lb_kernel_stats *stats);
 
 /**
- * All mirrored routes, one per prefix (that of the lowest metric), IPv4 before IPv6, longer prefixes first;
- * valid until the loop runs on. NULL if none.
+ * All mirrored routes, one per prefix (that of the lowest metric), IPv4 before IPv6, longer
+ * prefixes first; valid until the loop runs on. NULL if none.
  */
 const struct lb_kernel_route *lb_kernel_routes(const struct lb_kernel *kernel, size_t *n_routes);
 
 /** The best route to @p addr: longest prefix, lowest metric. @return 0; -ENOENT. */
-int lb_kernel_lookup(const struct lb_kernel *kernel, const struct lb_addr *addr,
-	struct lb_kernel_route *route);
+int lb_kernel_lookup(
+	const struct lb_kernel *kernel, const struct lb_addr *addr, struct lb_kernel_route *route);
 
 /**
- * Keep @p addr on @p ifindex resolved: ask the kernel now and whenever the entry goes stale or fails (with a back-off
- * of 1 to 30 s), until unwatched; results arrive by neighbour_changed (at once, from the loop, if already known).
- * Watches are counted: as many unwatches end them.
+ * Keep @p addr on @p ifindex resolved: ask the kernel now and whenever the entry goes stale or
+ * fails (with a back-off of 1 to 30 s), until unwatched; results arrive by neighbour_changed (at
+ * once, from the loop, if already known). Watches are counted: as many unwatches end them.
  * @return 0; -ENOMEM; -EINVAL: @p ifindex is none of the interfaces.
  */
 int lb_kernel_watch(struct lb_kernel *kernel, uint32_t ifindex, const struct lb_addr *addr);

@@ -9,8 +9,8 @@
 #include "control/netlink.h"
 
 /*
- * Shared by the parts of the kernel mirror: kernel.c (socket, dumps, dispatch), kernel_routes.c (the set of
- * routes and lookups), kernel_neighbours.c (entries, watches, asking).
+ * Shared by the parts of the kernel mirror: kernel.c (socket, dumps, dispatch), kernel_routes.c
+ * (the set of routes and lookups), kernel_neighbours.c (entries, watches, asking).
  */
 
 /* ---- routes ---- */
@@ -26,7 +26,7 @@ struct lb_kernel_raw_routes {
 	size_t n, n_max;
 };
 
-/* Routes of one family and prefix length are neighbours in `routes`: lookups try these groups in order. */
+/* Routes of one family and prefix length lie together in `routes`: lookups try group by group. */
 struct lb_kernel_route_group {
 	uint8_t family, length;
 	size_t start, n;
@@ -44,12 +44,12 @@ struct lb_kernel_routes {
 
 void lb_kernel_routes_fini(struct lb_kernel_routes *routes);
 
-/** Take @p parsed into the dump that is running, if it is of our tables and interfaces. @return 0; -ENOMEM. */
+/** Take @p parsed into the running dump, if it is one to be mirrored. @return 0; -ENOMEM. */
 int lb_kernel_routes_take(struct lb_kernel *kernel, const struct lb_netlink_route *parsed);
 
 /** Whether a notification of @p parsed can mean a change of what is mirrored. */
-bool lb_kernel_routes_concerned(const struct lb_kernel *kernel, const struct lb_netlink_route *parsed,
-	uint16_t nlmsg_flags);
+bool lb_kernel_routes_concerned(const struct lb_kernel *kernel,
+	const struct lb_netlink_route *parsed, uint16_t nlmsg_flags);
 
 /** The running dump of @p family (0: IPv4, 1: IPv6) is complete: it replaces the last one. */
 void lb_kernel_routes_adopt(struct lb_kernel_routes *routes, unsigned family);
@@ -57,7 +57,10 @@ void lb_kernel_routes_adopt(struct lb_kernel_routes *routes, unsigned family);
 /** The running dump is void. */
 void lb_kernel_routes_abandon(struct lb_kernel_routes *routes);
 
-/** Work out the routes from the dumps and the links. @return 1: they changed; 0: no; -ENOMEM: they are as before. */
+/**
+ * Work out the routes from the dumps and the links.
+ * @return 1: they changed; 0: no; -ENOMEM: they are as before.
+ */
 int lb_kernel_routes_build(struct lb_kernel *kernel);
 
 /* ---- neighbours ---- */
@@ -101,15 +104,15 @@ int lb_kernel_neighbours_init(struct lb_kernel_neighbours *neighbours);
 void lb_kernel_neighbours_fini(struct lb_kernel *kernel);
 
 /** The kernel has an entry, or (@p deleted) not any more. */
-void lb_kernel_neighbours_update(struct lb_kernel *kernel, const struct lb_netlink_neighbour *parsed,
-	bool deleted);
+void lb_kernel_neighbours_update(
+	struct lb_kernel *kernel, const struct lb_netlink_neighbour *parsed, bool deleted);
 
 /** A dump begins. */
 void lb_kernel_neighbours_dump_begin(struct lb_kernel *kernel);
 
 /**
- * A dump of @p family (0: IPv4, 1: IPv6) is complete: what two in a row did not mention is gone. One may leave out
- * an entry by mistake, as the kernel finds its place again by counting.
+ * A dump of @p family (0: IPv4, 1: IPv6) is complete: what two in a row did not mention is gone.
+ * One may leave out an entry by mistake, as the kernel finds its place again by counting.
  * @return whether that settles all; false: another dump is needed.
  */
 bool lb_kernel_neighbours_dump_end(struct lb_kernel *kernel, unsigned family);
@@ -119,7 +122,14 @@ void lb_kernel_neighbours_deliver(struct lb_kernel *kernel);
 
 /* ---- the whole ---- */
 
-enum lb_kernel_dump { DUMP_LINKS, DUMP_ROUTES4, DUMP_ROUTES6, DUMP_NEIGHBOURS4, DUMP_NEIGHBOURS6, DUMP_N };
+enum lb_kernel_dump {
+	DUMP_LINKS,
+	DUMP_ROUTES4,
+	DUMP_ROUTES6,
+	DUMP_NEIGHBOURS4,
+	DUMP_NEIGHBOURS6,
+	DUMP_N
+};
 
 struct lb_kernel_interface {
 	uint32_t ifindex;
@@ -142,19 +152,20 @@ struct lb_kernel {
 	struct lb_kernel_neighbours neighbours;
 	struct lb_kernel_stats stats;
 
-	unsigned wanted;  /* bits of enum lb_kernel_dump */
-	int running;      /* enum lb_kernel_dump; -1: none */
-	uint32_t seq;     /* of the last request */
+	unsigned wanted;   /* bits of enum lb_kernel_dump */
+	int running;       /* enum lb_kernel_dump; -1: none */
+	uint32_t seq;      /* of the last request */
 	uint32_t dump_seq; /* of the running dump */
-	bool interrupted; /* the running dump is inconsistent */
-	unsigned n_tries; /* of the running dump */
+	bool interrupted;  /* the running dump is inconsistent */
+	unsigned n_tries;  /* of the running dump */
 	uint64_t dump_started_ns;
 	uint64_t routes_not_before_ns; /* dumps of large tables take only a part of the time */
 	uint64_t resynced_ns;          /* the last time */
 };
 
 /** The interface, or NULL if it is none of ours. */
-struct lb_kernel_interface *lb_kernel_find_interface(const struct lb_kernel *kernel, uint32_t ifindex);
+struct lb_kernel_interface *lb_kernel_find_interface(
+	const struct lb_kernel *kernel, uint32_t ifindex);
 
 /** Send a request that has no answer but an error. @return 0; -errno. */
 int lb_kernel_send(struct lb_kernel *kernel, const struct nlmsghdr *nlh);

@@ -9,13 +9,13 @@
 #define USABLE (NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT | NUD_NOARP)
 #define FIRST_BUCKETS 256u
 
-#define STALE_SPREAD_MS 500u     // many go stale together; not many requests in one moment
-#define CONFIRM_MS 15000u        // what is in use stays so: half of Linux' usual reachable time
-#define BACK_OFF_MIN_MS 1000u    // Linux itself asks three times, a second apart
+#define STALE_SPREAD_MS 500u  // many go stale together; not many requests in one moment
+#define CONFIRM_MS 15000u     // what is in use stays so: half of Linux' usual reachable time
+#define BACK_OFF_MIN_MS 1000u // Linux itself asks three times, a second apart
 #define BACK_OFF_MAX_MS 30000u
-#define LOST_MS 1000u            // for one more request and answer before a loss is told
+#define LOST_MS 1000u // for one more request and answer before a loss is told
 #define UNSYNCED_MS 100u
-#define SILENT_ASKS 3u           // the fourth comes 7 s after the first, Linux gives up after 3 s
+#define SILENT_ASKS 3u // the fourth comes 7 s after the first, Linux gives up after 3 s
 
 int lb_kernel_neighbours_init(struct lb_kernel_neighbours *neighbours)
 {
@@ -44,8 +44,8 @@ static unsigned family_of(const struct lb_addr *addr)
 /* ---- entries ---- */
 
 // Who owns an address of the link may choose it: keyed, so that he cannot choose the bucket.
-static uint64_t hash(const struct lb_kernel_neighbours *neighbours, uint32_t ifindex,
-	const struct lb_addr *addr)
+static uint64_t hash(
+	const struct lb_kernel_neighbours *neighbours, uint32_t ifindex, const struct lb_addr *addr)
 {
 	const uint64_t words[3] = {addr->u64[0], addr->u64[1], ifindex};
 	uint64_t h = neighbours->hash_key;
@@ -58,18 +58,18 @@ static uint64_t hash(const struct lb_kernel_neighbours *neighbours, uint32_t ifi
 	return h;
 }
 
-static struct lb_kernel_bucket *bucket_of(const struct lb_kernel_neighbours *neighbours,
-	uint32_t ifindex, const struct lb_addr *addr)
+static struct lb_kernel_bucket *bucket_of(
+	const struct lb_kernel_neighbours *neighbours, uint32_t ifindex, const struct lb_addr *addr)
 {
 	return &neighbours->buckets[hash(neighbours, ifindex, addr) & (neighbours->n_buckets - 1)];
 }
 
-static struct lb_kernel_neighbour *find(const struct lb_kernel_neighbours *neighbours,
-	uint32_t ifindex, const struct lb_addr *addr)
+static struct lb_kernel_neighbour *find(
+	const struct lb_kernel_neighbours *neighbours, uint32_t ifindex, const struct lb_addr *addr)
 {
 	struct lb_kernel_neighbour *neighbour;
 
-	LIST_FOREACH(neighbour, bucket_of(neighbours, ifindex, addr), link) {
+	LIST_FOREACH (neighbour, bucket_of(neighbours, ifindex, addr), link) {
 		if (neighbour->ifindex == ifindex && lb_addr_equal(&neighbour->addr, addr))
 			return neighbour;
 	}
@@ -91,7 +91,8 @@ static void grow(struct lb_kernel_neighbours *neighbours)
 	for (uint32_t i = 0; i < n_old; i++) {
 		while ((neighbour = LIST_FIRST(&old[i]))) {
 			LIST_REMOVE(neighbour, link);
-			LIST_INSERT_HEAD(bucket_of(neighbours, neighbour->ifindex, &neighbour->addr),
+			LIST_INSERT_HEAD(
+				bucket_of(neighbours, neighbour->ifindex, &neighbour->addr),
 				neighbour, link);
 		}
 	}
@@ -101,8 +102,8 @@ static void grow(struct lb_kernel_neighbours *neighbours)
 static void on_ask(evutil_socket_t fd, short what, void *arg);
 static void on_lost(evutil_socket_t fd, short what, void *arg);
 
-static struct lb_kernel_neighbour *add(struct lb_kernel *kernel, uint32_t ifindex,
-	const struct lb_addr *addr)
+static struct lb_kernel_neighbour *add(
+	struct lb_kernel *kernel, uint32_t ifindex, const struct lb_addr *addr)
 {
 	struct lb_kernel_neighbours *neighbours = &kernel->neighbours;
 	struct lb_kernel_neighbour *neighbour = calloc(1, sizeof(*neighbour));
@@ -173,7 +174,7 @@ static bool is_news(const struct lb_kernel_neighbour *neighbour)
 	if (neighbour->resolved != neighbour->reported || neighbour->report_anyway)
 		return true;
 	return neighbour->resolved &&
-		memcmp(neighbour->mac, neighbour->reported_mac, sizeof(neighbour->mac)) != 0;
+	       memcmp(neighbour->mac, neighbour->reported_mac, sizeof(neighbour->mac)) != 0;
 }
 
 static void deliver_one(struct lb_kernel *kernel, struct lb_kernel_neighbour *neighbour)
@@ -237,7 +238,7 @@ static void on_ask(evutil_socket_t fd, short what, void *arg)
 		arm_ms(&neighbour->ask, CONFIRM_MS);
 		return;
 	}
-	// By now the kernel would have told of a failure at least: is there an entry that we missed?
+	// By now the kernel would have told of a failure at least: did we miss the entry?
 	if (neighbour->state == 0 && neighbour->n_asked >= SILENT_ASKS)
 		lb_kernel_want_neighbours(kernel, family_of(&neighbour->addr));
 	arm_ms(&neighbour->ask, back_off_ms(neighbour->n_asked++));
@@ -254,7 +255,8 @@ static void on_lost(evutil_socket_t fd, short what, void *arg)
 
 /* ---- what the kernel says ---- */
 
-static void become_usable(struct lb_kernel_neighbour *neighbour, const uint8_t mac[6], bool went_stale)
+static void become_usable(
+	struct lb_kernel_neighbour *neighbour, const uint8_t mac[6], bool went_stale)
 {
 	memcpy(neighbour->mac, mac, sizeof(neighbour->mac));
 	neighbour->resolved = true;
@@ -298,8 +300,8 @@ static void set_state(struct lb_kernel_neighbour *neighbour, uint16_t state, con
 	free_if_unused(neighbour);
 }
 
-void lb_kernel_neighbours_update(struct lb_kernel *kernel, const struct lb_netlink_neighbour *parsed,
-	bool deleted)
+void lb_kernel_neighbours_update(
+	struct lb_kernel *kernel, const struct lb_netlink_neighbour *parsed, bool deleted)
 {
 	struct lb_kernel_neighbour *neighbour;
 

@@ -14,8 +14,8 @@ void lb_kernel_routes_fini(struct lb_kernel_routes *routes)
 }
 
 // The nexthop of @parsed that we would use; NULL: none.
-static const struct lb_netlink_hop *choose_hop(const struct lb_kernel *kernel,
-	const struct lb_netlink_route *parsed)
+static const struct lb_netlink_hop *choose_hop(
+	const struct lb_kernel *kernel, const struct lb_netlink_route *parsed)
 {
 	for (uint32_t i = 0; i < parsed->n_hops; i++) {
 		const struct lb_netlink_hop *hop = &parsed->hops[i];
@@ -32,7 +32,7 @@ static const struct lb_netlink_hop *choose_hop(const struct lb_kernel *kernel,
 static bool is_ours(const struct lb_netlink_route *parsed)
 {
 	return parsed->table == RT_TABLE_MAIN && parsed->type == RTN_UNICAST && !parsed->cloned &&
-		!parsed->sourced && parsed->tos == 0;
+	       !parsed->sourced && parsed->tos == 0;
 }
 
 // The first @length bits of @addr, an IPv4 address keeping the 96 bits of its form.
@@ -83,8 +83,8 @@ int lb_kernel_routes_take(struct lb_kernel *kernel, const struct lb_netlink_rout
 	return append(&kernel->routes.coming, &route);
 }
 
-bool lb_kernel_routes_concerned(const struct lb_kernel *kernel, const struct lb_netlink_route *parsed,
-	uint16_t nlmsg_flags)
+bool lb_kernel_routes_concerned(
+	const struct lb_kernel *kernel, const struct lb_netlink_route *parsed, uint16_t nlmsg_flags)
 {
 	if (parsed->table != RT_TABLE_MAIN || parsed->cloned)
 		return false;
@@ -137,11 +137,11 @@ static int compare_raw(const void *first, const void *second)
 static bool equal_routes(const struct lb_kernel_route *a, const struct lb_kernel_route *b)
 {
 	return compare_prefixes(a, b) == 0 && a->ifindex == b->ifindex && a->metric == b->metric &&
-		lb_addr_equal(&a->gateway, &b->gateway);
+	       lb_addr_equal(&a->gateway, &b->gateway);
 }
 
-static bool equal_sets(const struct lb_kernel_routes *routes, const struct lb_kernel_route *other,
-	size_t n)
+static bool equal_sets(
+	const struct lb_kernel_routes *routes, const struct lb_kernel_route *other, size_t n)
 {
 	if (routes->n_routes != n)
 		return false;
@@ -246,8 +246,8 @@ static const struct lb_kernel_route *find(const struct lb_kernel_routes *routes,
 	return NULL;
 }
 
-int lb_kernel_lookup(const struct lb_kernel *kernel, const struct lb_addr *addr,
-	struct lb_kernel_route *route)
+int lb_kernel_lookup(
+	const struct lb_kernel *kernel, const struct lb_addr *addr, struct lb_kernel_route *route)
 {
 	const struct lb_kernel_routes *routes = &kernel->routes;
 	uint8_t family = lb_addr_is_ipv4(addr) ? 4 : 6;

@@ -14,7 +14,7 @@
 #define IPV6_BYTES 16u
 
 // Not mnl_attr_for_each(): it rounds nlmsg_len up, past the end of the message.
-#define for_each_attr(attr, data, end)                                                             \
+#define for_each_attr(attr, data, end) \
 	for (attr = (const void *)(data); is_attr(attr, end); attr = mnl_attr_next(attr))
 
 static bool is_attr(const struct nlattr *attr, const void *end)
@@ -69,7 +69,8 @@ static int get_address(const void *data, size_t n, uint8_t family, struct lb_add
 
 static int get_address_attr(const struct nlattr *attr, uint8_t family, struct lb_addr *addr)
 {
-	return get_address(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr), family, addr);
+	return get_address(
+		mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr), family, addr);
 }
 
 static bool is_inet(uint8_t family)
@@ -90,7 +91,7 @@ int lb_netlink_parse_link(const struct nlmsghdr *nlh, struct lb_netlink_link *li
 		return -EBADMSG;
 	link->ifindex = (uint32_t)info.ifi_index;
 	link->up = nlh->nlmsg_type == RTM_NEWLINK && info.ifi_flags & IFF_UP &&
-		info.ifi_flags & IFF_LOWER_UP;
+		   info.ifi_flags & IFF_LOWER_UP;
 	return 0;
 }
 
@@ -140,7 +141,8 @@ static int parse_hop_attrs(const void *data, size_t n, uint8_t family, struct lb
 	return 0;
 }
 
-static int parse_multipath(const struct nlattr *attr, uint8_t family, struct lb_netlink_route *route)
+static int parse_multipath(
+	const struct nlattr *attr, uint8_t family, struct lb_netlink_route *route)
 {
 	const uint8_t *data = mnl_attr_get_payload(attr);
 	size_t left = mnl_attr_get_payload_len(attr);
@@ -155,11 +157,13 @@ static int parse_multipath(const struct nlattr *attr, uint8_t family, struct lb_
 		if (left < sizeof(header))
 			return -EBADMSG;
 		memcpy(&header, data, sizeof(header));
-		if (header.rtnh_len < sizeof(header) || header.rtnh_len > left || header.rtnh_ifindex < 0)
+		if (header.rtnh_len < sizeof(header) || header.rtnh_len > left ||
+			header.rtnh_ifindex < 0)
 			return -EBADMSG;
 		*hop = (struct lb_netlink_hop){.ifindex = (uint32_t)header.rtnh_ifindex,
 			.usable = is_usable_hop(header.rtnh_flags)};
-		rc = parse_hop_attrs(data + sizeof(header), header.rtnh_len - sizeof(header), family, hop);
+		rc = parse_hop_attrs(
+			data + sizeof(header), header.rtnh_len - sizeof(header), family, hop);
 		if (rc < 0)
 			return rc;
 		step = RTNH_ALIGN((size_t)header.rtnh_len);
@@ -170,7 +174,8 @@ static int parse_multipath(const struct nlattr *attr, uint8_t family, struct lb_
 	return 0;
 }
 
-static int parse_route_attr(const struct nlattr *attr, uint8_t family, struct lb_netlink_route *route)
+static int parse_route_attr(
+	const struct nlattr *attr, uint8_t family, struct lb_netlink_route *route)
 {
 	struct lb_netlink_hop *hop = &route->hops[0];
 
@@ -272,7 +277,7 @@ int lb_netlink_parse_neighbour(const struct nlmsghdr *nlh, struct lb_netlink_nei
 		} else if (mnl_attr_get_type(attr) == NDA_LLADDR) {
 			// links that are no Ethernet have others; they resolve to nothing here
 			neighbour->has_mac = mnl_attr_get_payload_len(attr) == sizeof(zero) &&
-				memcmp(data, zero, sizeof(zero)) != 0;
+					     memcmp(data, zero, sizeof(zero)) != 0;
 			if (neighbour->has_mac)
 				memcpy(neighbour->mac, data, sizeof(neighbour->mac));
 		}
@@ -309,8 +314,8 @@ struct nlmsghdr *lb_netlink_build_dump(void *buf, uint16_t type, uint8_t family,
 	return nlh;
 }
 
-struct nlmsghdr *lb_netlink_build_use(void *buf, uint32_t ifindex, const struct lb_addr *addr,
-	uint32_t seq)
+struct nlmsghdr *lb_netlink_build_use(
+	void *buf, uint32_t ifindex, const struct lb_addr *addr, uint32_t seq)
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
 	bool is_ipv4 = lb_addr_is_ipv4(addr);

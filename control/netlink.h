@@ -7,8 +7,9 @@
 #include "lb/addr.h"
 
 /*
- * NETLINK_ROUTE messages (rtnetlink(7)) to and from structs. No sockets, no state. Messages are taken for
- * hostile: each length is checked before what it covers is read, and nothing past nlmsg_len is.
+ * NETLINK_ROUTE messages (rtnetlink(7)) to and from structs. No sockets, no state. Messages are
+ * taken for hostile: each length is checked before what it covers is read, and nothing past
+ * nlmsg_len is.
  */
 
 #define LB_NETLINK_REQUEST_BYTES 128u /* room enough for any request built here */
@@ -50,25 +51,26 @@ struct lb_netlink_neighbour {
 
 /**
  * Parse RTM_{NEW,DEL}LINK, _ROUTE, _NEIGH. @p nlh has nlmsg_len readable bytes (mnl_nlmsg_ok()).
- * @return 0; -EAFNOSUPPORT: of another family than IPv4, IPv6 (an IPv4-mapped IPv6 address counts as such);
- * -EBADMSG: a length or a value that cannot be.
+ * @return 0; -EAFNOSUPPORT: of another family than IPv4, IPv6 (an IPv4-mapped IPv6 address counts
+ * as such); -EBADMSG: a length or a value that cannot be.
  */
 int lb_netlink_parse_link(const struct nlmsghdr *nlh, struct lb_netlink_link *link);
 int lb_netlink_parse_route(const struct nlmsghdr *nlh, struct lb_netlink_route *route);
 int lb_netlink_parse_neighbour(const struct nlmsghdr *nlh, struct lb_netlink_neighbour *neighbour);
 
 /**
- * Build a request for a whole table: RTM_GETLINK (family AF_UNSPEC), RTM_GETROUTE (main table), RTM_GETNEIGH.
+ * Build a request for a whole table: RTM_GETLINK (family AF_UNSPEC), RTM_GETROUTE (main table),
+ * RTM_GETNEIGH.
  * @param buf  LB_NETLINK_REQUEST_BYTES bytes, 4-aligned.
  * @return @p buf.
  */
 struct nlmsghdr *lb_netlink_build_dump(void *buf, uint16_t type, uint8_t family, uint32_t seq);
 
 /**
- * Build the request that makes the kernel resolve, or confirm, a neighbour as if it had a packet for it.
- * Never for a permanent entry: Linux since 5.16 takes that property from it.
+ * Build the request that makes the kernel resolve, or confirm, a neighbour as if it had a packet
+ * for it. Never for a permanent entry: Linux since 5.16 takes that property from it.
  */
-struct nlmsghdr *lb_netlink_build_use(void *buf, uint32_t ifindex, const struct lb_addr *addr,
-	uint32_t seq);
+struct nlmsghdr *lb_netlink_build_use(
+	void *buf, uint32_t ifindex, const struct lb_addr *addr, uint32_t seq);
 
 #endif

@@ -167,8 +167,8 @@ void server_resume(struct server *server)
 	assert_non_null(server->listener);
 	getsockname(evconnlistener_get_fd(server->listener), (struct sockaddr *)&address, &n);
 	server->endpoint.port_be = address.ss_family == AF_INET
-		? ((struct sockaddr_in *)&address)->sin_port
-		: ((struct sockaddr_in6 *)&address)->sin6_port;
+					   ? ((struct sockaddr_in *)&address)->sin_port
+					   : ((struct sockaddr_in6 *)&address)->sin6_port;
 }
 
 void server_start(struct server *server, struct event_base *base, bool ipv6)
@@ -190,7 +190,8 @@ void server_stop(struct server *server)
 
 /* ---- the loop ---- */
 
-void recorder_changed(void *arg, struct lb_health_check *check, const struct lb_health_status *status)
+void recorder_changed(
+	void *arg, struct lb_health_check *check, const struct lb_health_status *status)
 {
 	struct recorder *recorder = arg;
 
@@ -253,7 +254,8 @@ static bool is_checked(void *arg)
 	return status.n_checks >= awaited->n;
 }
 
-void run_until_checked(struct event_base *base, const struct lb_health_check *check, uint64_t n_checks)
+void run_until_checked(
+	struct event_base *base, const struct lb_health_check *check, uint64_t n_checks)
 {
 	run_until(base, is_checked, &(struct awaited){.check = check, .n = n_checks});
 }
@@ -272,6 +274,11 @@ void run_until_changed(struct event_base *base, const struct recorder *recorder,
 
 struct lb_config_check fast_check(enum lb_check_type type)
 {
-	return (struct lb_config_check){.type = type, .expect_status_min = 200, .expect_status_max = 399,
-		.interval_ms = 50, .timeout_ms = 2000, .rise = 2, .fall = 3};
+	return (struct lb_config_check){.type = type,
+		.expect_status_min = 200,
+		.expect_status_max = 399,
+		.interval_ms = 50,
+		.timeout_ms = 2000,
+		.rise = 2,
+		.fall = 3};
 }

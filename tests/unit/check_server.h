@@ -8,17 +8,17 @@
 #include "control/health.h"
 
 /*
- * Real servers on loopback for the tests of health checks, well-behaved and not, in the test's own event
- * loop; and what these tests share: a loop with a recorder of callbacks.
+ * Real servers on loopback for the tests of health checks, well-behaved and not, in the test's own
+ * event loop; and what these tests share: a loop with a recorder of callbacks.
  */
 
 enum server_mode {
-	SERVER_REPLY,    /* a whole request is answered with `reply`, then the connection is closed */
-	SERVER_DRIP,     /* the same, a byte each 5 ms */
-	SERVER_FLOOD,    /* `reply`, then `flood` again and again, as fast as it is read */
-	SERVER_SILENT,   /* never answers */
-	SERVER_HANG_UP,  /* closes at once */
-	SERVER_RESET,    /* resets after the request */
+	SERVER_REPLY,  /* a whole request is answered with `reply`, then the connection is closed */
+	SERVER_DRIP,   /* the same, a byte each 5 ms */
+	SERVER_FLOOD,  /* `reply`, then `flood` again and again, as fast as it is read */
+	SERVER_SILENT, /* never answers */
+	SERVER_HANG_UP, /* closes at once */
+	SERVER_RESET,   /* resets after the request */
 };
 
 struct server {
@@ -52,7 +52,8 @@ struct recorder {
 	struct lb_health_check *destroy[4]; /* by the callback */
 };
 
-void recorder_changed(void *arg, struct lb_health_check *check, const struct lb_health_status *status);
+void recorder_changed(
+	void *arg, struct lb_health_check *check, const struct lb_health_status *status);
 
 /** Run the loop until @p done says so. Fails the test when it does not within 20 s. */
 void run_until(struct event_base *base, bool (*done)(void *arg), void *arg);
@@ -61,7 +62,8 @@ void run_until(struct event_base *base, bool (*done)(void *arg), void *arg);
 void run_for_ms(struct event_base *base, unsigned ms);
 
 /** Run until @p check has had @p n_checks results. */
-void run_until_checked(struct event_base *base, const struct lb_health_check *check, uint64_t n_checks);
+void run_until_checked(
+	struct event_base *base, const struct lb_health_check *check, uint64_t n_checks);
 
 /** Run until @p recorder has had @p n_changes callbacks. */
 void run_until_changed(struct event_base *base, const struct recorder *recorder, size_t n_changes);

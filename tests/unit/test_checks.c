@@ -45,8 +45,8 @@ static struct lb_health_status probe(struct fixture *fixture, const struct lb_co
 	const struct lb_endpoint *endpoint)
 {
 	struct recorder recorder = {0};
-	struct lb_health_check *check = lb_health_check_create(fixture->health, config, endpoint,
-		LB_HEALTH_UNKNOWN, recorder_changed, &recorder);
+	struct lb_health_check *check = lb_health_check_create(
+		fixture->health, config, endpoint, LB_HEALTH_UNKNOWN, recorder_changed, &recorder);
 
 	assert_non_null(check);
 	run_until_changed(fixture->base, &recorder, 1);
@@ -138,8 +138,7 @@ static void checks_leave_no_time_wait(void **state)
 {
 	static const enum lb_check_type types[] = {LB_CHECK_TCP, LB_CHECK_HTTP};
 	struct fixture *fixture = *state;
-	struct server server = {
-		.reply = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"};
+	struct server server = {.reply = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"};
 
 	server_start(&server, fixture->base, false);
 	for (int i = 0; i < 2; i++) {
@@ -189,42 +188,52 @@ static const struct answer {
 	{"until close", OK_HEAD "\r\nsomething", 0, 200, 399, "thing", "ok: HTTP 200"},
 	{"1.0", "HTTP/1.0 200 OK\r\n\r\nok", 0, 200, 399, NULL, "ok: HTTP 200"},
 	{"no content", "HTTP/1.1 204 No\r\n\r\n", 0, 200, 399, NULL, "ok: HTTP 204"},
-	{"bare newlines", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", 0, 200, 399, "ok", "ok: HTTP 200"},
-	{"unavailable", "HTTP/1.1 503 Oh\r\nContent-Length: 0\r\n\r\n", 0, 200, 399, NULL, "HTTP 503"},
-	{"exact status", "HTTP/1.1 418 Tea\r\nContent-Length: 0\r\n\r\n", 0, 418, 418, NULL, "ok: HTTP 418"},
-	{"below", OK_HEAD "Content-Length: 0\r\n\r\n", 0, 201, 399, NULL, "HTTP 200"},
-	{"redirect may be", "HTTP/1.1 302 There\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n", 0, 200, 399,
-		NULL, "ok: HTTP 302"},
-	{"redirect may not be", "HTTP/1.1 302 There\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n", 0, 200, 299,
-		NULL, "HTTP 302"},
-	{"continue first", "HTTP/1.1 100 Go\r\n\r\n" OK_HEAD "Content-Length: 2\r\n\r\nok", 0, 200, 299, "ok",
+	{"bare newlines", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", 0, 200, 399, "ok",
 		"ok: HTTP 200"},
-	{"continue, then bad", "HTTP/1.1 100 Go\r\n\r\nHTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", 0, 200, 299,
+	{"unavailable", "HTTP/1.1 503 Oh\r\nContent-Length: 0\r\n\r\n", 0, 200, 399, NULL,
+		"HTTP 503"},
+	{"exact status", "HTTP/1.1 418 Tea\r\nContent-Length: 0\r\n\r\n", 0, 418, 418, NULL,
+		"ok: HTTP 418"},
+	{"below", OK_HEAD "Content-Length: 0\r\n\r\n", 0, 201, 399, NULL, "HTTP 200"},
+	{"redirect may be", "HTTP/1.1 302 There\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n",
+		0, 200, 399, NULL, "ok: HTTP 302"},
+	{"redirect may not be",
+		"HTTP/1.1 302 There\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n", 0, 200, 299,
+		NULL, "HTTP 302"},
+	{"continue first", "HTTP/1.1 100 Go\r\n\r\n" OK_HEAD "Content-Length: 2\r\n\r\nok", 0, 200,
+		299, "ok", "ok: HTTP 200"},
+	{"continue, then bad",
+		"HTTP/1.1 100 Go\r\n\r\nHTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", 0, 200, 299,
 		NULL, "HTTP 500"},
-	{"body", OK_HEAD "Content-Length: 12\r\n\r\nall is well.", 0, 200, 399, "is well", "ok: HTTP 200"},
-	{"body is the text", OK_HEAD "Content-Length: 2\r\n\r\nok", 0, 200, 399, "ok", "ok: HTTP 200"},
+	{"body", OK_HEAD "Content-Length: 12\r\n\r\nall is well.", 0, 200, 399, "is well",
+		"ok: HTTP 200"},
+	{"body is the text", OK_HEAD "Content-Length: 2\r\n\r\nok", 0, 200, 399, "ok",
+		"ok: HTTP 200"},
 	{"other body", OK_HEAD "Content-Length: 3\r\n\r\nbad", 0, 200, 399, "ok",
 		"HTTP 200 without the expected body (in 3 bytes)"},
 	{"text in a header only", OK_HEAD "X: ok\r\nContent-Length: 0\r\n\r\n", 0, 200, 399, "ok",
 		"HTTP 200 without the expected body (in 0 bytes)"},
-	{"text over chunks", OK_HEAD "Transfer-Encoding: chunked\r\n\r\n3\r\nhea\r\n4\r\nlthy\r\n0\r\n\r\n", 0, 200,
-		399, "healthy", "ok: HTTP 200"},
-	{"text begins in itself", OK_HEAD "Content-Length: 9\r\n\r\naabaabaac", 0, 200, 399, "aabaac",
-		"ok: HTTP 200"},
-	{"text after a NUL", OK_HEAD "Content-Length: 4\r\n\r\n\0\0ok", sizeof(OK_HEAD) - 1 + 21 + 4, 200, 399,
-		"ok", "ok: HTTP 200"},
+	{"text over chunks",
+		OK_HEAD "Transfer-Encoding: chunked\r\n\r\n3\r\nhea\r\n4\r\nlthy\r\n0\r\n\r\n", 0,
+		200, 399, "healthy", "ok: HTTP 200"},
+	{"text begins in itself", OK_HEAD "Content-Length: 9\r\n\r\naabaabaac", 0, 200, 399,
+		"aabaac", "ok: HTTP 200"},
+	{"text after a NUL", OK_HEAD "Content-Length: 4\r\n\r\n\0\0ok",
+		sizeof(OK_HEAD) - 1 + 21 + 4, 200, 399, "ok", "ok: HTTP 200"},
 	{"empty text is any", OK_HEAD "Content-Length: 0\r\n\r\n", 0, 200, 399, "", "ok: HTTP 200"},
-	{"text at the limit", body_at_limit, sizeof(body_at_limit) - 1, 200, 399, "needle", "ok: HTTP 200"},
+	{"text at the limit", body_at_limit, sizeof(body_at_limit) - 1, 200, 399, "needle",
+		"ok: HTTP 200"},
 	{"text past the limit", body_past_limit, sizeof(body_past_limit) - 1, 200, 399, "needle",
 		"HTTP 200 without the expected body (in 65536 bytes)"},
-	{"cut short", OK_HEAD "Content-Length: 10\r\n\r\nhalf", 0, 200, 399, NULL, "answer cut short"},
+	{"cut short", OK_HEAD "Content-Length: 10\r\n\r\nhalf", 0, 200, 399, NULL,
+		"answer cut short"},
 	{"cut in the headers", OK_HEAD "Content-Len", 0, 200, 399, NULL, "answer cut short"},
 	{"not http", "220 mail.example.com ESMTP\r\n", 0, 200, 399, NULL, "answer is not HTTP/1.x"},
 	{"tls", "\x15\x03\x01\x00\x02\x02\x46", 7, 200, 399, NULL, "answer is not HTTP/1.x"},
 	{"closed", NULL, 0, 200, 399, NULL, "connection closed without an answer", SERVER_HANG_UP},
 	{"reset", NULL, 0, 200, 399, NULL, "connection reset by peer", SERVER_RESET},
-	{"many headers", OK_HEAD TEN(TEN(TEN("X-Header: forty bytes of it, or so..\r\n"))) "\r\n", 0, 200, 399, NULL,
-		"more than 32768 bytes of headers"},
+	{"many headers", OK_HEAD TEN(TEN(TEN("X-Header: forty bytes of it, or so..\r\n"))) "\r\n",
+		0, 200, 399, NULL, "more than 32768 bytes of headers"},
 };
 
 static void answers_are_judged(void **state)
@@ -235,7 +244,8 @@ static void answers_are_judged(void **state)
 	write_big_body(body_past_limit, 1);
 	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
 		const struct answer *answer = &answers[i];
-		struct server server = {.mode = answer->mode, .reply = answer->reply,
+		struct server server = {.mode = answer->mode,
+			.reply = answer->reply,
 			.reply_bytes = answer->reply_bytes};
 		struct lb_config_check config = fast_check(LB_CHECK_HTTP);
 		bool up = strncmp(answer->reason, "ok: ", 4) == 0;
@@ -258,7 +268,8 @@ static void request_is_plain_http_on_a_connection_of_its_own(void **state)
 {
 	struct fixture *fixture = *state;
 	struct lb_config_check config = fast_check(LB_CHECK_HTTP);
-	struct server server = {.reply = "HTTP/1.1 302 There\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n"};
+	struct server server = {
+		.reply = "HTTP/1.1 302 There\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n"};
 	char path[] = "/a/../b?c=d#e%20", host[] = "api.example.com", expected[64];
 	struct recorder recorder = {0};
 	struct lb_health_check *check;
@@ -267,12 +278,13 @@ static void request_is_plain_http_on_a_connection_of_its_own(void **state)
 	setenv("http_proxy", "http://127.0.0.1:1", 1);
 	config.path = path;
 	config.host = host;
-	check = lb_health_check_create(fixture->health, &config, &server.endpoint, LB_HEALTH_UNKNOWN,
-		recorder_changed, &recorder);
+	check = lb_health_check_create(fixture->health, &config, &server.endpoint,
+		LB_HEALTH_UNKNOWN, recorder_changed, &recorder);
 	run_until_checked(fixture->base, check, 3);
 	lb_health_check_destroy(check);
 	unsetenv("http_proxy");
-	assert_ptr_equal(strstr(server.request, "GET /a/../b?c=d#e%20 HTTP/1.1\r\n"), server.request);
+	assert_ptr_equal(
+		strstr(server.request, "GET /a/../b?c=d#e%20 HTTP/1.1\r\n"), server.request);
 	assert_non_null(strstr(server.request, "\r\nHost: api.example.com\r\n"));
 	assert_null(strstr(server.request, "127.0.0.1"));
 	assert_non_null(strstr(server.request, "\r\nConnection: close\r\n"));
@@ -322,23 +334,27 @@ static struct hostile {
 	{{.mode = SERVER_DRIP, .reply = OK_HEAD TEN("X-Header: some more of them\r\n")}, NULL,
 		"timeout after 300 ms while reading the headers"},
 	{{.mode = SERVER_DRIP,
-		 .reply = OK_HEAD "\r\n" TEN("some more of the body that never comes to its end\r\n")},
+		 .reply = OK_HEAD
+		 "\r\n" TEN("some more of the body that never comes to its end\r\n")},
 		NULL, "timeout after 300 ms while reading the body"},
 	{{.mode = SERVER_FLOOD, .reply = OK_HEAD, .flood = "X-Header: and one more\r\n"}, NULL,
 		"more than 32768 bytes of headers"},
-	{{.mode = SERVER_FLOOD, .reply = "HTTP/1.1 100 Go\r\n\r\n", .flood = "HTTP/1.1 100 Go\r\n\r\n"},
+	{{.mode = SERVER_FLOOD,
+		 .reply = "HTTP/1.1 100 Go\r\n\r\n",
+		 .flood = "HTTP/1.1 100 Go\r\n\r\n"},
 		NULL, "more than 32768 bytes of headers"},
 	{{.mode = SERVER_FLOOD, .reply = OK_HEAD "X-Header: ", .flood = TEN("without end ")}, NULL,
 		"header line too long"},
 	{{.mode = SERVER_FLOOD, .reply = "HTTP/1.1 200 ", .flood = TEN("fine ")}, NULL,
 		"header line too long"},
-	{{.mode = SERVER_FLOOD, .reply = OK_HEAD "\r\n", .flood = TEN("more of the body ")}, "needle",
-		"HTTP 200 without the expected body (in 65536 bytes)"},
+	{{.mode = SERVER_FLOOD, .reply = OK_HEAD "\r\n", .flood = TEN("more of the body ")},
+		"needle", "HTTP 200 without the expected body (in 65536 bytes)"},
 	{{.mode = SERVER_FLOOD, .reply = OK_HEAD "\r\n", .flood = TEN("more of the body ")}, NULL,
 		"ok: HTTP 200"},
 	{{.mode = SERVER_FLOOD,
 		 .reply = OK_HEAD "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n",
-		 .flood = "X-Trailer: and one more\r\n"}, NULL, "more than 32768 bytes of headers"},
+		 .flood = "X-Trailer: and one more\r\n"},
+		NULL, "more than 32768 bytes of headers"},
 	{{.mode = SERVER_FLOOD, .reply = "\x16\x03\x01", .flood = TEN("\x16\x03\x01")}, NULL,
 		"answer is not HTTP/1.x"},
 };
@@ -376,7 +392,8 @@ static void endless_answers_are_judged_and_delay_nothing_else(void **state)
 		config.expect_body = (char *)hostiles[i].expect_body;
 		server_start(&hostiles[i].server, fixture->base, false);
 		hostiles[i].check = lb_health_check_create(fixture->health, &config,
-			&hostiles[i].server.endpoint, LB_HEALTH_UNKNOWN, recorder_changed, &recorder);
+			&hostiles[i].server.endpoint, LB_HEALTH_UNKNOWN, recorder_changed,
+			&recorder);
 	}
 	run_until(fixture->base, all_are_judged, NULL);
 	for (size_t i = 0; i < N_HOSTILES; i++) {

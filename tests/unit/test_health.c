@@ -51,8 +51,8 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static struct lb_health_check *check_server(struct fixture *fixture,
-	const struct lb_config_check *config, enum lb_health_state initial)
+static struct lb_health_check *check_server(
+	struct fixture *fixture, const struct lb_config_check *config, enum lb_health_state initial)
 {
 	struct lb_health_check *check = lb_health_check_create(fixture->health, config,
 		&fixture->server.endpoint, initial, recorder_changed, &fixture->recorder);
@@ -112,8 +112,8 @@ static void one_success_forgives_failures(void **state)
 {
 	struct fixture *fixture = *state;
 	struct lb_config_check config = fast_check(LB_CHECK_HTTP);
-	const char *script[] = {reply_500, reply_500, reply_200, reply_500, reply_500, reply_200, reply_500,
-		reply_500, reply_500, NULL};
+	const char *script[] = {reply_500, reply_500, reply_200, reply_500, reply_500, reply_200,
+		reply_500, reply_500, reply_500, NULL};
 	struct lb_health_check *check;
 
 	fixture->server.script = script;
@@ -509,7 +509,8 @@ static void want_of_descriptors_is_not_held_against_the_backend(void **state)
 		event_base_loop(fixture->base, EVLOOP_ONCE);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	for (int i = 0; i < 2; i++) {
-		assert_string_equal(status_of(checks[i]).reason, "not checked: too many open files");
+		assert_string_equal(
+			status_of(checks[i]).reason, "not checked: too many open files");
 		assert_int_equal(status_of(checks[i]).state, LB_HEALTH_UP);
 		assert_int_equal(status_of(checks[i]).n_checks, 0);
 	}

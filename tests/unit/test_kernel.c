@@ -3,8 +3,8 @@
  * The kernel mirror against the real kernel, in network namespaces of its own (needs root):
  *
  *   this process, a namespace per test                a child, another one
- *   veth0 10.0.0.1/24 fd00::1/64  ------------------  peer0 10.0.0.2/24 fd00::2/64, 02:00:00:00:00:02
- *   other0 10.9.0.1/24 (another pair, not mirrored)
+ *   veth0 10.0.0.1/24 fd00::1/64  ------------------  peer0 10.0.0.2/24 fd00::2/64,
+ * 02:00:00:00:00:02 other0 10.9.0.1/24 (another pair, not mirrored)
  */
 #include <net/if.h>
 #include <sched.h>
@@ -70,7 +70,8 @@ static void sh(const char *format, ...)
 	va_end(args);
 }
 
-static void peer(struct fixture *fixture, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void peer(struct fixture *fixture, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 static void peer(struct fixture *fixture, const char *format, ...)
 {
 	char prefix[64];
@@ -107,8 +108,8 @@ static struct told *find_told(struct fixture *fixture, const struct lb_addr *add
 	return NULL;
 }
 
-static void on_neighbour(void *arg, uint32_t ifindex, const struct lb_addr *addr, const uint8_t mac[6],
-	bool resolved)
+static void on_neighbour(void *arg, uint32_t ifindex, const struct lb_addr *addr,
+	const uint8_t mac[6], bool resolved)
 {
 	static const uint8_t zero[6];
 	struct fixture *fixture = arg;
@@ -135,7 +136,8 @@ static void create_mirror(struct fixture *fixture)
 	fixture->ifindex = if_nametoindex("veth0");
 	assert_int_not_equal(fixture->ifindex, 0);
 	assert_int_equal(lb_kernel_create(fixture->base, &fixture->ifindex, 1, &callbacks, fixture,
-				 &fixture->kernel), 0);
+				 &fixture->kernel),
+		0);
 }
 
 static void on_guard(evutil_socket_t fd, short what, void *arg)
@@ -203,7 +205,7 @@ static bool is_routed(struct fixture *fixture, const struct awaited *awaited)
 	if (awaited->gateway)
 		gateway = address(awaited->gateway);
 	return lb_kernel_lookup(fixture->kernel, &addr, &route) == 0 &&
-		route.ifindex == fixture->ifindex && lb_addr_equal(&route.gateway, &gateway);
+	       route.ifindex == fixture->ifindex && lb_addr_equal(&route.gateway, &gateway);
 }
 
 static bool is_unrouted(struct fixture *fixture, const struct awaited *awaited)
@@ -242,17 +244,17 @@ static bool is_complete(struct fixture *fixture, const struct awaited *awaited)
 {
 	(void)awaited;
 	return fixture->n_routes_changed > 0 && fixture->kernel->wanted == 0 &&
-		fixture->kernel->running < 0;
+	       fixture->kernel->running < 0;
 }
 
-#define AWAIT_ROUTE(fixture, a, g)                                                                 \
+#define AWAIT_ROUTE(fixture, a, g) \
 	run_until(fixture, (struct awaited){"route", is_routed, .addr = a, .gateway = g})
-#define AWAIT_NO_ROUTE(fixture, a)                                                                 \
+#define AWAIT_NO_ROUTE(fixture, a) \
 	run_until(fixture, (struct awaited){"no route", is_unrouted, .addr = a})
-#define AWAIT_MAC(fixture, a, m)                                                                   \
+#define AWAIT_MAC(fixture, a, m) \
 	run_until(fixture, (struct awaited){"neighbour", is_resolved, .addr = a, .mac = m})
 #define AWAIT_LOST(fixture, a) run_until(fixture, (struct awaited){"lost", is_lost, .addr = a})
-#define AWAIT_N_ROUTES(fixture, n_)                                                                \
+#define AWAIT_N_ROUTES(fixture, n_) \
 	run_until(fixture, (struct awaited){"routes", are_routes, .n = n_})
 #define AWAIT_COMPLETE(fixture) run_until(fixture, (struct awaited){"dumps", is_complete})
 
@@ -313,7 +315,8 @@ static int set_up(void **state)
 	   "sysctl -qw net.ipv6.conf.veth0.accept_dad=0 net.ipv6.conf.all.forwarding=1 && "
 	   "for i in lo veth0 other0 other1; do ip link set $i up || exit; done && "
 	   "ip address add 10.0.0.1/24 dev veth0 && ip address add fd00::1/64 dev veth0 nodad && "
-	   "ip address add 10.9.0.1/24 dev other0", (int)fixture->peer);
+	   "ip address add 10.9.0.1/24 dev other0",
+		(int)fixture->peer);
 	peer(fixture, "sh -c 'sysctl -qw net.ipv6.conf.peer0.accept_dad=0 && "
 		      "ip link set peer0 address 02:00:00:00:00:02 up && "
 		      "ip address add 10.0.0.2/24 dev peer0 && "
@@ -345,7 +348,7 @@ static void connected_routes_are_told_at_first(void **state)
 
 	create_mirror(fixture);
 	assert_null(lb_kernel_routes(fixture->kernel, &n)); // nothing blocks for them
-	AWAIT_N_ROUTES(fixture, 3); // 10.0.0.0/24 fd00::/64 fe80::/64
+	AWAIT_N_ROUTES(fixture, 3);                         // 10.0.0.0/24 fd00::/64 fe80::/64
 	assert_int_equal(fixture->n_routes_changed, 1);
 	routes = lb_kernel_routes(fixture->kernel, &n);
 	assert_int_equal(routes[0].family, 4);
@@ -402,7 +405,8 @@ static void routes_added_and_deleted_are_seen(void **state)
 
 	AWAIT_COMPLETE(fixture);
 	n = fixture->n_routes_changed;
-	sh("ip route add 10.88.0.0/16 via 10.9.0.2; ip route add 10.89.0.0/16 via 10.0.0.2 table 88");
+	sh("ip route add 10.88.0.0/16 via 10.9.0.2; ip route add 10.89.0.0/16 via 10.0.0.2 table "
+	   "88");
 	sh("ip route add blackhole 10.90.0.0/16; ip -6 route add unreachable fd90::/16");
 	sh("ip route add 10.91.0.0/16 via 10.0.0.2 tos 8");
 	run_for_ms(fixture, 300);
@@ -412,7 +416,8 @@ static void routes_added_and_deleted_are_seen(void **state)
 	AWAIT_NO_ROUTE(fixture, "10.90.0.1");
 	AWAIT_NO_ROUTE(fixture, "10.91.0.1");
 
-	sh("ip route replace 10.5.0.0/16 via 10.9.0.2 metric 7"); // taken from us by the other interface
+	sh("ip route replace 10.5.0.0/16 via 10.9.0.2 metric 7"); // taken from us by the other
+								  // interface
 	AWAIT_NO_ROUTE(fixture, "10.5.2.2");
 }
 
@@ -422,7 +427,8 @@ static void first_usable_nexthop_is_taken(void **state)
 
 	create_mirror(fixture);
 	AWAIT_N_ROUTES(fixture, 3);
-	sh("ip route add 10.5.0.0/16 nexthop via 10.9.0.2 nexthop via 10.0.0.3 nexthop via 10.0.0.4");
+	sh("ip route add 10.5.0.0/16 nexthop via 10.9.0.2 nexthop via 10.0.0.3 nexthop via "
+	   "10.0.0.4");
 	AWAIT_ROUTE(fixture, "10.5.0.1", "10.0.0.3");
 	sh("ip -6 route add fd55::/32 nexthop via fd00::3 nexthop via fd00::4");
 	AWAIT_ROUTE(fixture, "fd55::1", "fd00::3");
@@ -453,7 +459,7 @@ static void routes_go_with_their_link_and_address(void **state)
 	sh("ip route add 10.6.0.0/16 via 10.0.0.3 src 10.7.0.1");
 	AWAIT_ROUTE(fixture, "10.6.0.1", "10.0.0.3");
 	AWAIT_COMPLETE(fixture);
-	sh("ip address del 10.7.0.1/32 dev veth0"); // older kernels say nothing of the route
+	sh("ip address del 10.7.0.1/32 dev veth0");   // older kernels say nothing of the route
 	AWAIT_ROUTE(fixture, "10.6.0.1", "10.0.0.2"); // by default now
 	AWAIT_COMPLETE(fixture);
 	sh("ip route del default");
@@ -522,10 +528,12 @@ static bool is_dumping(struct fixture *fixture, const struct awaited *awaited)
 	return fixture->kernel->running == (int)awaited->n;
 }
 
-// What the kernel sends when a table changes during a dump: rare, so a message of its form is put in between.
+// What the kernel sends when a table changes during a dump: rare, so a message of its form is put
+// in between.
 static void interrupt_dump(struct fixture *fixture, enum lb_kernel_dump which)
 {
-	struct nlmsghdr mark = {.nlmsg_len = sizeof(mark), .nlmsg_type = NLMSG_NOOP,
+	struct nlmsghdr mark = {.nlmsg_len = sizeof(mark),
+		.nlmsg_type = NLMSG_NOOP,
 		.nlmsg_flags = NLM_F_MULTI | NLM_F_DUMP_INTR};
 
 	run_until(fixture, (struct awaited){"dump", is_dumping, .n = which});
@@ -568,9 +576,11 @@ static void lost_notifications_are_made_up_for(void **state)
 	watch(fixture, "10.0.0.2");
 	AWAIT_MAC(fixture, "10.0.0.2", 2);
 	AWAIT_COMPLETE(fixture);
-	assert_int_equal(setsockopt(mnl_socket_get_fd(fixture->kernel->socket), SOL_SOCKET, SO_RCVBUF,
-				 &bytes, sizeof(bytes)), 0);
-	write_batch(batch, "neigh add 10.0.%u.%u lladdr 02:00:00:00:01:00 nud permanent dev veth0", 256);
+	assert_int_equal(setsockopt(mnl_socket_get_fd(fixture->kernel->socket), SOL_SOCKET,
+				 SO_RCVBUF, &bytes, sizeof(bytes)),
+		0);
+	write_batch(batch, "neigh add 10.0.%u.%u lladdr 02:00:00:00:01:00 nud permanent dev veth0",
+		256);
 	sh("sed -i '/10.0.0.[012] /d' %s; ip -batch %s", batch, batch); // all but .0 .1 .2
 	unlink(batch);
 	sh("ip route add default via 10.0.0.2");
@@ -591,7 +601,8 @@ static void watched_neighbours_are_resolved(void **state)
 	struct lb_addr addr = address("10.0.0.2");
 
 	create_mirror(fixture);
-	assert_int_equal(lb_kernel_watch(fixture->kernel, if_nametoindex("other0"), &addr), -EINVAL);
+	assert_int_equal(
+		lb_kernel_watch(fixture->kernel, if_nametoindex("other0"), &addr), -EINVAL);
 	watch(fixture, "10.0.0.2");
 	watch(fixture, "fd00::2");
 	assert_int_equal(fixture->n_told, 0); // never from inside a call
@@ -641,7 +652,8 @@ static void change_of_mac_is_told(void **state)
 	sh("sysctl -qw net.ipv4.neigh.veth0.locktime=0");
 	peer(fixture, "ip link set peer0 address 02:00:00:00:00:22");
 	peer(fixture, "ip neigh flush all");
-	peer(fixture, "bash -c 'echo > /dev/udp/10.0.0.1/9'"); // asks who we are, so tells who it is
+	peer(fixture,
+		"bash -c 'echo > /dev/udp/10.0.0.1/9'"); // asks who we are, so tells who it is
 	AWAIT_MAC(fixture, "10.0.0.2", 0x22);
 	assert_int_equal(times_told(fixture, "10.0.0.2"), 2);
 }
@@ -680,7 +692,7 @@ static void neighbour_that_goes_is_told_and_found_again(void **state)
 	sh("ip neigh del 10.0.0.2 dev veth0");
 	run_for_ms(fixture, 100);
 	assert_int_equal(times_told(fixture, "10.0.0.2"), 3); // given a second
-	unwatch(fixture, "10.0.0.2"); // whose end is told at once
+	unwatch(fixture, "10.0.0.2");                         // whose end is told at once
 	run_for_ms(fixture, 100);
 	assert_int_equal(times_told(fixture, "10.0.0.2"), 4);
 }
@@ -740,7 +752,8 @@ static void stale_neighbour_is_confirmed(void **state)
 	assert_int_equal(fixture->kernel->stats.n_asked, 1);
 	sh("ip neigh show 10.0.0.2 dev veth0 | grep -Eq 'DELAY|PROBE|REACHABLE'");
 	sh("ip neigh change 10.0.0.2 lladdr 02:00:00:00:00:02 nud reachable dev veth0");
-	sh("ip neigh change 10.0.0.2 lladdr 02:00:00:00:00:02 nud stale dev veth0"); // goes stale again
+	sh("ip neigh change 10.0.0.2 lladdr 02:00:00:00:00:02 nud stale dev veth0"); // goes stale
+										     // again
 	run_for_ms(fixture, 1000);
 	assert_int_equal(fixture->kernel->stats.n_asked, 2);
 	assert_int_equal(times_told(fixture, "10.0.0.2"), 2); // at first, and to the watch

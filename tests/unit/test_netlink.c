@@ -119,7 +119,9 @@ static void make_neighbour(union message *message)
 	struct ndmsg *header = mnl_nlmsg_put_extra_header(nlh, sizeof(*header));
 
 	nlh->nlmsg_type = RTM_NEWNEIGH;
-	*header = (struct ndmsg){.ndm_family = AF_INET6, .ndm_ifindex = 7, .ndm_state = NUD_STALE,
+	*header = (struct ndmsg){.ndm_family = AF_INET6,
+		.ndm_ifindex = 7,
+		.ndm_state = NUD_STALE,
 		.ndm_type = RTN_UNICAST};
 	put_addr(nlh, NDA_DST, "fd00::2");
 	mnl_attr_put(nlh, NDA_LLADDR, 6, "\x02\0\0\0\0\x22");
@@ -282,7 +284,8 @@ static void impossible_values_are_refused(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(attributes) / sizeof(attributes[0]); i++) {
-		struct nlmsghdr *nlh = put_route(&message, attributes[i].family, attributes[i].length);
+		struct nlmsghdr *nlh =
+			put_route(&message, attributes[i].family, attributes[i].length);
 
 		mnl_attr_put(nlh, attributes[i].type, attributes[i].n, zeros);
 		if (lb_netlink_parse_route(nlh, &route) != attributes[i].rc)
@@ -417,7 +420,8 @@ static struct nlmsghdr *mutate(void)
 		uint32_t at = MNL_NLMSG_HDRLEN + random_below(n - MNL_NLMSG_HDRLEN);
 
 		// lengths are small numbers: near misses find more than any byte
-		bytes[at] = (uint8_t)(random_below(2) ? random_below(256) : bytes[at] + random_below(9) - 4);
+		bytes[at] = (uint8_t)(random_below(2) ? random_below(256)
+						      : bytes[at] + random_below(9) - 4);
 	}
 	return nlh;
 }
@@ -446,12 +450,14 @@ static void count_neighbour(void *arg, uint32_t ifindex, const struct lb_addr *a
 	++*(unsigned *)arg;
 }
 
-// The same through the whole mirror, in whatever state it is, with random types, flags and sequence numbers.
+// The same through the whole mirror, in whatever state it is, with random types, flags and sequence
+// numbers.
 static void mirror_survives_hostile_messages(void **state)
 {
 	static const struct lb_kernel_callbacks callbacks = {ignore_routes, count_neighbour};
-	static const uint16_t types[] = {RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWNEIGH, RTM_DELNEIGH, RTM_NEWLINK,
-		RTM_DELLINK, RTM_DELADDR, RTM_DELNEXTHOP, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, 0xffff};
+	static const uint16_t types[] = {RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWNEIGH, RTM_DELNEIGH,
+		RTM_NEWLINK, RTM_DELLINK, RTM_DELADDR, RTM_DELNEXTHOP, NLMSG_DONE, NLMSG_ERROR,
+		NLMSG_NOOP, 0xffff};
 	struct event_base *base = event_base_new();
 	const uint32_t ifindex = 7;
 	struct lb_kernel *kernel;
@@ -462,8 +468,9 @@ static void mirror_survives_hostile_messages(void **state)
 	for (unsigned i = 0; i < N_MUTATIONS; i++) {
 		struct nlmsghdr *nlh = mutate();
 
-		nlh->nlmsg_type = random_below(2) ? nlh->nlmsg_type
-						  : types[random_below(sizeof(types) / sizeof(types[0]))];
+		nlh->nlmsg_type = random_below(2)
+					  ? nlh->nlmsg_type
+					  : types[random_below(sizeof(types) / sizeof(types[0]))];
 		nlh->nlmsg_flags = (uint16_t)random_below(0x1000);
 		nlh->nlmsg_seq = kernel->dump_seq + (random_below(4) == 0);
 		lb_kernel_handle(kernel, nlh);
