@@ -37,6 +37,7 @@ def api(run_dir):
 # Requests and answers as documented
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("args,method,path,answer", COMMANDS, ids=IDS)
 def test_each_command_makes_its_request_and_shows_the_answer(api, run_dir, args, method, path, answer):
     api.answer = (200, YAML.encode()) if args == ["config"] else (200, answer)

@@ -50,6 +50,7 @@ RAW = {
 }
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", RAW)
 def test_answers_that_are_no_http_are_refused(run_dir, name):
     answer, status = RAW[name]
@@ -71,6 +72,7 @@ BAD_JSON = {
 }
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", BAD_JSON)
 def test_answers_that_are_no_json_object_are_refused(api, run_dir, name):
     api.answer = (200, BAD_JSON[name])
