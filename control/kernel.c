@@ -26,17 +26,21 @@
 #define ROUTES_SHARE 5u // dumps of routes take at most a sixth of the time
 
 #define ALL_DUMPS ((1u << DUMP_N) - 1)
+#define LOCAL_DUMPS (1u << DUMP_LOCALS4 | 1u << DUMP_LOCALS6)
 #define ROUTE_DUMPS (1u << DUMP_ROUTES4 | 1u << DUMP_ROUTES6)
 
 static const struct {
 	uint16_t type;
 	uint8_t family;
+	uint8_t table;
 } dumps[DUMP_N] = {
-	[DUMP_LINKS] = {RTM_GETLINK, AF_UNSPEC},
-	[DUMP_ROUTES4] = {RTM_GETROUTE, AF_INET},
-	[DUMP_ROUTES6] = {RTM_GETROUTE, AF_INET6},
-	[DUMP_NEIGHBOURS4] = {RTM_GETNEIGH, AF_INET},
-	[DUMP_NEIGHBOURS6] = {RTM_GETNEIGH, AF_INET6},
+	[DUMP_LINKS] = {RTM_GETLINK, AF_UNSPEC, 0},
+	[DUMP_LOCALS4] = {RTM_GETROUTE, AF_INET, RT_TABLE_LOCAL},
+	[DUMP_LOCALS6] = {RTM_GETROUTE, AF_INET6, RT_TABLE_LOCAL},
+	[DUMP_ROUTES4] = {RTM_GETROUTE, AF_INET, RT_TABLE_MAIN},
+	[DUMP_ROUTES6] = {RTM_GETROUTE, AF_INET6, RT_TABLE_MAIN},
+	[DUMP_NEIGHBOURS4] = {RTM_GETNEIGH, AF_INET, 0},
+	[DUMP_NEIGHBOURS6] = {RTM_GETNEIGH, AF_INET6, 0},
 };
 
 static struct lb_log_limit resync_limit, invalid_limit, refused_limit, dump_limit;
@@ -90,15 +94,21 @@ static void on_deliver(evutil_socket_t fd, short what, void *arg)
 	lb_kernel_neighbours_deliver(kernel);
 }
 
-// The first complete set is told even if it is empty.
-static void rebuild_routes(struct lb_kernel *kernel)
+static bool is_known(const struct lb_kernel_routes *routes)
 {
-	int rc = lb_kernel_routes_build(kernel);
+	return routes->known[0] && routes->known[1];
+}
+
+// The first complete sets are told even if they are empty.
+static void rebuild(struct lb_kernel *kernel, struct lb_kernel_routes *routes)
+{
+	int rc = lb_kernel_routes_build(kernel, routes);
 
 	if (rc < 0)
 		lb_log(LB_LOG_ERROR, "kernel", "no memory for %zu routes",
-			kernel->routes.dumped[0].n + kernel->routes.dumped[1].n);
-	if (!kernel->routes.known[0] || !kernel->routes.known[1])
+			routes->dumped[0].n + routes->dumped[1].n);
+	if (!is_known(&kernel->locals) ||
+		(kernel->dumps & ROUTE_DUMPS && !is_known(&kernel->routes)))
 		return;
 	if (rc <= 0 && kernel->routes_told)
 		return;
@@ -111,19 +121,22 @@ static void rebuild_routes(struct lb_kernel *kernel)
 
 static void want(struct lb_kernel *kernel, unsigned which, uint64_t wait_ms)
 {
-	kernel->wanted |= which;
-	if (kernel->running < 0 && !event_pending(&kernel->next_dump, EV_TIMEOUT, NULL))
+	kernel->wanted |= which & kernel->dumps;
+	if (kernel->wanted && kernel->running < 0 &&
+		!event_pending(&kernel->next_dump, EV_TIMEOUT, NULL))
 		arm_ms(&kernel->next_dump, wait_ms);
 }
 
 static void start_dump(struct lb_kernel *kernel, int which)
 {
 	uint32_t buf[LB_NETLINK_REQUEST_BYTES / sizeof(uint32_t)];
+	const struct nlmsghdr *nlh;
 	int rc;
 
 	kernel->dump_seq = ++kernel->seq;
-	rc = lb_kernel_send(kernel, lb_netlink_build_dump(buf, dumps[which].type,
-					    dumps[which].family, kernel->dump_seq));
+	nlh = lb_netlink_build_dump(
+		buf, dumps[which].type, dumps[which].family, dumps[which].table, kernel->dump_seq);
+	rc = lb_kernel_send(kernel, nlh);
 	if (rc < 0) {
 		arm_ms(&kernel->next_dump, RETRY_MS);
 		return;
@@ -133,6 +146,7 @@ static void start_dump(struct lb_kernel *kernel, int which)
 	kernel->interrupted = false;
 	kernel->dump_started_ns = now_ns();
 	lb_kernel_routes_abandon(&kernel->routes);
+	lb_kernel_routes_abandon(&kernel->locals);
 	for (size_t i = 0; i < kernel->n_interfaces; i++)
 		kernel->interfaces[i].seen = false;
 	if (which == DUMP_NEIGHBOURS4 || which == DUMP_NEIGHBOURS6)
@@ -140,18 +154,31 @@ static void start_dump(struct lb_kernel *kernel, int which)
 	arm_ms(&kernel->next_dump, DUMP_MS);
 }
 
+// When the first dump of @which may begin.
+static uint64_t not_before(const struct lb_kernel *kernel, unsigned which)
+{
+	uint64_t locals = which & LOCAL_DUMPS ? kernel->locals.not_before_ns : UINT64_MAX;
+	uint64_t routes = which & ROUTE_DUMPS ? kernel->routes.not_before_ns : UINT64_MAX;
+
+	if (which & ~(LOCAL_DUMPS | ROUTE_DUMPS))
+		return 0;
+	return locals < routes ? locals : routes;
+}
+
 // The dump wanted first, in the order of the enum (links before routes, which depend on them).
 static void start_wanted(struct lb_kernel *kernel)
 {
 	uint64_t now = now_ns();
-	unsigned ready = kernel->wanted;
 
-	if (now < kernel->routes_not_before_ns)
-		ready &= ~ROUTE_DUMPS;
-	if (ready)
-		start_dump(kernel, __builtin_ctz(ready));
-	else if (kernel->wanted)
-		arm_ms(&kernel->next_dump, (kernel->routes_not_before_ns - now) / NS_PER_MS + 1);
+	for (int which = 0; which < DUMP_N; which++) {
+		if (kernel->wanted & 1u << which && not_before(kernel, 1u << which) <= now) {
+			start_dump(kernel, which);
+			return;
+		}
+	}
+	if (kernel->wanted)
+		arm_ms(&kernel->next_dump,
+			(not_before(kernel, kernel->wanted) - now) / NS_PER_MS + 1);
 }
 
 static void on_next_dump(evutil_socket_t fd, short what, void *arg)
@@ -186,8 +213,23 @@ static void set_link(struct lb_kernel *kernel, struct lb_kernel_interface *inter
 		return;
 	interface->up = up;
 	// Those that lost their link go now; what comes in their place needs the dump.
-	rebuild_routes(kernel);
+	rebuild(kernel, &kernel->routes);
 	want(kernel, ROUTE_DUMPS, DEBOUNCE_MS);
+}
+
+static struct lb_kernel_routes *table_of(struct lb_kernel *kernel, int which)
+{
+	return which == DUMP_LOCALS4 || which == DUMP_LOCALS6 ? &kernel->locals : &kernel->routes;
+}
+
+static void adopt_routes(struct lb_kernel *kernel, int which)
+{
+	struct lb_kernel_routes *routes = table_of(kernel, which);
+	uint64_t now = now_ns();
+
+	routes->not_before_ns = now + ROUTES_SHARE * (now - kernel->dump_started_ns);
+	lb_kernel_routes_adopt(routes, dumps[which].family == AF_INET6);
+	rebuild(kernel, routes);
 }
 
 static void take_dump(struct lb_kernel *kernel, int which)
@@ -202,12 +244,11 @@ static void take_dump(struct lb_kernel *kernel, int which)
 				set_link(kernel, &kernel->interfaces[i], false);
 		}
 		break;
+	case DUMP_LOCALS4:
+	case DUMP_LOCALS6:
 	case DUMP_ROUTES4:
 	case DUMP_ROUTES6:
-		kernel->routes_not_before_ns =
-			now_ns() + ROUTES_SHARE * (now_ns() - kernel->dump_started_ns);
-		lb_kernel_routes_adopt(&kernel->routes, which - DUMP_ROUTES4);
-		rebuild_routes(kernel);
+		adopt_routes(kernel, which);
 		break;
 	case DUMP_NEIGHBOURS4:
 	case DUMP_NEIGHBOURS6:
@@ -261,7 +302,7 @@ static void resync(struct lb_kernel *kernel, const char *reason)
 	kernel->neighbours.synced[0] = false;
 	kernel->neighbours.synced[1] = false;
 	kernel->running = -1;
-	kernel->wanted = ALL_DUMPS;
+	kernel->wanted = kernel->dumps;
 	event_del(&kernel->next_dump);
 	arm_ms(&kernel->next_dump, often ? RETRY_MS : DEBOUNCE_MS);
 }
@@ -276,23 +317,29 @@ static void handle_link(struct lb_kernel *kernel, const struct lb_netlink_link *
 		set_link(kernel, interface, link->up);
 }
 
-static bool is_dump_of_routes(int which)
+static bool is_running(const struct lb_kernel *kernel, unsigned which)
 {
-	return which == DUMP_ROUTES4 || which == DUMP_ROUTES6;
+	return kernel->running >= 0 && which & 1u << kernel->running;
 }
 
 static void handle_route(struct lb_kernel *kernel, const struct nlmsghdr *nlh,
 	const struct lb_netlink_route *route, bool in_dump)
 {
+	uint16_t flags = nlh->nlmsg_flags;
+
 	if (in_dump) {
-		if (lb_kernel_routes_take(kernel, route) < 0)
+		if (lb_kernel_routes_take(kernel, table_of(kernel, kernel->running), route) < 0)
 			kernel->interrupted = true; // tried again
-	} else if (is_dump_of_routes(kernel->running) ||
-		   lb_kernel_routes_concerned(kernel, route, nlh->nlmsg_flags)) {
-		// The kernel does not tell of a table of routes that it changed during a dump, and
-		// may leave out some that are none of the change: so there any change counts.
-		want(kernel, ROUTE_DUMPS, DEBOUNCE_MS);
+		return;
 	}
+	// The kernel does not tell of a table of routes that it changed during a dump, and may
+	// leave out some that are none of the change: so there any change counts.
+	if (is_running(kernel, ROUTE_DUMPS) ||
+		lb_kernel_routes_concerned(kernel, &kernel->routes, route, flags))
+		want(kernel, ROUTE_DUMPS, DEBOUNCE_MS);
+	if (is_running(kernel, LOCAL_DUMPS) ||
+		lb_kernel_routes_concerned(kernel, &kernel->locals, route, flags))
+		want(kernel, LOCAL_DUMPS, DEBOUNCE_MS);
 }
 
 static int dispatch(struct lb_kernel *kernel, const struct nlmsghdr *nlh, bool in_dump)
@@ -308,6 +355,8 @@ static int dispatch(struct lb_kernel *kernel, const struct nlmsghdr *nlh, bool i
 		rc = lb_netlink_parse_link(nlh, &link);
 		if (rc == 0)
 			handle_link(kernel, &link);
+		if (nlh->nlmsg_type == RTM_DELLINK) // takes its local routes with it, silently
+			want(kernel, LOCAL_DUMPS, DEBOUNCE_MS);
 		break;
 	case RTM_NEWROUTE:
 	case RTM_DELROUTE:
@@ -323,6 +372,8 @@ static int dispatch(struct lb_kernel *kernel, const struct nlmsghdr *nlh, bool i
 				kernel, &neighbour, nlh->nlmsg_type == RTM_DELNEIGH);
 		break;
 	case RTM_DELADDR: // takes routes that prefer it as a source, on older kernels silently
+		want(kernel, LOCAL_DUMPS | ROUTE_DUMPS, DEBOUNCE_MS);
+		break;
 	case RTM_NEWNEXTHOP:
 	case RTM_DELNEXTHOP:
 		want(kernel, ROUTE_DUMPS, DEBOUNCE_MS);
@@ -408,8 +459,10 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
 static int open_socket(struct lb_kernel *kernel)
 {
-	static const int groups[] = {RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE,
-		RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR};
+	static const int groups[] = {RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
+		RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_NEIGH};
+	// Neighbours, of which there is much to say, are last: without interfaces nobody listens.
+	size_t n_groups = sizeof(groups) / sizeof(groups[0]) - (kernel->n_interfaces ? 0 : 1);
 	int yes = 1, bytes = SOCKET_BYTES, group = RTNLGRP_NEXTHOP, fd;
 
 	kernel->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -423,7 +476,7 @@ static int open_socket(struct lb_kernel *kernel)
 	// Kernels before 4.20 have neither, and dump all tables; before 5.3 no nexthop objects.
 	mnl_socket_setsockopt(kernel->socket, NETLINK_GET_STRICT_CHK, &yes, sizeof(yes));
 	mnl_socket_setsockopt(kernel->socket, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group));
-	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
+	for (size_t i = 0; i < n_groups; i++) {
 		group = groups[i];
 		if (mnl_socket_setsockopt(
 			    kernel->socket, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) < 0)
@@ -445,6 +498,8 @@ int lb_kernel_create(struct event_base *base, const uint32_t *ifindexes, size_t 
 	kernel->arg = arg;
 	kernel->running = -1;
 	kernel->seq = (uint32_t)time(NULL);
+	kernel->locals.local = true;
+	kernel->dumps = n_ifindexes ? ALL_DUMPS : LOCAL_DUMPS;
 	kernel->interfaces = calloc(n_ifindexes + 1, sizeof(*kernel->interfaces));
 	if (!kernel->interfaces || lb_kernel_neighbours_init(&kernel->neighbours) < 0)
 		goto fail;
@@ -460,7 +515,7 @@ int lb_kernel_create(struct event_base *base, const uint32_t *ifindexes, size_t 
 	rc = -ENOMEM;
 	if (event_add(&kernel->readable, NULL) < 0)
 		goto fail;
-	want(kernel, ALL_DUMPS, 0);
+	want(kernel, kernel->dumps, 0);
 	*out = kernel;
 	return 0;
 fail:
@@ -481,6 +536,7 @@ void lb_kernel_destroy(struct lb_kernel *kernel)
 	event_del(&kernel->next_dump);
 	lb_kernel_neighbours_fini(kernel);
 	lb_kernel_routes_fini(&kernel->routes);
+	lb_kernel_routes_fini(&kernel->locals);
 	mnl_socket_close(kernel->socket);
 	free(kernel->interfaces);
 	free(kernel);

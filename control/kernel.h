@@ -12,6 +12,8 @@
  * notifications. The kernel resolves; we ask it to (NTF_USE) and watch. Everything from one
  * libevent loop, nothing blocks.
  *
+ * And what it takes for itself: the local addresses of this network namespace, of any interface.
+ *
  * Neighbours follow their notifications. Routes do not: Linux drops routes without a word when a
  * link or an address goes, and what an appended or replaced one means depends on those before it.
  * So whatever may have changed them asks for a fresh dump, some milliseconds later and never more
@@ -30,9 +32,9 @@ struct lb_kernel_route {
 
 struct lb_kernel_callbacks {
 	/*
-	 * The set of routes changed (any number at once; debounced to one call per loop turn). Also
-	 * once when the first dump is complete, even if it is empty: lookups tell the truth from
-	 * then on.
+	 * The set of routes or of local addresses changed (any number at once; debounced to one
+	 * call per loop turn). Also once when all of their first dumps are complete, even if they
+	 * are empty: lookups tell the truth from then on.
 	 */
 	void (*routes_changed)(void *arg);
 	/*
@@ -63,7 +65,7 @@ struct lb_kernel_stats {
  * lb_kernel_destroy(). ENOBUFS (lost notifications) is handled by a fresh dump.
  * @param ifindexes  (@p n_ifindexes, copied) routes out of these and neighbours on them are
  * mirrored; only routes whose link is up and has a carrier; of a multipath route the first nexthop
- * that is usable and on one of these.
+ * that is usable and on one of these. Of none (0): only the local addresses are mirrored.
  * @return 0; -ENOMEM; -errno of the socket calls.
  */
 int lb_kernel_create(struct event_base *base, const uint32_t *ifindexes, size_t n_ifindexes,
@@ -83,6 +85,17 @@ const struct lb_kernel_route *lb_kernel_routes(const struct lb_kernel *kernel, s
 /** The best route to @p addr: longest prefix, lowest metric. @return 0; -ENOENT. */
 int lb_kernel_lookup(
 	const struct lb_kernel *kernel, const struct lb_addr *addr, struct lb_kernel_route *route);
+
+/**
+ * What the kernel takes for its own: the local routes of its table "local", link-local ones among
+ * them, without loopback (127.0.0.0/8, ::1). Each is an address of some interface, or, by "ip route
+ * add local", a whole prefix. Only prefix, family and length are set; ordered as
+ * lb_kernel_routes(); valid until the loop runs on. NULL if none.
+ */
+const struct lb_kernel_route *lb_kernel_locals(const struct lb_kernel *kernel, size_t *n_locals);
+
+/** Whether @p addr is one of these. */
+bool lb_kernel_is_local(const struct lb_kernel *kernel, const struct lb_addr *addr);
 
 /**
  * Keep @p addr on @p ifindex resolved: ask the kernel now and whenever the entry goes stale or

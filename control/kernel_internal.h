@@ -10,7 +10,8 @@
 
 /*
  * Shared by the parts of the kernel mirror: kernel.c (socket, dumps, dispatch), kernel_routes.c
- * (the set of routes and lookups), kernel_neighbours.c (entries, watches, asking).
+ * (sets of routes and lookups: those to others, and the local ones), kernel_neighbours.c (entries,
+ * watches, asking).
  */
 
 /* ---- routes ---- */
@@ -32,10 +33,13 @@ struct lb_kernel_route_group {
 	size_t start, n;
 };
 
+/* Of a table of the kernel: "main", our interfaces' unicast routes; or "local", the local ones. */
 struct lb_kernel_routes {
+	bool local;
 	struct lb_kernel_raw_routes dumped[2]; /* IPv4, IPv6: complete dumps */
 	bool known[2];                         /* there was one */
 	struct lb_kernel_raw_routes coming;    /* the dump that is running */
+	uint64_t not_before_ns;                /* the next one: they take only a part of the time */
 	struct lb_kernel_route *routes;        /* sorted, one per prefix */
 	size_t n_routes;
 	struct lb_kernel_route_group groups[33 + 129];
@@ -44,12 +48,14 @@ struct lb_kernel_routes {
 
 void lb_kernel_routes_fini(struct lb_kernel_routes *routes);
 
-/** Take @p parsed into the running dump, if it is one to be mirrored. @return 0; -ENOMEM. */
-int lb_kernel_routes_take(struct lb_kernel *kernel, const struct lb_netlink_route *parsed);
+/** Take @p parsed into the running dump of @p routes, if it is of its kind. @return 0; -ENOMEM. */
+int lb_kernel_routes_take(const struct lb_kernel *kernel, struct lb_kernel_routes *routes,
+	const struct lb_netlink_route *parsed);
 
-/** Whether a notification of @p parsed can mean a change of what is mirrored. */
+/** Whether a notification of @p parsed can mean a change of @p routes. */
 bool lb_kernel_routes_concerned(const struct lb_kernel *kernel,
-	const struct lb_netlink_route *parsed, uint16_t nlmsg_flags);
+	const struct lb_kernel_routes *routes, const struct lb_netlink_route *parsed,
+	uint16_t nlmsg_flags);
 
 /** The running dump of @p family (0: IPv4, 1: IPv6) is complete: it replaces the last one. */
 void lb_kernel_routes_adopt(struct lb_kernel_routes *routes, unsigned family);
@@ -58,10 +64,10 @@ void lb_kernel_routes_adopt(struct lb_kernel_routes *routes, unsigned family);
 void lb_kernel_routes_abandon(struct lb_kernel_routes *routes);
 
 /**
- * Work out the routes from the dumps and the links.
+ * Work out @p routes from the dumps and the links.
  * @return 1: they changed; 0: no; -ENOMEM: they are as before.
  */
-int lb_kernel_routes_build(struct lb_kernel *kernel);
+int lb_kernel_routes_build(const struct lb_kernel *kernel, struct lb_kernel_routes *routes);
 
 /* ---- neighbours ---- */
 
@@ -124,6 +130,8 @@ void lb_kernel_neighbours_deliver(struct lb_kernel *kernel);
 
 enum lb_kernel_dump {
 	DUMP_LINKS,
+	DUMP_LOCALS4,
+	DUMP_LOCALS6,
 	DUMP_ROUTES4,
 	DUMP_ROUTES6,
 	DUMP_NEIGHBOURS4,
@@ -147,20 +155,20 @@ struct lb_kernel {
 	struct event next_dump; /* to start the next one wanted; the watchdog of a running one */
 	struct lb_kernel_interface *interfaces;
 	size_t n_interfaces;
-	struct lb_kernel_routes routes;
+	struct lb_kernel_routes routes, locals;
 	bool routes_changed, routes_told;
 	struct lb_kernel_neighbours neighbours;
 	struct lb_kernel_stats stats;
 
-	unsigned wanted;   /* bits of enum lb_kernel_dump */
+	unsigned dumps;    /* that are of use: bits of enum lb_kernel_dump */
+	unsigned wanted;   /* of these */
 	int running;       /* enum lb_kernel_dump; -1: none */
 	uint32_t seq;      /* of the last request */
 	uint32_t dump_seq; /* of the running dump */
 	bool interrupted;  /* the running dump is inconsistent */
 	unsigned n_tries;  /* of the running dump */
 	uint64_t dump_started_ns;
-	uint64_t routes_not_before_ns; /* dumps of large tables take only a part of the time */
-	uint64_t resynced_ns;          /* the last time */
+	uint64_t resynced_ns; /* the last time */
 };
 
 /** The interface, or NULL if it is none of ours. */

@@ -13,26 +13,42 @@ void lb_kernel_routes_fini(struct lb_kernel_routes *routes)
 	free(routes->routes);
 }
 
+static bool is_up(const struct lb_kernel *kernel, uint32_t ifindex)
+{
+	const struct lb_kernel_interface *interface = lb_kernel_find_interface(kernel, ifindex);
+
+	return interface && interface->up;
+}
+
 // The nexthop of @parsed that we would use; NULL: none.
 static const struct lb_netlink_hop *choose_hop(
 	const struct lb_kernel *kernel, const struct lb_netlink_route *parsed)
 {
 	for (uint32_t i = 0; i < parsed->n_hops; i++) {
 		const struct lb_netlink_hop *hop = &parsed->hops[i];
-		const struct lb_kernel_interface *interface =
-			lb_kernel_find_interface(kernel, hop->ifindex);
 
-		if (hop->usable && interface && interface->up)
+		if (hop->usable && is_up(kernel, hop->ifindex))
 			return hop;
 	}
 	return NULL;
 }
 
 // A route for some packets only (by TOS, by source) is none for all.
-static bool is_ours(const struct lb_netlink_route *parsed)
+static bool is_ours(const struct lb_kernel_routes *routes, const struct lb_netlink_route *parsed)
 {
-	return parsed->table == RT_TABLE_MAIN && parsed->type == RTN_UNICAST && !parsed->cloned &&
+	return parsed->table == (routes->local ? RT_TABLE_LOCAL : RT_TABLE_MAIN) &&
+	       parsed->type == (routes->local ? RTN_LOCAL : RTN_UNICAST) && !parsed->cloned &&
 	       !parsed->sourced && parsed->tos == 0;
+}
+
+// What is never seen on a link: 127.0.0.0/8, ::1, and parts of them.
+static bool is_loopback(const struct lb_kernel_route *route)
+{
+	static const struct lb_addr one = {.bytes = {[15] = 1}};
+
+	if (route->family == 4)
+		return route->length >= 8 && route->prefix.bytes[12] == 127;
+	return route->length == 128 && lb_addr_equal(&route->prefix, &one);
 }
 
 // The first @length bits of @addr, an IPv4 address keeping the 96 bits of its form.
@@ -65,27 +81,35 @@ static int append(struct lb_kernel_raw_routes *routes, const struct lb_kernel_ro
 	return 0;
 }
 
-int lb_kernel_routes_take(struct lb_kernel *kernel, const struct lb_netlink_route *parsed)
+int lb_kernel_routes_take(const struct lb_kernel *kernel, struct lb_kernel_routes *routes,
+	const struct lb_netlink_route *parsed)
 {
-	const struct lb_netlink_hop *hop = is_ours(parsed) ? choose_hop(kernel, parsed) : NULL;
-	struct lb_kernel_route route;
-
-	if (!hop)
-		return 0;
-	route = (struct lb_kernel_route){
+	struct lb_kernel_route route = {
 		.prefix = mask(&parsed->prefix, parsed->length + (parsed->family == 4 ? 96u : 0u)),
 		.family = parsed->family,
 		.length = parsed->length,
-		.ifindex = hop->ifindex,
-		.gateway = hop->gateway,
-		.metric = parsed->metric,
 	};
-	return append(&kernel->routes.coming, &route);
+	const struct lb_netlink_hop *hop;
+
+	if (!is_ours(routes, parsed))
+		return 0;
+	if (routes->local) // Linux takes it in by any interface
+		return is_loopback(&route) ? 0 : append(&routes->coming, &route);
+	hop = choose_hop(kernel, parsed);
+	if (!hop)
+		return 0;
+	route.ifindex = hop->ifindex;
+	route.gateway = hop->gateway;
+	route.metric = parsed->metric;
+	return append(&routes->coming, &route);
 }
 
-bool lb_kernel_routes_concerned(
-	const struct lb_kernel *kernel, const struct lb_netlink_route *parsed, uint16_t nlmsg_flags)
+bool lb_kernel_routes_concerned(const struct lb_kernel *kernel,
+	const struct lb_kernel_routes *routes, const struct lb_netlink_route *parsed,
+	uint16_t nlmsg_flags)
 {
+	if (routes->local)
+		return parsed->table == RT_TABLE_LOCAL && !parsed->cloned;
 	if (parsed->table != RT_TABLE_MAIN || parsed->cloned)
 		return false;
 	// One that replaces, of whatever kind and interface, may have replaced one of ours.
@@ -153,18 +177,16 @@ static bool equal_sets(
 }
 
 // What the links that are up leave of both dumps, sorted. @return their number.
-static size_t gather(const struct lb_kernel *kernel, struct lb_kernel_raw_route *all)
+static size_t gather(const struct lb_kernel *kernel, const struct lb_kernel_routes *routes,
+	struct lb_kernel_raw_route *all)
 {
 	size_t n = 0;
 
 	for (unsigned family = 0; family < 2; family++) {
-		const struct lb_kernel_raw_routes *dumped = &kernel->routes.dumped[family];
+		const struct lb_kernel_raw_routes *dumped = &routes->dumped[family];
 
 		for (size_t i = 0; i < dumped->n; i++) {
-			const struct lb_kernel_interface *interface =
-				lb_kernel_find_interface(kernel, dumped->items[i].route.ifindex);
-
-			if (interface && interface->up)
+			if (routes->local || is_up(kernel, dumped->items[i].route.ifindex))
 				all[n++] = dumped->items[i];
 		}
 	}
@@ -188,9 +210,8 @@ static void build_groups(struct lb_kernel_routes *routes)
 	}
 }
 
-int lb_kernel_routes_build(struct lb_kernel *kernel)
+int lb_kernel_routes_build(const struct lb_kernel *kernel, struct lb_kernel_routes *routes)
 {
-	struct lb_kernel_routes *routes = &kernel->routes;
 	size_t n_raw = routes->dumped[0].n + routes->dumped[1].n, n = 0;
 	struct lb_kernel_raw_route *all = calloc(n_raw + 1, sizeof(*all));
 	struct lb_kernel_route *best = calloc(n_raw + 1, sizeof(*best));
@@ -201,7 +222,7 @@ int lb_kernel_routes_build(struct lb_kernel *kernel)
 		free(best);
 		return -ENOMEM;
 	}
-	n_raw = gather(kernel, all);
+	n_raw = gather(kernel, routes, all);
 	for (size_t i = 0; i < n_raw; i++) {
 		if (n == 0 || compare_prefixes(&best[n - 1], &all[i].route) != 0)
 			best[n++] = all[i].route;
@@ -226,7 +247,13 @@ const struct lb_kernel_route *lb_kernel_routes(const struct lb_kernel *kernel, s
 	return kernel->routes.n_routes ? kernel->routes.routes : NULL;
 }
 
-static const struct lb_kernel_route *find(const struct lb_kernel_routes *routes,
+const struct lb_kernel_route *lb_kernel_locals(const struct lb_kernel *kernel, size_t *n_locals)
+{
+	*n_locals = kernel->locals.n_routes;
+	return kernel->locals.n_routes ? kernel->locals.routes : NULL;
+}
+
+static const struct lb_kernel_route *find_in(const struct lb_kernel_routes *routes,
 	const struct lb_kernel_route_group *group, const struct lb_addr *addr)
 {
 	size_t low = group->start, high = group->start + group->n;
@@ -246,10 +273,10 @@ static const struct lb_kernel_route *find(const struct lb_kernel_routes *routes,
 	return NULL;
 }
 
-int lb_kernel_lookup(
-	const struct lb_kernel *kernel, const struct lb_addr *addr, struct lb_kernel_route *route)
+// The longest prefix of @routes that @addr is in; NULL: none.
+static const struct lb_kernel_route *find(
+	const struct lb_kernel_routes *routes, const struct lb_addr *addr)
 {
-	const struct lb_kernel_routes *routes = &kernel->routes;
 	uint8_t family = lb_addr_is_ipv4(addr) ? 4 : 6;
 
 	for (size_t i = 0; i < routes->n_groups; i++) {
@@ -257,11 +284,25 @@ int lb_kernel_lookup(
 
 		if (routes->groups[i].family != family)
 			continue;
-		found = find(routes, &routes->groups[i], addr);
-		if (found) {
-			*route = *found;
-			return 0;
-		}
+		found = find_in(routes, &routes->groups[i], addr);
+		if (found)
+			return found;
 	}
-	return -ENOENT;
+	return NULL;
+}
+
+int lb_kernel_lookup(
+	const struct lb_kernel *kernel, const struct lb_addr *addr, struct lb_kernel_route *route)
+{
+	const struct lb_kernel_route *found = find(&kernel->routes, addr);
+
+	if (!found)
+		return -ENOENT;
+	*route = *found;
+	return 0;
+}
+
+bool lb_kernel_is_local(const struct lb_kernel *kernel, const struct lb_addr *addr)
+{
+	return find(&kernel->locals, addr) != NULL;
 }

@@ -290,7 +290,8 @@ int lb_netlink_parse_neighbour(const struct nlmsghdr *nlh, struct lb_netlink_nei
 
 /* ---- requests ---- */
 
-struct nlmsghdr *lb_netlink_build_dump(void *buf, uint16_t type, uint8_t family, uint32_t seq)
+struct nlmsghdr *lb_netlink_build_dump(
+	void *buf, uint16_t type, uint8_t family, uint8_t table, uint32_t seq)
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
 
@@ -305,7 +306,7 @@ struct nlmsghdr *lb_netlink_build_dump(void *buf, uint16_t type, uint8_t family,
 		struct rtmsg *route = mnl_nlmsg_put_extra_header(nlh, sizeof(*route));
 
 		route->rtm_family = family;
-		route->rtm_table = RT_TABLE_MAIN; // heeded where NETLINK_GET_STRICT_CHK is
+		route->rtm_table = table;
 	} else {
 		struct ndmsg *neighbour = mnl_nlmsg_put_extra_header(nlh, sizeof(*neighbour));
 

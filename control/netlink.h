@@ -59,12 +59,13 @@ int lb_netlink_parse_route(const struct nlmsghdr *nlh, struct lb_netlink_route *
 int lb_netlink_parse_neighbour(const struct nlmsghdr *nlh, struct lb_netlink_neighbour *neighbour);
 
 /**
- * Build a request for a whole table: RTM_GETLINK (family AF_UNSPEC), RTM_GETROUTE (main table),
- * RTM_GETNEIGH.
- * @param buf  LB_NETLINK_REQUEST_BYTES bytes, 4-aligned.
+ * Build a request for a whole table: RTM_GETLINK (family AF_UNSPEC), RTM_GETROUTE, RTM_GETNEIGH.
+ * @param buf    LB_NETLINK_REQUEST_BYTES bytes, 4-aligned.
+ * @param table  RT_TABLE_*, for routes: heeded where NETLINK_GET_STRICT_CHK is, else all are sent.
  * @return @p buf.
  */
-struct nlmsghdr *lb_netlink_build_dump(void *buf, uint16_t type, uint8_t family, uint32_t seq);
+struct nlmsghdr *lb_netlink_build_dump(
+	void *buf, uint16_t type, uint8_t family, uint8_t table, uint32_t seq);
 
 /**
  * Build the request that makes the kernel resolve, or confirm, a neighbour as if it had a packet

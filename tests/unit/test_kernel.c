@@ -164,6 +164,10 @@ static void dump_state(struct fixture *fixture)
 	for (size_t i = 0; i < n && i < 20; i++)
 		print_error("route %s/%u via %s metric %u\n", lb_addr_format(&routes[i].prefix, a),
 			routes[i].length, lb_addr_format(&routes[i].gateway, b), routes[i].metric);
+	routes = lb_kernel_locals(fixture->kernel, &n);
+	for (size_t i = 0; i < n && i < 20; i++)
+		print_error(
+			"local %s/%u\n", lb_addr_format(&routes[i].prefix, a), routes[i].length);
 	for (size_t i = 0; i < fixture->n_told; i++)
 		print_error("neighbour %s %s ..:%02x, told %u times\n",
 			lb_addr_format(&fixture->told[i].addr, a),
@@ -232,6 +236,26 @@ static bool is_lost(struct fixture *fixture, const struct awaited *awaited)
 	return told && !told->resolved;
 }
 
+static bool is_local(struct fixture *fixture, const struct awaited *awaited)
+{
+	struct lb_addr addr = address(awaited->addr);
+
+	return lb_kernel_is_local(fixture->kernel, &addr);
+}
+
+static bool is_foreign(struct fixture *fixture, const struct awaited *awaited)
+{
+	return !is_local(fixture, awaited);
+}
+
+static bool are_locals(struct fixture *fixture, const struct awaited *awaited)
+{
+	size_t n;
+
+	lb_kernel_locals(fixture->kernel, &n);
+	return n == awaited->n && fixture->n_routes_changed > 0;
+}
+
 static bool are_routes(struct fixture *fixture, const struct awaited *awaited)
 {
 	size_t n;
@@ -256,6 +280,11 @@ static bool is_complete(struct fixture *fixture, const struct awaited *awaited)
 #define AWAIT_LOST(fixture, a) run_until(fixture, (struct awaited){"lost", is_lost, .addr = a})
 #define AWAIT_N_ROUTES(fixture, n_) \
 	run_until(fixture, (struct awaited){"routes", are_routes, .n = n_})
+#define AWAIT_LOCAL(fixture, a) run_until(fixture, (struct awaited){"local", is_local, .addr = a})
+#define AWAIT_FOREIGN(fixture, a) \
+	run_until(fixture, (struct awaited){"not local", is_foreign, .addr = a})
+#define AWAIT_N_LOCALS(fixture, n_) \
+	run_until(fixture, (struct awaited){"local addresses", are_locals, .n = n_})
 #define AWAIT_COMPLETE(fixture) run_until(fixture, (struct awaited){"dumps", is_complete})
 
 static void watch(struct fixture *fixture, const char *text)
@@ -313,6 +342,7 @@ static int set_up(void **state)
 	sh("ip link add veth0 type veth peer name peer0 netns %d && "
 	   "ip link add other0 type veth peer name other1 && "
 	   "sysctl -qw net.ipv6.conf.veth0.accept_dad=0 net.ipv6.conf.all.forwarding=1 && "
+	   "ip link set other0 addrgenmode none && ip link set other1 addrgenmode none && "
 	   "for i in lo veth0 other0 other1; do ip link set $i up || exit; done && "
 	   "ip address add 10.0.0.1/24 dev veth0 && ip address add fd00::1/64 dev veth0 nodad && "
 	   "ip address add 10.9.0.1/24 dev other0",
@@ -593,6 +623,211 @@ static void lost_notifications_are_made_up_for(void **state)
 	assert_int_equal(times_told(fixture, "10.0.0.2"), 1); // no flap
 }
 
+/* ---- local addresses ---- */
+
+static bool has_local(struct fixture *fixture, const char *text)
+{
+	return is_local(fixture, &(struct awaited){.addr = text});
+}
+
+// A mirror that was told of no interface.
+static void create_mirror_of_locals(struct fixture *fixture)
+{
+	static const struct lb_kernel_callbacks callbacks = {on_routes, on_neighbour};
+
+	assert_int_equal(
+		lb_kernel_create(fixture->base, NULL, 0, &callbacks, fixture, &fixture->kernel), 0);
+}
+
+static void addresses_of_every_interface_are_local(void **state)
+{
+	static const char *const local[] = {
+		"10.0.0.1", "fd00::1", "10.9.0.1", "fe80::77", "192.0.2.1", "2001:db8::1"};
+	static const char *const foreign[] = {"10.0.0.2", "fd00::2", "10.0.0.0", "10.0.0.255",
+		"fd00::", "127.0.0.1", "127.9.9.9", "::1", "ff02::1", "224.0.0.1",
+		"255.255.255.255", "0.0.0.0"};
+	struct fixture *fixture = *state;
+	const struct lb_kernel_route *locals;
+	size_t n;
+
+	sh("ip address add 192.0.2.1/32 dev lo; ip address add 2001:db8::1/128 dev lo");
+	sh("ip address add fe80::77/64 dev veth0 nodad");
+	create_mirror(fixture);
+	assert_null(lb_kernel_locals(fixture->kernel, &n)); // nothing blocks for them
+	AWAIT_N_ROUTES(fixture, 3);
+	assert_int_equal(fixture->n_routes_changed, 1); // with all that is to be known
+	for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++) {
+		if (!has_local(fixture, local[i]))
+			fail_msg("%s is not local", local[i]);
+	}
+	for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++) {
+		if (has_local(fixture, foreign[i]))
+			fail_msg("%s is local", foreign[i]);
+	}
+	locals = lb_kernel_locals(fixture->kernel, &n);
+	assert_int_equal(n, 7); // and veth0's other fe80::
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal(locals[i].family, i < 3 ? 4 : 6);
+		assert_int_equal(locals[i].length, i < 3 ? 32 : 128);
+	}
+}
+
+static void addresses_added_and_deleted_are_seen(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned n;
+
+	create_mirror(fixture);
+	AWAIT_COMPLETE(fixture);
+	assert_int_equal(fixture->n_routes_changed, 1);
+	sh("ip address add 10.0.0.77/24 dev veth0");
+	AWAIT_LOCAL(fixture, "10.0.0.77");
+	assert_true(fixture->n_routes_changed > 1);
+	sh("ip address add fd00::77/64 dev veth0 nodad; ip address add 10.9.0.77/24 dev other0");
+	AWAIT_LOCAL(fixture, "fd00::77");
+	AWAIT_LOCAL(fixture, "10.9.0.77");
+	sh("ip address add fe80::78/64 dev other0 nodad; ip address add 2001:db8::1/128 dev lo");
+	AWAIT_LOCAL(fixture, "fe80::78");
+	AWAIT_LOCAL(fixture, "2001:db8::1");
+	sh("ip address del 10.0.0.77/24 dev veth0; ip address del fd00::77/64 dev veth0");
+	AWAIT_FOREIGN(fixture, "10.0.0.77");
+	AWAIT_FOREIGN(fixture, "fd00::77");
+	sh("ip address flush dev other0; ip address del 2001:db8::1/128 dev lo");
+	AWAIT_FOREIGN(fixture, "10.9.0.77");
+	AWAIT_FOREIGN(fixture, "10.9.0.1");
+	AWAIT_FOREIGN(fixture, "fe80::78");
+	AWAIT_FOREIGN(fixture, "2001:db8::1");
+
+	AWAIT_COMPLETE(fixture);
+	n = fixture->n_routes_changed;
+	sh("ip address add fe80::79/64 dev veth0 nodad");
+	AWAIT_LOCAL(fixture, "fe80::79");
+	AWAIT_COMPLETE(fixture);
+	assert_true(fixture->n_routes_changed > n);
+	n = fixture->n_routes_changed;
+	sh("ip address add fe80::79/64 dev other0 nodad"); // which it was already
+	sh("ip address add 127.0.0.9/8 dev lo; ip route add local 10.77.0.1 dev veth0 table 88");
+	run_for_ms(fixture, 300);
+	assert_int_equal(fixture->n_routes_changed, n);
+	sh("ip address del fe80::79/64 dev veth0"); // which it still is
+	run_for_ms(fixture, 300);
+	assert_true(has_local(fixture, "fe80::79"));
+}
+
+static void addresses_of_a_link_that_is_down_are_local(void **state)
+{
+	struct fixture *fixture = *state;
+
+	sh("sysctl -qw net.ipv6.route.skip_notify_on_dev_down=1"); // only the addresses' going is
+								   // told then
+	create_mirror(fixture);
+	AWAIT_COMPLETE(fixture);
+	sh("ip link set veth0 down");
+	AWAIT_N_ROUTES(fixture, 0);
+	AWAIT_FOREIGN(fixture, "fd00::1"); // Linux takes IPv6 addresses away
+	AWAIT_COMPLETE(fixture);
+	assert_true(has_local(fixture, "10.0.0.1"));
+	sh("ip link del veth0");
+	AWAIT_FOREIGN(fixture, "10.0.0.1");
+}
+
+static void local_prefixes_are_mirrored(void **state)
+{
+	struct fixture *fixture = *state;
+
+	sh("ip address flush dev other0; sysctl -qw net.ipv6.conf.other0.disable_ipv6=1 "
+	   "net.ipv6.conf.other1.disable_ipv6=1");
+	sh("ip route add local 198.51.100.0/24 dev other0; ip -6 route add local 2001:db8:5::/64 "
+	   "dev lo");
+	create_mirror(fixture);
+	AWAIT_LOCAL(fixture, "198.51.100.9");
+	AWAIT_LOCAL(fixture, "2001:db8:5::9");
+	AWAIT_FOREIGN(fixture, "198.51.101.9");
+	sh("ip -6 route del local 2001:db8:5::/64 dev lo");
+	AWAIT_FOREIGN(fixture, "2001:db8:5::9");
+	assert_true(has_local(fixture, "198.51.100.9"));
+	sh("ip link del other0"); // Linux says nothing of the route
+	AWAIT_FOREIGN(fixture, "198.51.100.9");
+}
+
+static void without_interfaces_only_local_addresses_are_mirrored(void **state)
+{
+	struct fixture *fixture = *state;
+	struct lb_addr addr = address("10.0.0.2");
+	size_t n;
+
+	sh("ip neigh add 10.0.0.40 lladdr 02:00:00:00:00:40 nud stale dev veth0; ip route add "
+	   "default via 10.0.0.2");
+	create_mirror_of_locals(fixture);
+	AWAIT_N_LOCALS(fixture, 4); // 10.0.0.1 10.9.0.1 fd00::1 fe80::…
+	AWAIT_COMPLETE(fixture);
+	assert_int_equal(fixture->n_routes_changed, 1);
+	assert_int_equal(fixture->kernel->stats.n_dumps, 2);
+	assert_null(lb_kernel_routes(fixture->kernel, &n));
+	assert_int_equal(lb_kernel_watch(fixture->kernel, if_nametoindex("veth0"), &addr), -EINVAL);
+	sh("ip address add 10.0.0.77/24 dev veth0; ip route add 10.5.0.0/16 via 10.0.0.2");
+	AWAIT_LOCAL(fixture, "10.0.0.77");
+	sh("ip neigh add 10.0.0.41 lladdr 02:00:00:00:00:41 nud stale dev veth0; ip address del "
+	   "10.0.0.77/24 dev veth0");
+	AWAIT_FOREIGN(fixture, "10.0.0.77");
+	run_for_ms(fixture, 100);
+	assert_null(lb_kernel_routes(fixture->kernel, &n));
+	assert_int_equal(fixture->kernel->stats.n_neighbours, 0);
+	assert_int_equal(fixture->n_told, 0);
+}
+
+static void lack_of_local_addresses_is_told_too(void **state)
+{
+	struct fixture *fixture = *state;
+
+	sh("ip address flush dev veth0; ip address flush dev other0");
+	create_mirror_of_locals(fixture);
+	AWAIT_N_LOCALS(fixture, 0);
+	assert_int_equal(fixture->n_routes_changed, 1);
+}
+
+static void interrupted_dump_of_locals_is_made_again(void **state)
+{
+	struct fixture *fixture = *state;
+
+	create_mirror(fixture);
+	AWAIT_COMPLETE(fixture);
+	sh("ip address add 10.0.0.77/24 dev veth0; ip address del 10.9.0.1/24 dev other0");
+	for (int i = 0; i < 3; i++) {
+		interrupt_dump(fixture, DUMP_LOCALS4);
+		while (fixture->kernel->running == DUMP_LOCALS4)
+			event_base_loop(fixture->base, EVLOOP_ONCE);
+		assert_false(has_local(fixture, "10.0.0.77")); // not by half a table
+		assert_true(has_local(fixture, "10.9.0.1"));
+	}
+	AWAIT_LOCAL(fixture, "10.0.0.77");
+	AWAIT_FOREIGN(fixture, "10.9.0.1");
+}
+
+static void local_addresses_survive_lost_notifications(void **state)
+{
+	struct fixture *fixture = *state;
+	char batch[32];
+	int bytes = 1;
+
+	create_mirror_of_locals(fixture);
+	AWAIT_COMPLETE(fixture);
+	assert_int_equal(setsockopt(mnl_socket_get_fd(fixture->kernel->socket), SOL_SOCKET,
+				 SO_RCVBUF, &bytes, sizeof(bytes)),
+		0);
+	write_batch(batch, "address add 10.1.%u.%u/32 dev lo", 300);
+	sh("ip -batch %s", batch);
+	unlink(batch);
+	sh("ip address del 10.9.0.1/24 dev other0; ip address add fd00::77/128 dev lo");
+	AWAIT_LOCAL(fixture, "10.1.1.43");
+	AWAIT_LOCAL(fixture, "fd00::77");
+	AWAIT_FOREIGN(fixture, "10.9.0.1");
+	AWAIT_N_LOCALS(fixture, 4 + 300);
+	AWAIT_COMPLETE(fixture);
+	assert_true(fixture->kernel->stats.n_resyncs > 0);
+	assert_int_equal(fixture->kernel->stats.n_invalid, 0);
+}
+
 /* ---- neighbours ---- */
 
 static void watched_neighbours_are_resolved(void **state)
@@ -809,6 +1044,14 @@ int main(void)
 		T(table_that_changes_while_it_is_read_ends_up_right),
 		T(interrupted_dump_is_made_again),
 		T(lost_notifications_are_made_up_for),
+		T(addresses_of_every_interface_are_local),
+		T(addresses_added_and_deleted_are_seen),
+		T(addresses_of_a_link_that_is_down_are_local),
+		T(local_prefixes_are_mirrored),
+		T(without_interfaces_only_local_addresses_are_mirrored),
+		T(lack_of_local_addresses_is_told_too),
+		T(interrupted_dump_of_locals_is_made_again),
+		T(local_addresses_survive_lost_notifications),
 		T(watched_neighbours_are_resolved),
 		T(neighbour_that_comes_later_is_found),
 		T(change_of_mac_is_told),

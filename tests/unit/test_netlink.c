@@ -353,10 +353,10 @@ static void requests_say_what_is_asked(void **state)
 	assert_int_equal(lb_netlink_parse_neighbour(nlh, &neighbour), 0);
 	assert_addr(&neighbour.addr, "fd00::2");
 
-	nlh = lb_netlink_build_dump(message.words, RTM_GETROUTE, AF_INET6, 101);
+	nlh = lb_netlink_build_dump(message.words, RTM_GETROUTE, AF_INET6, RT_TABLE_LOCAL, 101);
 	assert_int_equal(nlh->nlmsg_flags, NLM_F_REQUEST | NLM_F_DUMP);
 	assert_int_equal(((struct rtmsg *)mnl_nlmsg_get_payload(nlh))->rtm_family, AF_INET6);
-	assert_int_equal(((struct rtmsg *)mnl_nlmsg_get_payload(nlh))->rtm_table, RT_TABLE_MAIN);
+	assert_int_equal(((struct rtmsg *)mnl_nlmsg_get_payload(nlh))->rtm_table, RT_TABLE_LOCAL);
 }
 
 /* ---- hostile bytes ---- */
