@@ -42,27 +42,53 @@ static inline bool entry_holds(const struct lb_dp *dp, uint64_t entry, const str
 	return likely(!is_syn(packet)) || (state != LB_FLOW_FIN && state != LB_FLOW_CLOSED);
 }
 
+// Whether entries that mattered were lost within T: see lb/decide.h.
+static inline bool overloaded(const struct lb_worker *worker, const struct lb_slot_table *table)
+{
+	return unlikely(worker->overload_s != 0 &&
+			worker->now_s - worker->overload_s <= table->transition_s);
+}
+
+// First packet of a flow in this tick, or one that changes its state.
+static void refresh(const struct lb_worker *worker, uint64_t *entry, uint16_t service, uint64_t hash,
+	enum lb_flow_state state)
+{
+	const struct lb_slot_table *table =
+		atomic_load_explicit(&worker->dp->services[service].table, memory_order_acquire);
+	uint32_t pinned = *entry & LB_FLOW_PINNED;
+
+	if (unlikely(table != NULL && lb_slots_in_transition(table, worker->now_s)))
+		pinned = lb_decide_pinned(lb_flow_entry_backend(*entry),
+				 &table->slots[lb_hash_slot(hash, table->n_slots)], table->transition_s,
+				 worker->now_s, overloaded(worker, table))
+				 ? LB_FLOW_PINNED
+				 : 0;
+	lb_flowtable_touch(entry, state | pinned, worker->tick);
+}
+
 /*
  * A SYN on an established flow leaves it where and what it is: a spoofed or late one must not move a live
  * connection, nor make its entry one that a flood may replace. If it is honest, the backend challenges it (RFC 9293,
  * 3.10.7.4), the client answers with an RST, and its next SYN starts anew.
  */
-static inline void touch(const struct lb_worker *worker, uint64_t *entry, const struct lb_packet *packet)
+static inline void touch(const struct lb_worker *worker, uint64_t *entry, const struct lb_packet *packet,
+	uint64_t hash)
 {
-	enum lb_flow_state state = lb_flow_entry_state(*entry);
+	enum lb_flow_state state = lb_flow_entry_state(*entry), next = state;
 
 	if (state != LB_FLOW_UDP && !(state == LB_FLOW_ESTABLISHED && is_syn(packet)))
-		state = lb_flow_tcp_state(state, packet->tcp_flags);
-	lb_flowtable_touch(entry, state, worker->tick);
+		next = lb_flow_tcp_state(state, packet->tcp_flags);
+	if (unlikely(next != state || lb_flow_entry_time(*entry) != (worker->tick & LB_FLOW_TIME_MASK)))
+		refresh(worker, entry, packet->service, hash, next);
 }
 
-struct lb_choice lb_flow_choose(const struct lb_dp *dp, uint16_t service_id, uint64_t hash, bool is_tcp,
-	bool begins, bool pressure, uint32_t now_s)
+struct lb_choice lb_flow_choose(const struct lb_worker *worker, uint16_t service_id, uint64_t hash,
+	bool is_tcp, bool begins)
 {
+	const struct lb_dp *dp = worker->dp;
 	const struct lb_service *service = &dp->services[service_id];
 	const struct lb_slot_table *table =
 		atomic_load_explicit(&service->table, memory_order_acquire);
-	struct lb_choice choice;
 	struct lb_slot slot;
 
 	if (unlikely(table == NULL))
@@ -71,9 +97,9 @@ struct lb_choice lb_flow_choose(const struct lb_dp *dp, uint16_t service_id, uin
 	// The origin may have been removed, and its id given to another service.
 	if (slot.origin != LB_SLOT_NONE && dp->backends[slot.origin].service != service_id)
 		slot.origin = LB_SLOT_NONE;
-	choice = lb_decide_miss(&slot, table->transition_s, now_s, is_tcp, begins,
-		pressure ? LB_TRACKING_CHANGED : service->tracking, dp->backend_states);
-	return choice;
+	return lb_decide_miss(&slot, table->transition_s, worker->now_s, is_tcp, begins,
+		worker->pressure ? LB_TRACKING_CHANGED : service->tracking, overloaded(worker, table),
+		dp->backend_states);
 }
 
 // The live entry of the flow that belongs to this service, if any.
@@ -87,8 +113,7 @@ static uint64_t *find_entry(struct lb_worker *worker, uint64_t hash, uint16_t se
 	return entry;
 }
 
-static void record(struct lb_worker *worker, uint64_t *entry, uint64_t hash, uint16_t backend,
-	enum lb_flow_state state)
+static void record(struct lb_worker *worker, uint64_t *entry, uint64_t hash, uint16_t backend, uint32_t state)
 {
 	if (entry != NULL) {
 		if (lb_flow_entry_backend(*entry) != backend) {
@@ -98,8 +123,7 @@ static void record(struct lb_worker *worker, uint64_t *entry, uint64_t hash, uin
 		lb_flowtable_touch(entry, state, worker->tick);
 		return;
 	}
-	// Under pressure nothing live makes way: what is lost then is only the count.
-	lb_flowtable_insert(&worker->flowtable, hash, backend, state, worker->tick, !worker->pressure);
+	lb_flowtable_insert(&worker->flowtable, hash, backend, state, worker->tick, true);
 }
 
 static void no_backend(struct lb_worker *worker, struct lb_packet *packet)
@@ -126,13 +150,12 @@ static void settle_miss(struct lb_worker *worker, struct lb_burst *burst, unsign
 
 	if (entry != NULL && entry_holds(worker->dp, *entry, packet)) {
 		packet->backend = lb_flow_entry_backend(*entry);
-		touch(worker, entry, packet);
+		touch(worker, entry, packet, hash);
 		worker->counters->flow.hit++;
 		return;
 	}
 	worker->counters->flow.miss++;
-	choice = lb_flow_choose(worker->dp, packet->service, hash, is_tcp, begins, worker->pressure,
-		worker->now_s);
+	choice = lb_flow_choose(worker, packet->service, hash, is_tcp, begins);
 	packet->backend = choice.backend;
 	if (unlikely(choice.backend == LB_BACKEND_NONE)) {
 		no_backend(worker, packet);
@@ -142,7 +165,8 @@ static void settle_miss(struct lb_worker *worker, struct lb_burst *burst, unsign
 	worker->counters->backends[choice.backend].new_flows += begins;
 	if (choice.record || entry != NULL)
 		record(worker, entry, hash, choice.backend,
-			is_tcp ? lb_flow_tcp_state(LB_FLOW_FREE, packet->tcp_flags) : LB_FLOW_UDP);
+			(is_tcp ? lb_flow_tcp_state(LB_FLOW_FREE, packet->tcp_flags) : LB_FLOW_UDP) |
+				(choice.pinned ? LB_FLOW_PINNED : 0));
 }
 
 void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
@@ -167,7 +191,7 @@ void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
 
 		if (likely(entries[k] != NULL && entry_holds(dp, *entries[k], packet))) {
 			packet->backend = lb_flow_entry_backend(*entries[k]);
-			touch(worker, entries[k], packet);
+			touch(worker, entries[k], packet, burst->hashes[k]);
 		} else {
 			misses[n_misses++] = (uint8_t)k;
 		}

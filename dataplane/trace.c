@@ -111,8 +111,8 @@ int lb_trace(const struct lb_dp *dp, const struct lb_msg_trace *msg, struct lb_m
 	if (trace_entry(dp, reply)) {
 		reply->decision = LB_DECISION_ENTRY;
 	} else {
-		choice = lb_flow_choose(dp, reply->service, reply->hash, msg->proto == IPPROTO_TCP,
-			msg->syn != 0, false, dp->now_s);
+		choice = lb_flow_choose(dp->workers[0], reply->service, reply->hash,
+			msg->proto == IPPROTO_TCP, msg->syn != 0 || msg->proto != IPPROTO_TCP);
 		reply->backend = choice.backend;
 		reply->decision = choice.decision;
 	}

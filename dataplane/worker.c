@@ -32,6 +32,24 @@ static void watch_pressure(struct lb_worker *worker)
 				.pressure = {.n_used = n_used, .n_max = n_max}});
 }
 
+/*
+ * Overload (lb/decide.h): in a tick, more than one in 32 of what was recorded was lost again. A few lost ones are
+ * few broken flows; to stop trusting the origins would break those that have not sent since their slot changed.
+ */
+static void watch_losses(struct lb_worker *worker)
+{
+	uint64_t n_lost = worker->counters->flow.lost - worker->lost_before;
+	uint64_t n_inserted = worker->counters->flow.insert - worker->inserted_before;
+
+	worker->lost_before += n_lost;
+	worker->inserted_before += n_inserted;
+	if (likely(n_lost < 64 || n_lost * 32 < n_inserted))
+		return;
+	if (worker->overload_s == 0 || worker->now_s - worker->overload_s > LB_IDLE_TIMEOUT_MAX_MS / 1000)
+		worker->counters->flow.overloads++;
+	worker->overload_s = worker->now_s;
+}
+
 static void sweep(struct lb_worker *worker, unsigned n_rx)
 {
 	uint32_t n_buckets = worker->flowtable.n_buckets;
@@ -73,6 +91,7 @@ static void keep_time(struct lb_worker *worker)
 	if (likely(tick == worker->tick))
 		return;
 	worker->tick = tick;
+	watch_losses(worker);
 	worker->sweep_left = worker->flowtable.n_buckets / SWEEP_TICKS + 1;
 }
 

@@ -27,6 +27,8 @@ struct lb_worker {
 	uint16_t idx;     /* 0..n_workers-1; its RX and TX queue on every port */
 	uint16_t n_ports;
 	bool pressure;    /* the flow table is nearly full: record only flows on slots in transition */
+	uint32_t overload_s; /* when entries that mattered were last lost in numbers; 0: never */
+	uint64_t lost_before, inserted_before; /* counters at the last tick */
 	uint32_t event_seq;
 	uint32_t idle_sleep_us;
 	unsigned lcore;

@@ -15,12 +15,18 @@
  * `tracking: all` also records the SYNs and UDP flows of other slots. It does not record mid-stream
  * packets there: they lead to the slot's backend with or without an entry, and a flood of them
  * would cost memory. Pure functions, shared by the data plane and the simulator.
+ *
+ * *Overload*: more flows of slots in transition than the table has room for, so that entries that mattered have been lost. Step 3
+ * rests on every SYN being recorded; where that fails, a flow without an entry is likelier to be younger than its
+ * slot's last change than older than its first one, and goes to the slot's backend, as it would without slot history. What
+ * is recorded is the same; pinned are then only flows whose slot has another backend, so that those go last.
  */
 
 struct lb_choice {
 	uint16_t backend; /* LB_BACKEND_NONE: nobody serves the slot */
 	uint8_t decision; /* enum lb_decision: NONE, SLOT or ORIGIN */
 	bool record;      /* insert it (or move the entry whose backend is down) */
+	bool pinned;      /* with LB_FLOW_PINNED */
 };
 
 /** Whether flows that @p backend has may go on: up or draining. */
@@ -39,23 +45,24 @@ static inline bool lb_decide_entry_holds(uint64_t entry, const uint8_t *backend_
 /**
  * Steps 2 to 4: where a packet goes that found no entry, or one that does not hold.
  * @param is_syn SYN without ACK; ignored unless @p is_tcp.
- * @param tracking what is in force now, be it by pressure.
+ * @param tracking what is in force now, be it by pressure. @param overload see above.
  * @param backend_state enum lb_backend_state per id, LB_MAX_BACKENDS + 1 of them; LB_BACKEND_NONE's
  * is DOWN.
  */
 static inline struct lb_choice lb_decide_miss(const struct lb_slot *slot, uint32_t transition_s,
 	uint32_t now_s, bool is_tcp, bool is_syn, enum lb_tracking tracking,
-	const uint8_t *backend_state)
+	bool overload, const uint8_t *backend_state)
 {
 	bool in_transition = lb_slot_in_transition(slot, transition_s, now_s);
 	bool mid_stream = is_tcp && !is_syn;
 	struct lb_choice choice = {
 		.backend = slot->backend,
 		.decision = LB_DECISION_SLOT,
+		.pinned = in_transition && !overload,
 		.record = in_transition || (tracking == LB_TRACKING_ALL && !mid_stream),
 	};
 
-	if (mid_stream && in_transition && slot->origin != LB_SLOT_NONE &&
+	if (mid_stream && in_transition && !overload && slot->origin != LB_SLOT_NONE &&
 		lb_decide_alive(backend_state, slot->origin)) {
 		choice.backend = slot->origin;
 		choice.decision = LB_DECISION_ORIGIN;
@@ -65,6 +72,19 @@ static inline struct lb_choice lb_decide_miss(const struct lb_slot *slot, uint32
 		choice.record = false;
 	}
 	return choice;
+}
+
+/**
+ * Whether the entry of a live flow is to be pinned from now on: without it, the flow would go elsewhere, or may once the
+ * slot's transition is over. Asked at the first packet of each tick while the table has slots in transition:
+ * an entry that is not pinned when its slot changes has the slot's origin as its backend, and a flow that is alive sends a
+ * packet before the transition ends.
+ */
+static inline bool lb_decide_pinned(
+	uint16_t backend, const struct lb_slot *slot, uint32_t transition_s, uint32_t now_s, bool overload)
+{
+	return slot->backend != backend ||
+	       (!overload && lb_slot_in_transition(slot, transition_s, now_s));
 }
 
 /* TCP flags as in byte 13 of the header (RFC 9293, section 3.1). */

@@ -301,7 +301,18 @@ static uint64_t *displace(struct lb_flowtable *table, uint32_t from)
 }
 
 /* What may be evicted, from what goes last to what goes first. */
-enum rank { RANK_NONE, RANK_LIVE, RANK_FIN, RANK_SYN, RANK_CLOSED, RANK_EXPIRED, RANK_FREE };
+enum rank {
+	RANK_NONE,
+	RANK_PINNED_LIVE,
+	RANK_PINNED_SYN, // of a handshake under way: its entry is what tells it from an older flow
+	RANK_LIVE,
+	RANK_PINNED_FIN, // nearly always over
+	RANK_FIN,
+	RANK_SYN,
+	RANK_CLOSED,
+	RANK_EXPIRED,
+	RANK_FREE
+};
 
 static const uint8_t evict_rank[16] = {
 	[LB_FLOW_SYN] = RANK_SYN,
@@ -309,7 +320,58 @@ static const uint8_t evict_rank[16] = {
 	[LB_FLOW_FIN] = RANK_FIN,
 	[LB_FLOW_CLOSED] = RANK_CLOSED,
 	[LB_FLOW_UDP] = RANK_LIVE,
+	[LB_FLOW_SYN | LB_FLOW_PINNED] = RANK_PINNED_SYN,
+	[LB_FLOW_ESTABLISHED | LB_FLOW_PINNED] = RANK_PINNED_LIVE,
+	[LB_FLOW_FIN | LB_FLOW_PINNED] = RANK_PINNED_FIN,
+	[LB_FLOW_CLOSED | LB_FLOW_PINNED] = RANK_CLOSED,
+	[LB_FLOW_UDP | LB_FLOW_PINNED] = RANK_PINNED_LIVE,
 };
+
+// With fewer SYNs in both buckets, the oldest may be hardly older than a round trip: look further.
+// Measured with 28 % of the table embryonic: of SYNs that were evicted, 0.5 % had been there for
+// less than 1/13 of the time in which a flood fills that part; 0.01 % with 4.
+#define FEW_SYNS 4u
+
+// A handshake takes a round trip, and one tick may end just after the SYN.
+#define HANDSHAKE_TICKS 1u
+
+// The most precious that a new entry in this state may replace.
+static enum rank rank_to_replace(uint32_t state, bool may_evict)
+{
+	bool is_syn = (state & ~LB_FLOW_PINNED) == LB_FLOW_SYN;
+
+	if (!may_evict)
+		return RANK_SYN;
+	if (state & LB_FLOW_PINNED)
+		return is_syn ? RANK_LIVE : RANK_PINNED_LIVE;
+	return is_syn ? RANK_SYN : RANK_LIVE;
+}
+
+static bool is_syn(uint64_t entry)
+{
+	return lb_flow_entry_state(entry) == LB_FLOW_SYN;
+}
+
+static unsigned count_syns(const struct lb_flow_bucket *bucket)
+{
+	unsigned n = 0;
+
+	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++)
+		n += is_syn(bucket->entries[way]);
+	return n;
+}
+
+// A pinned SYN is as good as any where there are many, which is a flood, and when its handshake's time is over.
+static enum rank rank_of(const struct lb_flowtable *table, uint64_t entry, unsigned n_syn, uint32_t now_tick)
+{
+	if (entry == 0)
+		return RANK_FREE;
+	if (!lb_flow_entry_live(table->idle_ticks, entry, now_tick))
+		return RANK_EXPIRED;
+	if (is_syn(entry) && (n_syn >= FEW_SYNS || lb_flow_entry_age(entry, now_tick) > HANDSHAKE_TICKS))
+		return RANK_SYN;
+	return evict_rank[entry & 0xf];
+}
 
 struct victim {
 	uint64_t *entry; /* NULL: none, and rank is RANK_NONE */
@@ -321,16 +383,13 @@ struct victim {
 static struct victim find_victim(const struct lb_flowtable *table, struct lb_flow_bucket *bucket,
 	enum rank rank_min, uint32_t now_tick)
 {
-	struct victim victim = {.rank = RANK_NONE};
+	struct victim victim = {.rank = RANK_NONE, .n_syn = count_syns(bucket)};
 
 	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
 		uint64_t entry = bucket->entries[way];
-		enum rank rank = evict_rank[entry & 0xf];
+		enum rank rank = rank_of(table, entry, victim.n_syn, now_tick);
 		uint32_t age = lb_flow_entry_age(entry, now_tick);
 
-		if (!lb_flow_entry_live(table->idle_ticks, entry, now_tick))
-			rank = entry != 0 ? RANK_EXPIRED : RANK_FREE;
-		victim.n_syn += rank == RANK_SYN;
 		if (rank < rank_min || rank < victim.rank ||
 			(rank == victim.rank && age <= victim.age))
 			continue;
@@ -384,14 +443,10 @@ static uint64_t *evict(struct lb_flowtable *table, const struct victim *victim)
 		table->counters->expire++;
 	else
 		table->counters->evict++;
+	table->counters->lost += victim->rank == RANK_PINNED_LIVE;
 	entry_store(victim->entry, 0);
 	return victim->entry;
 }
-
-// With fewer SYNs in both buckets, the oldest may be hardly older than a round trip: look further.
-// Measured with 28 % of the table embryonic: of SYNs that were evicted, 0.5 % had been there for
-// less than 1/13 of the time in which a flood fills that part; 0.01 % with 4.
-#define FEW_SYNS 4u
 
 /*
  * Evict a SYN from the other bucket of one of @p from's entries rather than @p victim, and move the
@@ -410,7 +465,7 @@ static uint64_t *evict_elsewhere(
 	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
 		struct victim other;
 
-		if (evict_rank[bucket->entries[way] & 0xf] >= RANK_SYN)
+		if (is_syn(bucket->entries[way]) || lb_flow_entry_state(bucket->entries[way]) == LB_FLOW_CLOSED)
 			continue;
 		other = find_victim(table, others[way], RANK_SYN, now_tick);
 		if (other.entry != NULL && goes_before(&other, &victim)) {
@@ -497,18 +552,19 @@ static uint64_t *find_way(struct lb_flowtable *table, uint32_t first, uint32_t s
 }
 
 uint64_t *lb_flowtable_insert(struct lb_flowtable *table, uint64_t hash, uint16_t backend,
-	enum lb_flow_state state, uint32_t now_tick, bool may_evict)
+	uint32_t state, uint32_t now_tick, bool may_evict)
 {
 	uint32_t signature = (uint32_t)(hash >> 32);
-	enum rank rank_min = may_evict && state != LB_FLOW_SYN ? RANK_LIVE : RANK_SYN;
+	enum rank rank_min = rank_to_replace(state, may_evict);
 	uint64_t *entry = find_way(
 		table, lb_flowtable_first_bucket(table, hash), signature, rank_min, now_tick);
 
 	if (entry == NULL) {
 		table->counters->insert_failed++;
+		table->counters->lost += (state & LB_FLOW_PINNED) != 0;
 		return NULL;
 	}
-	if (state == LB_FLOW_SYN)
+	if ((state & ~LB_FLOW_PINNED) == LB_FLOW_SYN)
 		entry = close_gap(entry);
 	entry_store(entry, lb_flow_entry_make(signature, backend, now_tick, state));
 	count_add(table, backend);

@@ -44,6 +44,14 @@ enum lb_flow_state {
 };
 
 /*
+ * With the state in an entry, and in what is given to insert and touch: *pinned*, the flow goes elsewhere without its
+ * entry, or may soon, because its slot is in transition or has another backend. Such entries are what the promise
+ * hangs on; the others only count flows, and are the first to go when the table is full.
+ */
+#define LB_FLOW_PINNED 0x8u
+static_assert(LB_FLOW_STATE_N <= LB_FLOW_PINNED, "a bit of its own");
+
+/*
  * Ticks without a packet that an entry in this state outlives, unless the service's timeout is
  * shorter; ESTABLISHED and UDP: the service's.
  */
@@ -74,7 +82,11 @@ static inline uint32_t lb_flow_tick(uint64_t now_ns)
 
 static inline enum lb_flow_state lb_flow_entry_state(uint64_t entry)
 {
-	return (enum lb_flow_state)(entry & 0xf);
+	return (enum lb_flow_state)(entry & 0x7);
+}
+static inline bool lb_flow_entry_pinned(uint64_t entry)
+{
+	return (entry & LB_FLOW_PINNED) != 0;
 }
 static inline uint32_t lb_flow_entry_time(uint64_t entry)
 {
@@ -164,7 +176,7 @@ static inline uint64_t lb_flowtable_capacity(const struct lb_flowtable *table)
 
 /* For the inline functions below: ticks that each state outlives by itself; ESTABLISHED and UDP
  * have no limit. */
-static const uint16_t lb_flow_state_ticks[16] = {
+static const uint16_t lb_flow_state_ticks[8] = {
 	[LB_FLOW_SYN] = LB_FLOW_SYN_TICKS,
 	[LB_FLOW_ESTABLISHED] = UINT16_MAX,
 	[LB_FLOW_FIN] = LB_FLOW_FIN_TICKS,
@@ -176,7 +188,7 @@ static const uint16_t lb_flow_state_ticks[16] = {
  * backend). */
 static inline uint32_t lb_flow_entry_limit(const uint16_t *idle_ticks, uint64_t entry)
 {
-	uint32_t own = lb_flow_state_ticks[entry & 0xf];
+	uint32_t own = lb_flow_state_ticks[entry & 0x7];
 	uint32_t idle =
 		__atomic_load_n(&idle_ticks[lb_flow_entry_backend(entry)], __ATOMIC_RELAXED);
 
@@ -277,10 +289,10 @@ uint64_t *lb_flowtable_lookup_next(
 	struct lb_flowtable *table, uint64_t hash, uint64_t *entry, uint32_t now_tick);
 
 /**
- * Note a packet of the flow: refresh the time and set the state (not FREE); writes the line only if
+ * Note a packet of the flow: refresh the time and set the state (not FREE; with LB_FLOW_PINNED or without); writes the line only if
  * something changed. Worker.
  */
-static inline void lb_flowtable_touch(uint64_t *entry, enum lb_flow_state state, uint32_t now_tick)
+static inline void lb_flowtable_touch(uint64_t *entry, uint32_t state, uint32_t now_tick)
 {
 	uint64_t old = *entry;
 	uint64_t new = (old & ~UINT64_C(0xffff)) | (uint64_t)(now_tick & LB_FLOW_TIME_MASK) << 4 |
@@ -295,17 +307,18 @@ static inline void lb_flowtable_touch(uint64_t *entry, enum lb_flow_state state,
 void lb_flowtable_move(struct lb_flowtable *table, uint64_t *entry, uint16_t backend);
 
 /**
- * Record a flow (which the caller has just looked up and missed). Takes an expired entry of the
- * same flow; else a free way of the first bucket, then of the second; else an expired entry; else
- * moves an entry of these buckets to its other bucket; else replaces one: CLOSED ones first, then
- * the oldest SYN, then, only if @p may_evict and the flow is not itself a SYN, the oldest FIN, then
- * the one idle for longest. So a SYN never evicts more than a SYN: a flood replaces what is
+ * Record a flow (which the caller has just looked up and missed). Takes an expired entry of the same flow; else a free
+ * way of the first bucket, then of the second; else an expired entry; else moves an entry of these buckets to
+ * its other bucket; else replaces one: CLOSED ones first, then the oldest SYN, FIN, and the one idle for longest; of pinned
+ * ones a FIN, then a handshake under way, and last a live flow. A SYN replaces no more than a SYN; if it is
+ * pinned, nothing that is but FIN. A flow that is not pinned replaces nothing that is but FIN. So a flood replaces what is
  * embryonic, oldest first.
- * @param backend below LB_BACKEND_NONE. @param state not FREE.
+ * @param backend below LB_BACKEND_NONE. @param state not FREE; with LB_FLOW_PINNED or without.
+ * @param may_evict false: at most CLOSED ones and SYNs are replaced.
  * @return the entry; NULL if nothing could be replaced (counted as insert_failed). Worker.
  */
 uint64_t *lb_flowtable_insert(struct lb_flowtable *table, uint64_t hash, uint16_t backend,
-	enum lb_flow_state state, uint32_t now_tick, bool may_evict);
+	uint32_t state, uint32_t now_tick, bool may_evict);
 
 /** Remove an entry. Worker. */
 void lb_flowtable_del(struct lb_flowtable *table, uint64_t *entry);

@@ -111,6 +111,8 @@ struct lb_flow_counters {
 	uint64_t origin;     /* packets sent to a slot's origin */
 	uint64_t moved;      /* entries whose backend was down: sent elsewhere */
 	uint64_t used;       /* entries in use now */
+	uint64_t lost;       /* pinned entries evicted, or not recorded for want of room: flows that may break */
+	uint64_t overloads;  /* times that so many were lost that slots' origins are no longer trusted */
 	uint64_t tracking_changes; /* turns of `all` into `changed` or back */
 };
 

@@ -14,6 +14,8 @@ uint64_t lb_slots_bytes(uint32_t n_slots)
  * n_new. */
 static uint32_t predecessor(uint32_t i, uint32_t n_new, uint32_t n_old)
 {
+	if (n_new == n_old)
+		return i;
 	// lb_hash_slot() divides the hashes evenly: slot i is [i, i + 1) / n
 	return (uint32_t)((2 * (uint64_t)i + 1) * n_old / (2 * (uint64_t)n_new));
 }
@@ -45,7 +47,7 @@ uint32_t lb_slots_adopt(struct lb_slot_table *table, const struct lb_slot_table 
 	table->n_slots = n_slots;
 	table->version = version;
 	table->transition_s = transition_s;
-	table->zero = 0;
+	table->changed_s = old != NULL ? old->changed_s : 0;
 	for (uint32_t i = 0; i < n_slots; i++) {
 		struct lb_slot first = {.backend = backends[i], .origin = backends[i]};
 		const struct lb_slot *before = &first;
@@ -56,6 +58,8 @@ uint32_t lb_slots_adopt(struct lb_slot_table *table, const struct lb_slot_table 
 			succeed(before, old != NULL ? old->transition_s : 0, backends[i], now_s);
 		n_changed += before->backend != backends[i];
 	}
+	if (n_changed != 0)
+		table->changed_s = now_s + 1;
 	// A process killed before this leaves no table; pairs with the check in lb_slots_valid() of
 	// the next one
 	__atomic_store_n(&table->magic, SLOTS_MAGIC, __ATOMIC_RELEASE);
@@ -69,8 +73,10 @@ bool lb_slots_valid(const struct lb_slot_table *table, uint64_t size_bytes, uint
 		size_bytes < lb_slots_bytes(table->n_slots) ||
 		table->transition_s > lb_slots_transition_s(LB_IDLE_TIMEOUT_MAX_MS))
 		return false;
+	if (table->changed_s > now_s + 1)
+		return false;
 	for (uint32_t i = 0; i < table->n_slots; i++)
-		if (table->slots[i].changed_s > now_s + 1)
+		if (table->slots[i].changed_s > table->changed_s)
 			return false;
 	return true;
 }

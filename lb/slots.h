@@ -37,7 +37,7 @@ struct lb_slot_table {
 	uint32_t n_slots;      /* LB_MAGLEV_MIN_SLOTS..LB_MAGLEV_MAX_SLOTS */
 	uint32_t version;      /* of the TABLE_PUBLISH that made it */
 	uint32_t transition_s; /* T */
-	uint32_t zero;
+	uint32_t changed_s;    /* of the slot that changed last, as there */
 	struct lb_slot slots[] __attribute__((aligned(64)));
 };
 
@@ -95,6 +95,12 @@ static inline bool lb_slot_in_transition(
 	const struct lb_slot *slot, uint32_t transition_s, uint32_t now_s)
 {
 	return slot->changed_s != 0 && now_s + 1 - slot->changed_s <= transition_s;
+}
+
+/** Whether any slot of @p table is in transition. */
+static inline bool lb_slots_in_transition(const struct lb_slot_table *table, uint32_t now_s)
+{
+	return table->changed_s != 0 && now_s + 1 - table->changed_s <= table->transition_s;
 }
 
 #endif

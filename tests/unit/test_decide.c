@@ -27,7 +27,7 @@ static void expect(const struct lb_slot *slot, enum packet packet, enum lb_track
 {
 	// For UDP, whatever the caller says of SYN is ignored
 	struct lb_choice choice = lb_decide_miss(slot, T, CHANGED_AT + 10, packet != UDP,
-		packet != MID_STREAM, tracking, backend_state);
+		packet != MID_STREAM, tracking, false, backend_state);
 
 	assert_int_equal(choice.backend, backend);
 	assert_int_equal(choice.decision, decision);
@@ -104,14 +104,14 @@ static void transition_ends(void **state)
 
 	(void)state;
 	choice = lb_decide_miss(
-		&moved, T, CHANGED_AT + T - 1, true, false, LB_TRACKING_CHANGED, backend_state);
+		&moved, T, CHANGED_AT + T - 1, true, false, LB_TRACKING_CHANGED, false, backend_state);
 	assert_int_equal(choice.backend, OLD);
 	choice = lb_decide_miss(
-		&moved, T, CHANGED_AT + T + 1, true, false, LB_TRACKING_CHANGED, backend_state);
+		&moved, T, CHANGED_AT + T + 1, true, false, LB_TRACKING_CHANGED, false, backend_state);
 	assert_int_equal(choice.backend, NEW);
 	assert_false(choice.record);
 	choice = lb_decide_miss(
-		&moved, T, CHANGED_AT + T + 1, true, true, LB_TRACKING_CHANGED, backend_state);
+		&moved, T, CHANGED_AT + T + 1, true, true, LB_TRACKING_CHANGED, false, backend_state);
 	assert_false(choice.record);
 }
 
@@ -156,6 +156,24 @@ static void tcp_states_follow_the_flags(void **state)
 		}
 }
 
+// Where SYNs could not be recorded, a flow without an entry goes to the slot's backend.
+static void overload_trusts_no_origin(void **state)
+{
+	struct lb_slot slot = {.backend = NEW, .origin = OLD, .changed_s = CHANGED_AT + 1};
+	struct lb_choice choice = lb_decide_miss(
+		&slot, T, CHANGED_AT + 10, true, false, LB_TRACKING_CHANGED, true, backend_state);
+
+	(void)state;
+	assert_int_equal(choice.backend, NEW);
+	assert_true(choice.record);
+	assert_false(choice.pinned);
+	assert_true(lb_decide_pinned(OLD, &slot, T, CHANGED_AT + 10, true));
+	assert_false(lb_decide_pinned(NEW, &slot, T, CHANGED_AT + 10, true));
+	assert_true(lb_decide_pinned(NEW, &slot, T, CHANGED_AT + 10, false));
+	assert_false(lb_decide_pinned(NEW, &slot, T, CHANGED_AT + T + 1, false));
+	assert_true(lb_decide_pinned(OLD, &slot, T, CHANGED_AT + T + 1, false));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -167,6 +185,7 @@ int main(void)
 		cmocka_unit_test_setup(transition_ends, all_up),
 		cmocka_unit_test_setup(entry_holds_while_its_backend_lives, all_up),
 		cmocka_unit_test_setup(tcp_states_follow_the_flags, all_up),
+		cmocka_unit_test(overload_trusts_no_origin),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

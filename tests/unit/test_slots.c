@@ -302,9 +302,13 @@ static void memory_is_judged_before_it_is_gone_on_with(void **state)
 	assert_false(lb_slots_valid(table, n_bytes - 1, 10));
 	assert_false(lb_slots_valid(table, 8, 10));
 	table->slots[7].changed_s = 12;
+	assert_false(lb_slots_valid(table, n_bytes, 11)); // later than the table's last change
+	table->changed_s = 12;
 	assert_true(lb_slots_valid(table, n_bytes, 11));
 	assert_false(lb_slots_valid(table, n_bytes, 10)); // a change in the future
 	table->slots[7].changed_s = 0;
+	assert_false(lb_slots_valid(table, n_bytes, 10));
+	table->changed_s = 0;
 	table->n_slots = 0;
 	assert_false(lb_slots_valid(table, n_bytes, 10));
 	table->n_slots = UINT32_MAX;
