@@ -54,7 +54,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
-	lb_shm_detach(&data, false);
+	lb_shm_detach(&data, true); // also from the usual directories, if a test failed there
 	lb_shm_detach(&control, false);
 	return nftw(top, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
