@@ -8,10 +8,11 @@
 #endif
 
 /*
- * The flow hash. Each of the key's three 16-byte blocks is a lane: whitened with a round key of its own,
- * then two AES rounds, after which every byte of the lane has met every other. The lanes are XORed and four
- * more rounds follow: six S-box layers between any chosen bit and a value that the attacker never sees. The
- * keys of the lanes' last rounds would only be XORed together, so one key stands for all three.
+ * The flow hash. Each of the key's three 16-byte blocks is a lane: whitened with a round key of its
+ * own, then two AES rounds, after which every byte of the lane has met every other. The lanes are
+ * XORed and four more rounds follow: six S-box layers between any chosen bit and a value that the
+ * attacker never sees. The keys of the lanes' last rounds would only be XORed together, so one key
+ * stands for all three.
  */
 #define N_LANES 3
 #define N_LAST_ROUNDS 4
@@ -63,11 +64,12 @@ __attribute__((constructor)) static void init_round_table(void)
 	}
 	for (unsigned i = 0; i < 256; i++) {
 		uint8_t inverse = i == 0 ? 0 : power[(255u - logarithm[i]) % 255u];
-		uint8_t s = inverse ^ rotl8(inverse, 1) ^ rotl8(inverse, 2) ^ rotl8(inverse, 3)
-			^ rotl8(inverse, 4) ^ 0x63;
+		uint8_t s = inverse ^ rotl8(inverse, 1) ^ rotl8(inverse, 2) ^ rotl8(inverse, 3) ^
+			    rotl8(inverse, 4) ^ 0x63;
 		uint8_t s2 = gf_double(s);
 
-		round_table[i] = s2 | (uint32_t)s << 8 | (uint32_t)s << 16 | (uint32_t)(s2 ^ s) << 24;
+		round_table[i] =
+			s2 | (uint32_t)s << 8 | (uint32_t)s << 16 | (uint32_t)(s2 ^ s) << 24;
 	}
 }
 
@@ -100,12 +102,13 @@ static uint8_t row(const struct aes_block *b, unsigned row_idx, unsigned column)
 
 static uint32_t round_column(const struct aes_block *b, unsigned column)
 {
-	return round_table[row(b, 0, column)] ^ rotl32(round_table[row(b, 1, column)], 8)
-		^ rotl32(round_table[row(b, 2, column)], 16)
-		^ rotl32(round_table[row(b, 3, column)], 24);
+	return round_table[row(b, 0, column)] ^ rotl32(round_table[row(b, 1, column)], 8) ^
+	       rotl32(round_table[row(b, 2, column)], 16) ^
+	       rotl32(round_table[row(b, 3, column)], 24);
 }
 
-/* One round as the AESENC instruction does it. Not a loop: compilers would leave the columns in memory. */
+/* One round as the AESENC instruction does it. Not a loop: compilers would leave the columns in
+ * memory. */
 static struct aes_block aes_round(struct aes_block b, struct aes_block key)
 {
 	return (struct aes_block){{
@@ -121,10 +124,10 @@ static struct aes_block aes_last_round(struct aes_block b, struct aes_block key)
 	struct aes_block out;
 
 	for (unsigned i = 0; i < 4; i++)
-		out.column[i] = key.column[i] ^ (sbox(row(&b, 0, i))
-			| (uint32_t)sbox(row(&b, 1, i)) << 8
-			| (uint32_t)sbox(row(&b, 2, i)) << 16
-			| (uint32_t)sbox(row(&b, 3, i)) << 24);
+		out.column[i] =
+			key.column[i] ^ (sbox(row(&b, 0, i)) | (uint32_t)sbox(row(&b, 1, i)) << 8 |
+						(uint32_t)sbox(row(&b, 2, i)) << 16 |
+						(uint32_t)sbox(row(&b, 3, i)) << 24);
 	return out;
 }
 
@@ -133,8 +136,10 @@ static struct aes_block aes_next_key(struct aes_block key, uint8_t rcon)
 	uint32_t last = key.column[3];
 	struct aes_block next = key;
 
-	next.column[0] ^= rcon ^ (sbox((uint8_t)(last >> 8)) | (uint32_t)sbox((uint8_t)(last >> 16)) << 8
-		| (uint32_t)sbox((uint8_t)(last >> 24)) << 16 | (uint32_t)sbox((uint8_t)last) << 24);
+	next.column[0] ^=
+		rcon ^ (sbox((uint8_t)(last >> 8)) | (uint32_t)sbox((uint8_t)(last >> 16)) << 8 |
+			       (uint32_t)sbox((uint8_t)(last >> 24)) << 16 |
+			       (uint32_t)sbox((uint8_t)last) << 24);
 	for (unsigned i = 1; i < 4; i++)
 		next.column[i] ^= next.column[i - 1];
 	return next;
@@ -185,8 +190,8 @@ static uint64_t hash_flow_portable(const struct aes_block k[N_KEYS], const struc
 	return (sum.column[0] ^ sum.column[2]) | (uint64_t)(sum.column[1] ^ sum.column[3]) << 32;
 }
 
-void lb_hash_flows_portable(const struct lb_hash_key *key, const struct lb_flow_key *keys,
-	uint64_t *hashes, unsigned n)
+void lb_hash_flows_portable(
+	const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes, unsigned n)
 {
 	struct aes_block k[N_KEYS];
 
@@ -200,22 +205,22 @@ void lb_hash_flows_portable(const struct lb_hash_key *key, const struct lb_flow_
 #define AESNI __attribute__((target("aes,sse2")))
 
 /* @p width keys at once: a round takes 3 to 4 cycles, but two can start in each. */
-AESNI __attribute__((always_inline)) static inline void hash_flows_aesni_n(const __m128i *k,
-	const struct lb_flow_key *keys, uint64_t *hashes, unsigned width)
+AESNI __attribute__((always_inline)) static inline void hash_flows_aesni_n(
+	const __m128i *k, const struct lb_flow_key *keys, uint64_t *hashes, unsigned width)
 {
 	__m128i lane[N_LANES][4], sum[4];
 
 	for (unsigned l = 0; l < N_LANES; l++)
 		for (unsigned i = 0; i < width; i++)
-			lane[l][i] = _mm_xor_si128(k[KEY_WHITEN + l],
-				_mm_loadu_si128((const __m128i *)&keys[i] + l));
+			lane[l][i] = _mm_xor_si128(
+				k[KEY_WHITEN + l], _mm_loadu_si128((const __m128i *)&keys[i] + l));
 	for (unsigned l = 0; l < N_LANES; l++)
 		for (unsigned i = 0; i < width; i++)
 			lane[l][i] = _mm_aesenc_si128(lane[l][i], k[KEY_FIRST + l]);
 	for (unsigned l = 0; l < N_LANES; l++)
 		for (unsigned i = 0; i < width; i++)
-			lane[l][i] = _mm_aesenc_si128(lane[l][i],
-				l == 0 ? k[KEY_MERGE] : _mm_setzero_si128());
+			lane[l][i] = _mm_aesenc_si128(
+				lane[l][i], l == 0 ? k[KEY_MERGE] : _mm_setzero_si128());
 	for (unsigned i = 0; i < width; i++)
 		sum[i] = _mm_xor_si128(_mm_xor_si128(lane[0][i], lane[1][i]), lane[2][i]);
 	for (unsigned r = 0; r < N_LAST_ROUNDS; r++)
@@ -226,8 +231,8 @@ AESNI __attribute__((always_inline)) static inline void hash_flows_aesni_n(const
 			_mm_xor_si128(sum[i], _mm_unpackhi_epi64(sum[i], sum[i])));
 }
 
-AESNI static void hash_flows_aesni(const struct lb_hash_key *key, const struct lb_flow_key *keys,
-	uint64_t *hashes, unsigned n)
+AESNI static void hash_flows_aesni(
+	const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes, unsigned n)
 {
 	const __m128i *k = (const __m128i *)key->round_keys;
 	unsigned i = 0;
@@ -254,8 +259,8 @@ __attribute__((constructor)) static void choose_hash_flows(void)
 #endif
 #endif
 
-void lb_hash_flows(const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes,
-	unsigned n)
+void lb_hash_flows(
+	const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes, unsigned n)
 {
 	hash_flows(key, keys, hashes, n);
 }

@@ -5,8 +5,8 @@
 #include "lb/addr.h"
 
 /**
- * What is hashed of a packet: its 5-tuple in client-to-service direction, network byte order, padded
- * with zeros to three AES blocks. Built by the parse stage; also by trace.
+ * What is hashed of a packet: its 5-tuple in client-to-service direction, network byte order,
+ * padded with zeros to three AES blocks. Built by the parse stage; also by trace.
  */
 struct lb_flow_key {
 	struct lb_addr src;
@@ -29,8 +29,8 @@ struct lb_hash_key {
 void lb_hash_key_init(struct lb_hash_key *key, const uint8_t secret[16]);
 
 /**
- * Keyed 64-bit flow hash of @p n keys: AES rounds with AES-NI where the CPU has it, else the same rounds
- * in portable code: every host of a fleet computes the same value. Any thread.
+ * Keyed 64-bit flow hash of @p n keys: AES rounds with AES-NI where the CPU has it, else the same
+ * rounds in portable code: every host of a fleet computes the same value. Any thread.
  */
 void lb_hash_flows(const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes,
 	unsigned n);
@@ -43,10 +43,10 @@ void lb_hash_flows_portable(const struct lb_hash_key *key, const struct lb_flow_
 const char *lb_hash_impl(void);
 
 /**
- * The slot that a flow hash selects in a table of @p n_slots (1..2^32-1). The multiplication by an odd
- * constant first mixes all bits into the high ones, so that the slot is independent of the bits that
- * choose the flow-table bucket: with `tracking: changed` only flows of few slots are recorded, and these
- * must still spread over all buckets.
+ * The slot that a flow hash selects in a table of @p n_slots (1..2^32-1). The multiplication by an
+ * odd constant first mixes all bits into the high ones, so that the slot is independent of the bits
+ * that choose the flow-table bucket: with `tracking: changed` only flows of few slots are recorded,
+ * and these must still spread over all buckets.
  */
 static inline uint32_t lb_hash_slot(uint64_t hash, uint32_t n_slots)
 {
@@ -56,10 +56,11 @@ static inline uint32_t lb_hash_slot(uint64_t hash, uint32_t n_slots)
 }
 
 /**
- * Unkeyed 64-bit hash of a byte string, the same on every CPU: FNV-1a's xor and multiply, but on 64-bit
- * little-endian words (zero-padded; the length is hashed first), folded after each, with a final avalanche
- * (splitmix64's): 8 times as fast, since tables of a megabyte are checked with it. For names and checksums,
- * where every host must agree and nobody gains by colliding. @p seed separates independent uses.
+ * Unkeyed 64-bit hash of a byte string, the same on every CPU: FNV-1a's xor and multiply, but on
+ * 64-bit little-endian words (zero-padded; the length is hashed first), folded after each, with a
+ * final avalanche (splitmix64's): 8 times as fast, since tables of a megabyte are checked with it.
+ * For names and checksums, where every host must agree and nobody gains by colliding. @p seed
+ * separates independent uses.
  */
 uint64_t lb_hash_bytes(const void *data, size_t len_bytes, uint64_t seed);
 

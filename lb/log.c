@@ -28,12 +28,13 @@ static size_t format_time(char *buf, size_t bytes)
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &utc);
 	len = strftime(buf, bytes, "%FT%T", &utc);
-	len += (size_t)snprintf(buf + len, bytes - len, ".%03uZ ", (unsigned)(now.tv_nsec / 1000000));
+	len += (size_t)snprintf(
+		buf + len, bytes - len, ".%03uZ ", (unsigned)(now.tv_nsec / 1000000));
 	return len;
 }
 
-__attribute__((format(printf, 3, 0)))
-static void vlog(enum lb_log_level level, const char *topic, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void vlog(
+	enum lb_log_level level, const char *topic, const char *format, va_list args)
 {
 	static const char *const names[] = {"ERROR", "WARN", "INFO", "DEBUG"};
 	char line[LB_LOG_LINE_MAX];
@@ -74,7 +75,8 @@ void lb_log(enum lb_log_level level, const char *topic, const char *format, ...)
 	va_end(args);
 }
 
-/* Whether a line may be printed now; sets @p n_missed to the suppressed ones to report before it. */
+/* Whether a line may be printed now; sets @p n_missed to the suppressed ones to report before it.
+ */
 static int limit_take(struct lb_log_limit *limit, uint64_t now_ns, uint64_t *n_missed)
 {
 	*n_missed = 0;
@@ -98,7 +100,8 @@ void lb_log_limited(struct lb_log_limit *limit, enum lb_log_level level, const c
 	va_list args;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	if (!limit_take(limit, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec, &n_missed))
+	if (!limit_take(
+		    limit, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec, &n_missed))
 		return;
 	if (n_missed > 0)
 		lb_log(level, topic, "%" PRIu64 " lines like the next were suppressed", n_missed);

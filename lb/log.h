@@ -5,9 +5,10 @@
 #include <stdint.h>
 
 /*
- * Log lines to standard error, "2025-01-31T12:00:00.000Z WARN health: message"; without the time under
- * systemd ($JOURNAL_STREAM is set), whose journal has its own. One line and one write(2) per call; control
- * characters in the message become "?", so that hostile text cannot forge a line. Any thread, not workers.
+ * Log lines to standard error, "2025-01-31T12:00:00.000Z WARN health: message"; without the time
+ * under systemd ($JOURNAL_STREAM is set), whose journal has its own. One line and one write(2) per
+ * call; control characters in the message become "?", so that hostile text cannot forge a line. Any
+ * thread, not workers.
  */
 enum lb_log_level { LB_LOG_ERROR, LB_LOG_WARN, LB_LOG_INFO, LB_LOG_DEBUG };
 
@@ -31,8 +32,9 @@ struct lb_log_limit {
 };
 
 /**
- * As lb_log(), for what hostile input can cause: at most LB_LOG_LIMIT_N lines in LB_LOG_LIMIT_NS, then
- * silence until the window ends; the next line after it is preceded by the number of lines suppressed.
+ * As lb_log(), for what hostile input can cause: at most LB_LOG_LIMIT_N lines in LB_LOG_LIMIT_NS,
+ * then silence until the window ends; the next line after it is preceded by the number of lines
+ * suppressed.
  */
 void lb_log_limited(struct lb_log_limit *limit, enum lb_log_level level, const char *topic,
 	const char *format, ...) __attribute__((format(printf, 4, 5)));

@@ -18,7 +18,7 @@ enum { SEED_ORDER = 1, SEED_OFFSET, SEED_SKIP };
 struct node {
 	uint64_t order; /* hash of the name */
 	uint32_t weight;
-	uint32_t next;    /* slot to look at next, when the base population is done */
+	uint32_t next; /* slot to look at next, when the base population is done */
 	uint32_t skip;
 	uint32_t n_slots; /* of its own in the base table */
 	uint32_t input_idx;
@@ -78,7 +78,8 @@ static int compare_weights(const void *a, const void *b)
 }
 
 /* Fill maglev->nodes. */
-static int nodes_init(struct lb_maglev *maglev, const struct lb_maglev_node *nodes, uint32_t n_nodes)
+static int nodes_init(
+	struct lb_maglev *maglev, const struct lb_maglev_node *nodes, uint32_t n_nodes)
 {
 	struct named_node *sorted = malloc(n_nodes * sizeof(*sorted) + 1);
 	int rc = -EINVAL;
@@ -86,18 +87,19 @@ static int nodes_init(struct lb_maglev *maglev, const struct lb_maglev_node *nod
 	if (sorted == NULL)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < n_nodes; i++) {
-		size_t len = strlen(nodes[i].name);
+		const char *name = nodes[i].name;
+		size_t len = strlen(name);
+		uint64_t offset = lb_hash_bytes(name, len, SEED_OFFSET);
+		uint64_t skip = lb_hash_bytes(name, len, SEED_SKIP);
 
 		if (nodes[i].id == LB_MAGLEV_EMPTY || nodes[i].weight > MAX_WEIGHT)
 			goto out;
-		sorted[i].name = nodes[i].name;
+		sorted[i].name = name;
 		sorted[i].node = (struct node){
-			.order = lb_hash_bytes(nodes[i].name, len, SEED_ORDER),
+			.order = lb_hash_bytes(name, len, SEED_ORDER),
 			.weight = nodes[i].weight,
-			.next = (uint32_t)(lb_hash_bytes(nodes[i].name, len, SEED_OFFSET)
-				% maglev->n_slots),
-			.skip = (uint32_t)(lb_hash_bytes(nodes[i].name, len, SEED_SKIP)
-				% (maglev->n_slots - 1) + 1),
+			.next = (uint32_t)(offset % maglev->n_slots),
+			.skip = (uint32_t)(skip % (maglev->n_slots - 1) + 1),
 			.input_idx = i,
 			.id = nodes[i].id,
 			.base = nodes[i].base,
@@ -136,8 +138,8 @@ static int work_init(struct work *work, const struct lb_maglev *maglev, uint16_t
 		.walkers = calloc(n, sizeof(*work->walkers)),
 		.next = calloc(n, sizeof(*work->next)),
 	};
-	if (work->weights == NULL || work->remainders == NULL || work->taken == NULL
-		|| work->walkers == NULL || work->next == NULL) {
+	if (work->weights == NULL || work->remainders == NULL || work->taken == NULL ||
+		work->walkers == NULL || work->next == NULL) {
 		work_fini(work);
 		return -ENOMEM;
 	}
@@ -152,8 +154,8 @@ static int work_init(struct work *work, const struct lb_maglev *maglev, uint16_t
 	return 0;
 }
 
-static void walker_add(struct work *work, const struct lb_maglev *maglev, uint32_t node_idx,
-	uint16_t value)
+static void walker_add(
+	struct work *work, const struct lb_maglev *maglev, uint32_t node_idx, uint16_t value)
 {
 	const struct node *node = &maglev->nodes[node_idx];
 	uint32_t i = work->population.n_walkers++;
@@ -168,12 +170,12 @@ static void walker_add(struct work *work, const struct lb_maglev *maglev, uint32
 }
 
 /*
- * Remove walkers whose nodes already have more than their share of what all the walkers have or get; the
- * others' share falls with each, so again until none is left. @p n_slots becomes what those that stay will
- * have together, @p weight is their sum.
+ * Remove walkers whose nodes already have more than their share of what all the walkers have or
+ * get; the others' share falls with each, so again until none is left. @p n_slots becomes what
+ * those that stay will have together, @p weight is their sum.
  */
-static void drop_sated(struct work *work, const struct lb_maglev *maglev, uint64_t *n_slots,
-	uint64_t *weight)
+static void drop_sated(
+	struct work *work, const struct lb_maglev *maglev, uint64_t *n_slots, uint64_t *weight)
 {
 	struct lb_population *p = &work->population;
 	uint32_t n, n_before;
@@ -203,13 +205,14 @@ static void drop_sated(struct work *work, const struct lb_maglev *maglev, uint64
 }
 
 /*
- * Of the shares' fractions, the largest are rounded up: as many as there are slots left over. Walkers with the
- * same fraction come in their own order. All fractions are below @p weight.
+ * Of the shares' fractions, the largest are rounded up: as many as there are slots left over.
+ * Walkers with the same fraction come in their own order. All fractions are below @p weight.
  */
 static void round_up_largest(struct work *work, uint64_t n_left_over, uint64_t weight)
 {
 	uint32_t n = work->population.n_walkers, *remainders = work->remainders;
-	uint64_t low = 0, high = weight; // at least n_left_over fractions are >= low, fewer are >= high
+	// at least n_left_over fractions are >= low, fewer are >= high
+	uint64_t low = 0, high = weight;
 
 	while (high - low > 1) {
 		uint64_t middle = (low + high) / 2, n_at_least = 0;
@@ -234,8 +237,8 @@ static void round_up_largest(struct work *work, uint64_t n_left_over, uint64_t w
 }
 
 /*
- * Set what each walker is due, so that afterwards slots are proportional to weight, within one slot, as
- * far as that is possible without taking any away.
+ * Set what each walker is due, so that afterwards slots are proportional to weight, within one
+ * slot, as far as that is possible without taking any away.
  */
 static void share_out(struct work *work, const struct lb_maglev *maglev)
 {
@@ -250,7 +253,8 @@ static void share_out(struct work *work, const struct lb_maglev *maglev)
 		uint64_t product = work->weights[i] * n_slots; // up to 2^36
 
 		walker->due = (uint32_t)(product / weight) - maglev->nodes[walker->node].n_slots;
-		work->remainders[i] = (uint32_t)(product % weight); // weights add up to less than 2^32
+		// fits: weights add up to less than 2^32
+		work->remainders[i] = (uint32_t)(product % weight);
 		n_left_over -= product / weight;
 	}
 	if (n_left_over > 0)
@@ -293,8 +297,8 @@ int lb_maglev_create(uint32_t n_slots, const struct lb_maglev_node *nodes, uint3
 	struct lb_maglev *maglev;
 	int rc;
 
-	if (n_slots < LB_MAGLEV_MIN_SLOTS || n_slots > LB_MAGLEV_MAX_SLOTS
-		|| !lb_maglev_is_prime(n_slots) || n_nodes > MAX_NODES)
+	if (n_slots < LB_MAGLEV_MIN_SLOTS || n_slots > LB_MAGLEV_MAX_SLOTS ||
+		!lb_maglev_is_prime(n_slots) || n_nodes > MAX_NODES)
 		return -EINVAL;
 	maglev = calloc(1, sizeof(*maglev));
 	if (maglev == NULL)
@@ -325,7 +329,7 @@ void lb_maglev_destroy(struct lb_maglev *maglev)
 	free(maglev);
 }
 
-/* Write the ids of the base table's nodes that are eligible; mark all slots but the others' as taken. */
+/* Write the ids of the base table's nodes that are eligible; mark the slots of these as taken. */
 static int copy_eligible(const struct lb_maglev *maglev, const bool *eligible, uint16_t *slots,
 	struct lb_population *p)
 {
@@ -334,7 +338,8 @@ static int copy_eligible(const struct lb_maglev *maglev, const bool *eligible, u
 	if (ids == NULL)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < maglev->n_nodes; i++)
-		ids[i] = eligible[maglev->nodes[i].input_idx] ? maglev->nodes[i].id : LB_MAGLEV_EMPTY;
+		ids[i] = eligible[maglev->nodes[i].input_idx] ? maglev->nodes[i].id
+							      : LB_MAGLEV_EMPTY;
 	ids[maglev->n_nodes] = LB_MAGLEV_EMPTY;
 	for (uint32_t i = 0; i < maglev->n_slots; i++) {
 		uint64_t is_taken = ids[maglev->owners[i]] != LB_MAGLEV_EMPTY;

@@ -11,8 +11,8 @@
 
 /**
  * One backend as the table builder sees it.
- * `base` backends share the base population: the *configured* backends of the first tier, up or not.
- * The others (backup tiers) get slots only in a refill.
+ * `base` backends share the base population: the *configured* backends of the first tier, up or
+ * not. The others (backup tiers) get slots only in a refill.
  */
 struct lb_maglev_node {
 	const char *name; /* unique in the table; the only thing the permutation depends on */
@@ -24,14 +24,15 @@ struct lb_maglev_node {
 struct lb_maglev;
 
 /**
- * Populate the base table: weighted Maglev (NSDI 2016, section 3.4) over the base nodes, from their names
- * and weights only, so that neither their order nor their health matters and every host agrees. Slots are
- * proportional to weight; with equal weights counts differ by at most 1.
+ * Populate the base table: weighted Maglev (NSDI 2016, section 3.4) over the base nodes, from their
+ * names and weights only, so that neither their order nor their health matters and every host
+ * agrees. Slots are proportional to weight; with equal weights counts differ by at most 1.
  *
  * @param n_slots a prime, LB_MAGLEV_MIN_SLOTS..LB_MAGLEV_MAX_SLOTS.
  * @param nodes   @p n_nodes nodes; copied (names too).
  * @param out     receives an object to be freed with lb_maglev_destroy().
- * @return 0; -EINVAL n_slots out of range or not prime, a duplicate name or an id out of range; -ENOMEM.
+ * @return 0; -EINVAL n_slots out of range or not prime, a duplicate name or an id out of range;
+ * -ENOMEM.
  */
 int lb_maglev_create(uint32_t n_slots, const struct lb_maglev_node *nodes, uint32_t n_nodes,
 	struct lb_maglev **out);
@@ -40,9 +41,10 @@ int lb_maglev_create(uint32_t n_slots, const struct lb_maglev_node *nodes, uint3
 void lb_maglev_destroy(struct lb_maglev *maglev);
 
 /**
- * Write the table for the present health: a base node that is eligible keeps every slot of its own; the
- * slots of those that are not are refilled by going on with the same population over all eligible nodes
- * (base or not) by weight. With everyone eligible the result is the base table, bit for bit.
+ * Write the table for the present health: a base node that is eligible keeps every slot of its own;
+ * the slots of those that are not are refilled by going on with the same population over all
+ * eligible nodes (base or not) by weight. With everyone eligible the result is the base table, bit
+ * for bit.
  *
  * @param eligible one flag per node, in the order given to lb_maglev_create().
  * @param slots    n_slots ids; LB_MAGLEV_EMPTY throughout if no node of weight > 0 is eligible.

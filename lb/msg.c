@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "lb/msg.h"
 
-#define NAME(names, index) \
-	((index) < sizeof(names) / sizeof(*(names)) && (names)[index] != NULL ? (names)[index] : "?")
+#define NAME(names, index)                                                                     \
+	((index) < sizeof(names) / sizeof(*(names)) && (names)[index] != NULL ? (names)[index] \
+									      : "?")
 
 const char *lb_op_name(unsigned op)
 {

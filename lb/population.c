@@ -7,8 +7,9 @@
 #include <stdlib.h>
 
 /*
- * Walkers of the same weight look in the same ticks: only the groups have clocks. A look then is a dozen
- * instructions without a division or a hard-to-predict branch, except at the claims themselves.
+ * Walkers of the same weight look in the same ticks: only the groups have clocks. A look then is a
+ * dozen instructions without a division or a hard-to-predict branch, except at the claims
+ * themselves.
  */
 struct group {
 	uint32_t first, n; /* walkers */
@@ -16,7 +17,8 @@ struct group {
 	uint32_t credit;   /* part of a look saved up */
 };
 
-/* Most free slots that are left to finish(): it must fit LB_MAGLEV_MAX_SLOTS, see worth_finishing(). */
+/* Most free slots that are left to finish(): it must fit LB_MAGLEV_MAX_SLOTS, see
+ * worth_finishing(). */
 #define MAX_FINISH 512u
 
 static void claim(struct lb_population *p, struct lb_walker *walker, uint32_t slot)
@@ -67,8 +69,8 @@ static void look(struct lb_population *p, struct group *group)
 }
 
 /*
- * Remove empty groups; then make ticks longer, so that no tick passes without a look: only the ratios of the
- * steps matter. By doubling, since then the moments of the looks stay the same.
+ * Remove empty groups; then make ticks longer, so that no tick passes without a look: only the
+ * ratios of the steps matter. By doubling, since then the moments of the looks stay the same.
  */
 static unsigned tidy_groups(struct group *groups, unsigned n_groups)
 {
@@ -113,7 +115,7 @@ struct finish {
 	struct lb_population *p;
 	const struct group *groups;
 	unsigned n_groups;
-	uint32_t *inverses;   /* by walker */
+	uint32_t *inverses;  /* by walker */
 	uint64_t reciprocal; /* 2^64 / n_slots, rounded down */
 };
 
@@ -139,7 +141,8 @@ static uint64_t first_arrival(const struct finish *f, uint32_t slot)
 		uint64_t looks_done, tick;
 
 		for (uint32_t i = group->first; i < group->first + group->n; i++) {
-			uint32_t looks = f->p->walkers[i].due > 0 ? looks_until(f, i, slot) : UINT32_MAX;
+			uint32_t looks =
+				f->p->walkers[i].due > 0 ? looks_until(f, i, slot) : UINT32_MAX;
 
 			if (looks < fewest) {
 				fewest = looks;
@@ -158,9 +161,9 @@ static uint64_t first_arrival(const struct finish *f, uint32_t slot)
 }
 
 /*
- * Nearly half of all looks would be for the last hundred slots. Instead of looking on, compute who will come
- * to each of them first; claim the earliest; whoever was to come to others but is done with that one
- * leaves them to the next. The result is the same.
+ * Nearly half of all looks would be for the last hundred slots. Instead of looking on, compute who
+ * will come to each of them first; claim the earliest; whoever was to come to others but is done
+ * with that one leaves them to the next. The result is the same.
  */
 static void finish(const struct finish *f)
 {
@@ -195,13 +198,13 @@ static void finish(const struct finish *f)
 }
 
 /*
- * finish() takes some (slots x walkers) multiplications and slots^2 comparisons, looking on takes at least
- * n_slots looks. n_slots <= 655373 makes that at most 405 slots.
+ * finish() takes some (slots x walkers) multiplications and slots^2 comparisons, looking on takes
+ * at least n_slots looks. n_slots <= 655373 makes that at most 405 slots.
  */
 static bool worth_finishing(const struct lb_population *p)
 {
-	return (uint64_t)p->n_free * (p->n_free + p->n_walkers) <= p->n_slots / 4
-		&& p->n_free <= MAX_FINISH;
+	return (uint64_t)p->n_free * (p->n_free + p->n_walkers) <= p->n_slots / 4 &&
+	       p->n_free <= MAX_FINISH;
 }
 
 static unsigned make_groups(struct lb_population *p, struct group *groups)

@@ -5,13 +5,14 @@
 static_assert((LB_RING_CAPACITY & INDEX_MASK) == 0, "indexes wrap at 2^32");
 
 /*
- * Barriers: (T) the producer's release of `tail` pairs with the consumer's acquire of it: a message is
- * written before it is announced. (H) the consumer's release of `head` pairs with the producer's acquire
- * of it: a message is read before its place is given back.
+ * Barriers: (T) the producer's release of `tail` pairs with the consumer's acquire of it: a message
+ * is written before it is announced. (H) the consumer's release of `head` pairs with the producer's
+ * acquire of it: a message is read before its place is given back.
  *
- * Healing: whoever finds the other's index out of range publishes its own again (producer), or follows
- * the other and publishes that (consumer); an idle consumer repairs a `head` that is not what it wrote.
- * So a single wrong write by anybody costs messages, but never leaves the ring stuck.
+ * Healing: whoever finds the other's index out of range publishes its own again (producer), or
+ * follows the other and publishes that (consumer); an idle consumer repairs a `head` that is not
+ * what it wrote. So a single wrong write by anybody costs messages, but never leaves the ring
+ * stuck.
  */
 
 void lb_ring_attach_producer(struct lb_ring *ring, struct lb_ring_shm *shm)

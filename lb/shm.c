@@ -23,7 +23,8 @@
 #define MAX_DIRS 4u
 #define GROUP_NAME "fulcrum"
 #define PATH_BYTES sizeof(((struct lb_shm_map *)0)->path)
-/* The largest huge page worth using: a region takes some 20 MB, a 1 GB page would be wasted on it. */
+/* The largest huge page worth using: a region takes some 20 MB, a 1 GB page would be wasted on it.
+ */
 #define MAX_PAGE_BYTES (32l << 20)
 #define USUAL_PAGE_BYTES (2l << 20)
 
@@ -142,7 +143,8 @@ static bool is_trusted(const struct stat *st)
 
 	if (!S_ISREG(st->st_mode) || (st->st_mode & S_IWOTH) != 0)
 		return false;
-	return st->st_uid == 0 || st->st_uid == geteuid() || (gid != (gid_t)-1 && st->st_gid == gid);
+	return st->st_uid == 0 || st->st_uid == geteuid() ||
+	       (gid != (gid_t)-1 && st->st_gid == gid);
 }
 
 static uint64_t round_up(uint64_t bytes, uint64_t unit)
@@ -151,8 +153,8 @@ static uint64_t round_up(uint64_t bytes, uint64_t unit)
 }
 
 /* Check the header in @p fd against this program and the file's size. */
-static int header_check(const struct lb_shm_header *header, const struct stat *st, char *why,
-	size_t why_bytes)
+static int header_check(
+	const struct lb_shm_header *header, const struct stat *st, char *why, size_t why_bytes)
 {
 	if (header->magic != LB_SHM_MAGIC)
 		snprintf(why, why_bytes, "magic is %#" PRIx64 ", not %#" PRIx64, header->magic,
@@ -188,8 +190,8 @@ static int map_region(struct lb_shm_map *map, int fd, const struct stat *st, int
 }
 
 /* Open, validate and map the region at @p path; @p started_ns receives its age. */
-static int attach_path(struct lb_shm_map *map, const char *path, uint64_t *started_ns, char *why,
-	size_t why_bytes)
+static int attach_path(
+	struct lb_shm_map *map, const char *path, uint64_t *started_ns, char *why, size_t why_bytes)
 {
 	struct lb_shm_header header;
 	struct stat st;
@@ -210,8 +212,10 @@ static int attach_path(struct lb_shm_map *map, const char *path, uint64_t *start
 	}
 	if (!is_trusted(&st)) {
 		rc = -EPERM;
-		snprintf(why, why_bytes, "not a file of root, of this user or of group %s, "
-			"or writable by everyone", GROUP_NAME);
+		snprintf(why, why_bytes,
+			"not a file of root, of this user or of group %s, "
+			"or writable by everyone",
+			GROUP_NAME);
 		goto out;
 	}
 	// a copy is checked, not the mapping, where it could still change
@@ -308,7 +312,8 @@ void lb_shm_detach(struct lb_shm_map *map, bool unlink_file)
 	memset(map, 0, sizeof(*map));
 }
 
-/* Make, size and map the file at @p path, every page of it allocated: a hole would be a SIGBUS later. */
+/* Make, size and map the file at @p path, every page of it allocated: a hole would be a SIGBUS
+ * later. */
 static int create_path(struct lb_shm_map *map, const char *path)
 {
 	gid_t gid = shared_gid();
@@ -325,8 +330,8 @@ static int create_path(struct lb_shm_map *map, const char *path)
 		rc = -errno;
 		goto fail;
 	}
-	bytes = round_up(lb_shm_bytes(map->n_workers), st.st_blksize > 4096 ? (uint64_t)st.st_blksize
-		: 4096);
+	bytes = round_up(lb_shm_bytes(map->n_workers),
+		st.st_blksize > 4096 ? (uint64_t)st.st_blksize : 4096);
 	if (ftruncate(fd, (off_t)bytes) < 0) {
 		rc = -errno;
 		goto fail;
@@ -359,7 +364,8 @@ uint64_t lb_shm_mirror_checksum(const struct lb_shm_mirror *mirror)
 	return lb_hash_bytes(mirror, offsetof(struct lb_shm_mirror, checksum), LB_SHM_ABI);
 }
 
-/* Copy what is intact: the old data plane or its control plane may have died in the middle of a write. */
+/* Copy what is intact: the old data plane or its control plane may have died in the middle of a
+ * write. */
 static void carry_mirror_over(struct lb_shm *shm, const char *instance)
 {
 	struct lb_shm_map old;
@@ -396,13 +402,14 @@ static void header_init(const struct lb_shm_map *map)
 }
 
 /* Remove regions of this name in other directories: an attacher must not find two. */
-static void unlink_others(const struct lb_shm_map *map, const struct dirs *dirs, const char *instance)
+static void unlink_others(
+	const struct lb_shm_map *map, const struct dirs *dirs, const char *instance)
 {
 	char path[PATH_BYTES];
 
 	for (unsigned i = 0; i < dirs->n; i++)
-		if (region_path(path, dirs->path[i], "lb.", instance, "") == 0
-			&& !is_mapped_file(map, path) && unlink(path) < 0 && errno != ENOENT)
+		if (region_path(path, dirs->path[i], "lb.", instance, "") == 0 &&
+			!is_mapped_file(map, path) && unlink(path) < 0 && errno != ENOENT)
 			lb_log(LB_LOG_WARN, "shm", "%s: cannot remove: %s", path, strerror(errno));
 }
 
@@ -476,7 +483,8 @@ static void futex(uint32_t *word, int op, uint32_t value, const struct timespec 
 
 uint32_t lb_shm_wait_seen(const struct lb_shm *shm)
 {
-	// pairs with the release in lb_shm_wake(): whoever sees the new value sees the commands before it
+	// pairs with the release in lb_shm_wake(): whoever sees the new value sees the commands
+	// before it
 	return __atomic_load_n(&shm->header.command_futex, __ATOMIC_ACQUIRE);
 }
 
@@ -493,6 +501,7 @@ void lb_shm_wait(struct lb_shm *shm, uint32_t seen, unsigned timeout_ms)
 		.tv_nsec = (long)(timeout_ms % 1000) * 1000000,
 	};
 
-	// the kernel compares again under its lock: a wake between the caller's look and here is not lost
+	// the kernel compares again under its lock: a wake between the caller's look and here is
+	// not lost
 	futex(&shm->header.command_futex, FUTEX_WAIT, seen, &timeout);
 }

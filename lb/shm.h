@@ -8,23 +8,24 @@
 #include "lb/verdict.h"
 
 /*
- * The shared-memory region of an instance, `lb.<instance>`: made by the data plane (hugetlbfs where it is
- * mounted and has room, else /dev/shm; mode 0660), attached by the control plane. Fixed offsets, no
- * pointers. Counters of workers follow at the end, one block per worker. $FULCRUM_SHM_DIR replaces the list
- * of directories: one, or several with ":" between, the best first (for tests).
+ * The shared-memory region of an instance, `lb.<instance>`: made by the data plane (hugetlbfs where
+ * it is mounted and has room, else /dev/shm; mode 0660), attached by the control plane. Fixed
+ * offsets, no pointers. Counters of workers follow at the end, one block per worker.
+ * $FULCRUM_SHM_DIR replaces the list of directories: one, or several with ":" between, the best
+ * first (for tests).
  *
- * Who may write the file can also truncate it, and a process that then touches the region gets SIGBUS.
- * So the control plane is trusted that far: the file is open to the owner and the group "fulcrum" only,
- * and a file of anybody else's is refused.
+ * Who may write the file can also truncate it, and a process that then touches the region gets
+ * SIGBUS. So the control plane is trusted that far: the file is open to the owner and the group
+ * "fulcrum" only, and a file of anybody else's is refused.
  */
 #define LB_SHM_MAGIC UINT64_C(0x6d7572636c7546) /* "Fulcrum" */
 #define LB_SHM_ABI 1u
 #define LB_SHM_N_TABLES 8u
 #define LB_SHM_MAX_WORKERS 64u
 #define LB_SHM_MAX_PORTS 32u
-#define LB_SHM_HEARTBEAT_NS UINT64_C(100000000)   /* both sides stamp this often */
-#define LB_SHM_DEAD_NS UINT64_C(1000000000)       /* a heartbeat older than this: taken for dead */
-#define LB_INSTANCE_MAX 32 /* characters of an instance name: [a-z0-9_-] */
+#define LB_SHM_HEARTBEAT_NS UINT64_C(100000000) /* both sides stamp this often */
+#define LB_SHM_DEAD_NS UINT64_C(1000000000)     /* a heartbeat older than this: taken for dead */
+#define LB_INSTANCE_MAX 32                      /* characters of an instance name: [a-z0-9_-] */
 
 enum lb_side { LB_SIDE_DATA, LB_SIDE_CONTROL, LB_SIDE_N };
 
@@ -48,9 +49,9 @@ struct lb_shm_header {
 	uint32_t abi;
 	uint32_t n_workers;
 	uint64_t size_bytes;
-	uint64_t boot_id; /* random, new at each data-plane start */
+	uint64_t boot_id;    /* random, new at each data-plane start */
 	uint64_t started_ns; /* CLOCK_REALTIME */
-	uint64_t flows_max; /* entries of all flow tables */
+	uint64_t flows_max;  /* entries of all flow tables */
 	uint32_t n_ports;
 	uint32_t adopted_flows; /* entries taken over from the data plane before */
 	char version[32];
@@ -65,7 +66,7 @@ struct lb_shm_header {
 	uint64_t n_commands __attribute__((aligned(64)));
 	uint64_t n_commands_refused;
 	uint64_t n_ring_corrupt;
-	uint32_t synced;   /* 1 after a SYNC_END since boot */
+	uint32_t synced; /* 1 after a SYNC_END since boot */
 	uint32_t n_services;
 	uint32_t n_backends;
 	/* futex words: the producer of the commands wakes the main lcore. */
@@ -83,11 +84,12 @@ struct lb_shm_mirror {
 };
 static_assert(sizeof(struct lb_shm_mirror) == 32, "crosses processes");
 
-/* Counters of one backend at one worker: that worker: wo, all others: ro. Count since the data plane's start, over reuse of the id. */
+/* Counters of one backend at one worker: that worker: wo, all others: ro. Count since the data
+ * plane's start, over reuse of the id. */
 struct lb_backend_counters {
-	uint64_t in_pkts;   /* client to backend */
-	uint64_t in_bytes;  /* L2 bytes without FCS, as received */
-	uint64_t out_pkts;  /* backend to client, where replies pass */
+	uint64_t in_pkts;  /* client to backend */
+	uint64_t in_bytes; /* L2 bytes without FCS, as received */
+	uint64_t out_pkts; /* backend to client, where replies pass */
 	uint64_t out_bytes;
 	uint64_t new_flows;
 	int64_t active_flows; /* entries in this worker's flow table */
@@ -105,14 +107,16 @@ static_assert(sizeof(struct lb_service_counters) == 64, "one cache line");
 struct lb_flow_counters {
 	uint64_t hit, miss;
 	uint64_t insert;
-	uint64_t expire;     /* reclaimed because idle or closed */
-	uint64_t evict;      /* live entries replaced because their buckets were full */
+	uint64_t expire; /* reclaimed because idle or closed */
+	uint64_t evict;  /* live entries replaced because their buckets were full */
 	uint64_t insert_failed;
-	uint64_t origin;     /* packets sent to a slot's origin */
-	uint64_t moved;      /* entries whose backend was down: sent elsewhere */
-	uint64_t used;       /* entries in use now */
-	uint64_t lost;       /* pinned entries evicted, or not recorded for want of room: flows that may break */
-	uint64_t overloads;  /* times that so many were lost that slots' origins are no longer trusted */
+	uint64_t origin; /* packets sent to a slot's origin */
+	uint64_t moved;  /* entries whose backend was down: sent elsewhere */
+	uint64_t used;   /* entries in use now */
+	uint64_t lost;   /* pinned entries evicted, or not recorded for want of room: flows that may
+			    break */
+	uint64_t overloads;        /* times that so many were lost that slots' origins are no longer
+				      trusted */
 	uint64_t tracking_changes; /* turns of `all` into `changed` or back */
 };
 
@@ -135,8 +139,8 @@ struct lb_shm_table {
 
 struct lb_shm {
 	struct lb_shm_header header;
-	struct lb_ring_shm command; /* control -> main lcore */
-	struct lb_ring_shm reply;   /* main lcore -> control */
+	struct lb_ring_shm command;                    /* control -> main lcore */
+	struct lb_ring_shm reply;                      /* main lcore -> control */
 	struct lb_ring_shm events[LB_SHM_MAX_WORKERS]; /* worker i -> control: one producer each */
 	struct lb_shm_table tables[LB_SHM_N_TABLES] __attribute__((aligned(64)));
 	struct lb_shm_mirror mirror[LB_MAX_BACKENDS + 1u] __attribute__((aligned(64)));
@@ -162,27 +166,28 @@ struct lb_shm_map {
 bool lb_instance_valid(const char *name);
 
 /**
- * Data plane: make the region of @p instance, zeroed, with its header filled in; a region left by a data plane before is
- * unlinked once its mirror has been copied into the new one. `magic` is written last (release).
- * The region has the name only when it is complete. Where a directory has no room, the next is tried, and the
- * log says so.
- * @return 0; -EINVAL bad instance name or worker count; -ENOSPC, -ENOMEM or another -errno of the last
- * directory tried.
+ * Data plane: make the region of @p instance, zeroed, with its header filled in; a region left by a
+ * data plane before is unlinked once its mirror has been copied into the new one. `magic` is
+ * written last (release). The region has the name only when it is complete. Where a directory has
+ * no room, the next is tried, and the log says so.
+ * @return 0; -EINVAL bad instance name or worker count; -ENOSPC, -ENOMEM or another -errno of the
+ * last directory tried.
  */
 int lb_shm_create(struct lb_shm_map *map, const char *instance, unsigned n_workers);
 
 /**
  * Control plane: attach the region of @p instance, the newest if several directories have one.
- * @return 0; else the reason is also in @p why, of why_bytes, which may be NULL: -EINVAL bad instance name;
- * -ENOENT none there; -EPROTO magic, ABI or sizes do not fit; -EPERM not a plain file, or not of somebody
- * to be trusted (root, this user, group "fulcrum"); -ELOOP a symlink; another -errno of open(2) or mmap(2).
+ * @return 0; else the reason is also in @p why, of why_bytes, which may be NULL: -EINVAL bad
+ * instance name; -ENOENT none there; -EPROTO magic, ABI or sizes do not fit; -EPERM not a plain
+ * file, or not of somebody to be trusted (root, this user, group "fulcrum"); -ELOOP a symlink;
+ * another -errno of open(2) or mmap(2).
  */
 int lb_shm_attach(struct lb_shm_map *map, const char *instance, char *why, size_t why_bytes);
 
 /**
- * Whether to attach anew: another region than the mapped one has the instance's name (the data plane restarted), or
- * none is mapped. False if the name is gone altogether: then the data plane has stopped, and what is mapped is
- * its last state.
+ * Whether to attach anew: another region than the mapped one has the instance's name (the data
+ * plane restarted), or none is mapped. False if the name is gone altogether: then the data plane
+ * has stopped, and what is mapped is its last state.
  */
 bool lb_shm_replaced(const struct lb_shm_map *map);
 
@@ -197,7 +202,8 @@ uint64_t lb_shm_heartbeat_age_ns(const struct lb_shm *shm, enum lb_side side);
 uint64_t lb_now_ns(void);
 uint64_t lb_realtime_ns(void);
 
-/** What lb_shm_mirror.checksum must be. An entry whose checksum is another is not carried over a restart. */
+/** What lb_shm_mirror.checksum must be. An entry whose checksum is another is not carried over a
+ * restart. */
 uint64_t lb_shm_mirror_checksum(const struct lb_shm_mirror *mirror);
 
 /** Wake the main lcore after pushing commands (control plane). */

@@ -41,7 +41,8 @@ void bench_parse_args(int argc, char **argv)
 	}
 	if (!ok || help || (optind < argc && strcmp(argv[optind - 1], "--") != 0)) {
 		fprintf(help ? stdout : stderr,
-			"usage: %s [--json FILE] [--quick] [--only TEXT] [-- ARGUMENT...]\n", argv[0]);
+			"usage: %s [--json FILE] [--quick] [--only TEXT] [-- ARGUMENT...]\n",
+			argv[0]);
 		exit(help ? 0 : 2);
 	}
 	bench.n_args = argc - optind;
@@ -71,8 +72,9 @@ void bench_result_add(const char *name, const char *unit, double *samples, unsig
 	printf("%-64s %16s %12.4g %12.4g %12.4g %5u\n", name, unit, samples[0], median,
 		samples[n - 1], n);
 	fflush(stdout);
-	json_array_append_new(results, json_pack("{s:s, s:s, s:f, s:f, s:f, s:i}", "name", name, "unit",
-		unit, "min", samples[0], "median", median, "max", samples[n - 1], "runs", (int)n));
+	json_array_append_new(results,
+		json_pack("{s:s, s:s, s:f, s:f, s:f, s:i}", "name", name, "unit", unit, "min",
+			samples[0], "median", median, "max", samples[n - 1], "runs", (int)n));
 }
 
 /* The value of the first line of /proc/cpuinfo or /proc/meminfo that begins with @p key. */
@@ -104,9 +106,10 @@ static json_t *machine(void)
 	uname(&os);
 	return json_pack("{s:o, s:i, s:o, s:o, s:s, s:s, s:s}", "cpu",
 		proc_value("/proc/cpuinfo", "model name"), "n_cpus",
-		(int)sysconf(_SC_NPROCESSORS_ONLN), "memory", proc_value("/proc/meminfo", "MemTotal"),
-		"hugepages", proc_value("/proc/meminfo", "HugePages_Total"), "arch", os.machine,
-		"kernel", os.release, "compiler", __VERSION__);
+		(int)sysconf(_SC_NPROCESSORS_ONLN), "memory",
+		proc_value("/proc/meminfo", "MemTotal"), "hugepages",
+		proc_value("/proc/meminfo", "HugePages_Total"), "arch", os.machine, "kernel",
+		os.release, "compiler", __VERSION__);
 }
 
 int bench_finish(void)
@@ -118,14 +121,15 @@ int bench_finish(void)
 	int rc = 0;
 
 	if (json_array_size(results) == 0) {
-		fprintf(stderr, "nothing was measured%s\n", bench.only ? ": --only fits no result" : "");
+		fprintf(stderr, "nothing was measured%s\n",
+			bench.only ? ": --only fits no result" : "");
 		json_decref(results);
 		return 1;
 	}
 	gmtime_r(&now, &utc);
 	strftime(date, sizeof(date), "%FT%TZ", &utc);
-	document = json_pack("{s:o, s:s, s:s, s:o}", "machine", machine(), "commit", BENCH_COMMIT, "date",
-		date, "results", results);
+	document = json_pack("{s:o, s:s, s:s, s:o}", "machine", machine(), "commit", BENCH_COMMIT,
+		"date", date, "results", results);
 	if (bench.json != NULL && json_dump_file(document, bench.json, JSON_INDENT(2)) < 0) {
 		fprintf(stderr, "%s: cannot write the results\n", bench.json);
 		rc = 1;

@@ -5,9 +5,10 @@
 #include <stdbool.h>
 
 /*
- * What every benchmark shares: options, a table of results on standard output as they come, and with
- * `--json FILE` the same as a document: {"machine": {...}, "commit", "date", "results": [{"name", "unit",
- * "min", "median", "max", "runs"}]}. One thread.
+ * What every benchmark shares: options, a table of results on standard output as they come, and
+ * with
+ * `--json FILE` the same as a document: {"machine": {...}, "commit", "date", "results": [{"name",
+ * "unit", "min", "median", "max", "runs"}]}. One thread.
  */
 struct bench {
 	bool quick;       /* --quick: the whole program ends within 45 s on two cores */
@@ -19,7 +20,8 @@ struct bench {
 
 extern struct bench bench;
 
-/** Read the options into `bench`; prints the usage and exits (status 2; 0 for --help) if they are wrong. */
+/** Read the options into `bench`; prints the usage and exits (status 2; 0 for --help) if they are
+ * wrong. */
 void bench_parse_args(int argc, char **argv);
 
 /** Whether the result @p name is wanted. Ask before measuring it. */
@@ -35,7 +37,8 @@ void bench_result_add(const char *name, const char *unit, double *samples, unsig
 
 /**
  * Write the JSON document, if asked for. To be the end of main().
- * @return exit status: 0; 1 if nothing was measured or the file cannot be written (said on standard error).
+ * @return exit status: 0; 1 if nothing was measured or the file cannot be written (said on standard
+ * error).
  */
 int bench_finish(void);
 

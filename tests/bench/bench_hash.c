@@ -9,8 +9,8 @@
 #define BURST 32u
 #define MAX_RUNS 31u
 
-typedef void hash_fn(const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes,
-	unsigned n);
+typedef void hash_fn(const struct lb_hash_key *key, const struct lb_flow_key *keys,
+	uint64_t *hashes, unsigned n);
 
 static void bench_flows(const char *name, hash_fn *hash)
 {

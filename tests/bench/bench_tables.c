@@ -40,7 +40,8 @@ static void nodes_init(const struct table *table)
 	}
 }
 
-static void result_name(char name[128], const char *what, const struct table *table, uint32_t n_failed)
+static void result_name(
+	char name[128], const char *what, const struct table *table, uint32_t n_failed)
 {
 	int len = snprintf(name, 128, "tables/maglev/%s?backends=%u&slots=%u", what, table->n_nodes,
 		table->n_slots);
@@ -104,8 +105,13 @@ static void bench_refill(const struct table *table, uint32_t n_failed)
 int main(int argc, char **argv)
 {
 	static const struct table tables[] = {
-		{10, 65537, false}, {100, 65537, false}, {1000, 65537, false}, {1000, 65537, true},
-		{10, 655373, false}, {100, 655373, false}, {1000, 655373, false},
+		{10, 65537, false},
+		{100, 65537, false},
+		{1000, 65537, false},
+		{1000, 65537, true},
+		{10, 655373, false},
+		{100, 655373, false},
+		{1000, 655373, false},
 	};
 
 	bench_parse_args(argc, argv);

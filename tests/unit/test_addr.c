@@ -53,11 +53,11 @@ static void longest_texts_fit(void **state)
 
 static void what_is_no_address_is_refused(void **state)
 {
-	static const char *const texts[] = {"", " ", "192.0.2", "192.0.2.256", "192.0.2.1 ", " 192.0.2.1",
-		"192.0.2.01", "0xc0000201", "3221225985", "192.0.2.1.", "192.0.2.1/24", "[2001:db8::1]",
-		"2001:db8::1%eth0", "2001:db8::1/64", "2001:db8", "::g", ":::", "1:2:3:4:5:6:7:8:9",
-		"::ffff:192.0.2.1", "::ffff:c000:201", "0:0:0:0:0:ffff:1.2.3.4", "localhost",
-		"2001:db8::1::2", "fe80::1%1"};
+	static const char *const texts[] = {"", " ", "192.0.2", "192.0.2.256", "192.0.2.1 ",
+		" 192.0.2.1", "192.0.2.01", "0xc0000201", "3221225985", "192.0.2.1.",
+		"192.0.2.1/24", "[2001:db8::1]", "2001:db8::1%eth0", "2001:db8::1/64", "2001:db8",
+		"::g", ":::", "1:2:3:4:5:6:7:8:9", "::ffff:192.0.2.1", "::ffff:c000:201",
+		"0:0:0:0:0:ffff:1.2.3.4", "localhost", "2001:db8::1::2", "fe80::1%1"};
 	struct lb_addr addr, untouched;
 
 	(void)state;
@@ -71,15 +71,16 @@ static void what_is_no_address_is_refused(void **state)
 
 static void endpoints_survive_parse_and_format(void **state)
 {
-	static const char *const texts[] = {"192.0.2.1:80", "192.0.2.1:0", "10.0.0.1:65535", "10.0.0.1:9",
-		"[2001:db8::1]:443", "[::1]:1", "[fe80::1]:0"};
+	static const char *const texts[] = {"192.0.2.1:80", "192.0.2.1:0", "10.0.0.1:65535",
+		"10.0.0.1:9", "[2001:db8::1]:443", "[::1]:1", "[fe80::1]:0"};
 	char buf[LB_ENDPOINT_STRLEN];
 	struct lb_endpoint endpoint;
 
 	(void)state;
 	for (unsigned i = 0; i < N_ELEMENTS(texts); i++) {
 		assert_int_equal(0, lb_endpoint_parse(texts[i], &endpoint));
-		assert_string_equal(texts[i], lb_endpoint_format(&endpoint.addr, endpoint.port_be, buf));
+		assert_string_equal(
+			texts[i], lb_endpoint_format(&endpoint.addr, endpoint.port_be, buf));
 	}
 	assert_int_equal(0, lb_endpoint_parse("192.0.2.1:258", &endpoint));
 	assert_int_equal(htons(258), endpoint.port_be);
@@ -87,11 +88,12 @@ static void endpoints_survive_parse_and_format(void **state)
 
 static void what_is_no_endpoint_is_refused(void **state)
 {
-	static const char *const texts[] = {"", ":", ":80", "192.0.2.1", "192.0.2.1:", "192.0.2.1:65536",
-		"192.0.2.1:99999", "192.0.2.1:100000", "192.0.2.1:4294967376", "192.0.2.1:-1",
-		"192.0.2.1:+80", "192.0.2.1: 80", "192.0.2.1:80 ", "192.0.2.1:080", "192.0.2.1:00",
-		"192.0.2.1:http", "192.0.2.1:8O", "[192.0.2.1]:80", "2001:db8::1:80", "2001:db8::1",
-		"[2001:db8::1]", "[2001:db8::1]80", "[2001:db8::1]:", "[2001:db8::1", "[]:80", "[:80",
+	static const char *const texts[] = {"", ":", ":80", "192.0.2.1",
+		"192.0.2.1:", "192.0.2.1:65536", "192.0.2.1:99999", "192.0.2.1:100000",
+		"192.0.2.1:4294967376", "192.0.2.1:-1", "192.0.2.1:+80", "192.0.2.1: 80",
+		"192.0.2.1:80 ", "192.0.2.1:080", "192.0.2.1:00", "192.0.2.1:http", "192.0.2.1:8O",
+		"[192.0.2.1]:80", "2001:db8::1:80", "2001:db8::1", "[2001:db8::1]",
+		"[2001:db8::1]80", "[2001:db8::1]:", "[2001:db8::1", "[]:80", "[:80",
 		"[2001:db8::1]]:80", "[::ffff:192.0.2.1]:80", "192.0.2.1:80:90",
 		"[1111:1111:1111:1111:1111:1111:1111:1111:1111:1111]:80"};
 	struct lb_endpoint endpoint, untouched;
@@ -108,11 +110,11 @@ static void what_is_no_endpoint_is_refused(void **state)
 static void only_unicast_addresses_are_usable(void **state)
 {
 	static const char *const usable[] = {"192.0.2.1", "10.0.0.1", "1.0.0.0", "223.255.255.255",
-		"169.254.1.1", "126.255.255.255", "128.0.0.1", "240.0.0.1", "2001:db8::1", "fc00::1", "::2",
-		"fec0::1", "fe7f::1"};
+		"169.254.1.1", "126.255.255.255", "128.0.0.1", "240.0.0.1", "2001:db8::1",
+		"fc00::1", "::2", "fec0::1", "fe7f::1"};
 	static const char *const unusable[] = {"0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.255",
-		"224.0.0.1", "239.255.255.255", "255.255.255.255", "::", "::1", "ff02::1", "ff0e::1",
-		"fe80::1", "febf::1"};
+		"224.0.0.1", "239.255.255.255", "255.255.255.255", "::", "::1", "ff02::1",
+		"ff0e::1", "fe80::1", "febf::1"};
 	struct lb_addr addr;
 
 	(void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The flow hash: the same on every CPU and in every release, and as good as random to who lacks the key. */
+/* The flow hash: the same on every CPU and in every release, and as good as random to who lacks the
+ * key. */
 #include <arpa/inet.h>
 #include <math.h>
 #include <setjmp.h>
@@ -58,8 +59,8 @@ static struct lb_flow_key sequential_flow(uint32_t i)
 }
 
 /*
- * Whether @p n counts of @p total events look uniform: chi-square within 5 standard deviations of its mean, on
- * either side (an even spread is as suspicious as a lumpy one).
+ * Whether @p n counts of @p total events look uniform: chi-square within 5 standard deviations of
+ * its mean, on either side (an even spread is as suspicious as a lumpy one).
  */
 static void assert_uniform(const uint32_t *counts, uint32_t n, double total)
 {
@@ -73,9 +74,10 @@ static void assert_uniform(const uint32_t *counts, uint32_t n, double total)
 
 static void round_keys_are_aes_of_counters(void **state)
 {
-	// printf 'fulcrum flow 1\0\x00' | openssl enc -aes-128-ecb -K 000102030405060708090a0b0c0d0e0f
-	static const uint8_t first[16] = {0x4a, 0x7c, 0xce, 0x8c, 0xad, 0x49, 0x94, 0xbb, 0x62, 0xba,
-		0x02, 0x46, 0xdf, 0x8c, 0x12, 0x64};
+	// printf 'fulcrum flow 1\0\x00' | openssl enc -aes-128-ecb -K
+	// 000102030405060708090a0b0c0d0e0f
+	static const uint8_t first[16] = {0x4a, 0x7c, 0xce, 0x8c, 0xad, 0x49, 0x94, 0xbb, 0x62,
+		0xba, 0x02, 0x46, 0xdf, 0x8c, 0x12, 0x64};
 	// ... 1\0\x0a
 	static const uint8_t last[16] = {0x10, 0x1d, 0x7e, 0xec, 0x36, 0xfd, 0x3e, 0xd2, 0x5d, 0x7d,
 		0xee, 0xfb, 0x90, 0xb4, 0xb0, 0x16};
@@ -114,7 +116,8 @@ static void portable_path_gives_the_same(void **state)
 	static uint64_t best[1000], portable[1000];
 
 	(void)state;
-	assert_true(strcmp(lb_hash_impl(), "aes-ni") == 0 || strcmp(lb_hash_impl(), "portable") == 0);
+	assert_true(
+		strcmp(lb_hash_impl(), "aes-ni") == 0 || strcmp(lb_hash_impl(), "portable") == 0);
 	for (unsigned run = 0; run < 100; run++) {
 		uint8_t random_secret[16];
 		struct lb_hash_key random_key;
@@ -247,8 +250,8 @@ static void slots_stay_in_range(void **state)
 }
 
 /*
- * The flow table takes bucket and signature from the two halves of a hash. With one half the same for all,
- * the slots must still be uniform: knowing a bucket tells nothing of the slot.
+ * The flow table takes bucket and signature from the two halves of a hash. With one half the same
+ * for all, the slots must still be uniform: knowing a bucket tells nothing of the slot.
  */
 static void slot_is_independent_of_either_half(void **state)
 {
@@ -275,7 +278,8 @@ static void flows_of_one_slot_spread_over_all_buckets(void **state)
 {
 	enum { N = 1 << 23, N_SLOTS = 101, N_BUCKETS = 1 << 10 };
 	static const uint32_t slots[] = {0, 1, 50, 100};
-	static uint32_t low[4][N_BUCKETS], low_top[4][N_BUCKETS], high[4][N_BUCKETS], high_low[4][N_BUCKETS];
+	static uint32_t low[4][N_BUCKETS], low_top[4][N_BUCKETS], high[4][N_BUCKETS],
+		high_low[4][N_BUCKETS];
 	uint32_t n[4] = {0};
 
 	(void)state;
@@ -327,13 +331,17 @@ static void bytes_are_read_wherever_they_lie(void **state)
 	(void)state;
 	for (unsigned len = 0; len <= 24; len++)
 		for (unsigned offset = 0; offset < 8; offset++) {
-			// an allocation of its own: a byte too many is an error under AddressSanitizer
+			// an allocation of its own: a byte too many is an error under
+			// AddressSanitizer
 			bytes = malloc(offset + len + (offset + len == 0));
 			assert_non_null(bytes);
 			for (unsigned i = 0; i < len; i++)
 				bytes[offset + i] = (uint8_t)(i * 7);
-			assert_int_equal(lb_hash_bytes((const uint8_t[]){0, 7, 14, 21, 28, 35, 42, 49, 56, 63,
-				70, 77, 84, 91, 98, 105, 112, 119, 126, 133, 140, 147, 154, 161}, len, 5),
+			assert_int_equal(
+				lb_hash_bytes((const uint8_t[]){0, 7, 14, 21, 28, 35, 42, 49, 56,
+						      63, 70, 77, 84, 91, 98, 105, 112, 119, 126,
+						      133, 140, 147, 154, 161},
+					len, 5),
 				lb_hash_bytes(bytes + offset, len, 5));
 			free(bytes);
 		}
@@ -348,7 +356,8 @@ static void bytes_spread_and_seeds_separate(void **state)
 	(void)state;
 	for (uint32_t i = 0; i < N; i++) {
 		int len = snprintf(name, sizeof(name), "api-%u", i);
-		uint64_t a = lb_hash_bytes(name, (size_t)len, 1), b = lb_hash_bytes(name, (size_t)len, 2);
+		uint64_t a = lb_hash_bytes(name, (size_t)len, 1),
+			 b = lb_hash_bytes(name, (size_t)len, 2);
 
 		low[a % N_BUCKETS]++;
 		high[a >> 52]++;

@@ -62,7 +62,8 @@ static void line_has_time_level_and_topic(void **state)
 	capture();
 	lb_log(LB_LOG_WARN, "health", "%s is %d", "api-1", 7);
 	assert_int_equal(1, captured_lines());
-	assert_captured_matches("^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z "
+	assert_captured_matches(
+		"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z "
 		"WARN health: api-1 is 7\n$");
 }
 
@@ -96,9 +97,11 @@ static void hostile_text_cannot_forge_a_line(void **state)
 {
 	(void)state;
 	capture();
-	lb_log(LB_LOG_INFO, "api", "no service \"%s\"", "a\nERROR shm: gone\r\x1b[2J\x7f\tb\xc3\xa4");
+	lb_log(LB_LOG_INFO, "api", "no service \"%s\"",
+		"a\nERROR shm: gone\r\x1b[2J\x7f\tb\xc3\xa4");
 	assert_int_equal(1, captured_lines());
-	assert_string_equal("INFO api: no service \"a?ERROR shm: gone??[2J??b\xc3\xa4\"\n", captured);
+	assert_string_equal(
+		"INFO api: no service \"a?ERROR shm: gone??[2J??b\xc3\xa4\"\n", captured);
 }
 
 static void long_text_is_cut(void **state)
@@ -160,7 +163,8 @@ static void flood_is_limited_and_counted(void **state)
 	lb_log_limited(&limit, LB_LOG_WARN, "ring", "and again");
 	assert_int_equal(3, captured_lines());
 	assert_string_equal("WARN ring: 990 lines like the next were suppressed\n"
-		"WARN ring: bad message again\nWARN ring: and again\n", captured);
+			    "WARN ring: bad message again\nWARN ring: and again\n",
+		captured);
 }
 
 static void rare_lines_are_not_limited(void **state)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Properties of lookup tables: balance, disruption, and that only names, weights and health matter. */
+/* Properties of lookup tables: balance, disruption, and that only names, weights and health matter.
+ */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -96,9 +97,10 @@ static void count(const uint16_t *slots, uint32_t n_slots)
 		counts[slots[i]]++;
 }
 
-/* Slots that changed, neither from nor to the node with @p id: flows that moved for no good reason. */
-static uint32_t n_moved_of_others(const uint16_t *before, const uint16_t *after, uint32_t n_slots,
-	uint16_t id)
+/* Slots that changed, neither from nor to the node with @p id: flows that moved for no good reason.
+ */
+static uint32_t n_moved_of_others(
+	const uint16_t *before, const uint16_t *after, uint32_t n_slots, uint16_t id)
 {
 	uint32_t n = 0;
 
@@ -116,7 +118,8 @@ static uint32_t n_unlike(const uint16_t *a, const uint16_t *b, uint32_t n_slots)
 	return n;
 }
 
-static void assert_balanced(const uint16_t *slots, uint32_t n_slots, const bool *eligible, uint32_t n)
+static void assert_balanced(
+	const uint16_t *slots, uint32_t n_slots, const bool *eligible, uint32_t n)
 {
 	uint32_t min = UINT32_MAX, max = 0, total = 0;
 
@@ -204,8 +207,8 @@ static void any_weights_are_met_within_one_slot(void **state)
 
 			nodes_init(node_counts[j]);
 			for (uint32_t k = 0; k < node_counts[j]; k++)
-				nodes[k].weight = 1 + (uint32_t)(lb_hash_bytes(&k, sizeof(k), i)
-					% max_weights[i]);
+				nodes[k].weight = 1 + (uint32_t)(lb_hash_bytes(&k, sizeof(k), i) %
+								 max_weights[i]);
 			slots = table(SMALL, node_counts[j]);
 			assert_proportional(slots, SMALL, node_counts[j]);
 			free(slots);
@@ -378,7 +381,8 @@ static void second_failure_moves_few_slots_refilled_after_the_first(void **state
 	lb_maglev_destroy(maglev);
 }
 
-/* Remove node @p removed of @p n from the config: others' slots that move, in thousandths of all. */
+/* Remove node @p removed of @p n from the config: others' slots that move, in thousandths of all.
+ */
 static double disruption_of_removal(uint32_t n_slots, uint32_t n, uint32_t removed)
 {
 	struct lb_maglev_node gone = nodes[removed];
@@ -427,7 +431,8 @@ static void weight_from_5_to_6_moves_few_slots_of_others(void **state)
 		before = table(SMALL, n);
 		nodes[1].weight = 6;
 		after = table(SMALL, n);
-		assert_in_range(n_moved_of_others(before, after, SMALL, nodes[1].id), 0, SMALL / 100);
+		assert_in_range(
+			n_moved_of_others(before, after, SMALL, nodes[1].id), 0, SMALL / 100);
 		count(before, SMALL);
 		for (uint32_t i = 0; i < SMALL; i++)
 			counts[nodes[1].id] -= before[i] == nodes[1].id && after[i] == nodes[1].id;
@@ -711,7 +716,8 @@ static void primes_are_told_apart(void **state)
 	assert_false(lb_maglev_is_prime(UINT32_MAX));
 }
 
-/* All hosts of a fleet must agree, also while they are upgraded one by one: a change here breaks flows. */
+/* All hosts of a fleet must agree, also while they are upgraded one by one: a change here breaks
+ * flows. */
 static void table_is_the_same_in_every_release(void **state)
 {
 	bool eligible[MAX_NODES];
@@ -724,12 +730,14 @@ static void table_is_the_same_in_every_release(void **state)
 		nodes[i].weight = 1 + i % 5;
 	maglev = create(SMALL, 100);
 	slots = fill(maglev, SMALL, all_eligible);
-	assert_int_equal(UINT64_C(0xfcbe3bde7844e356), lb_hash_bytes(slots, SMALL * sizeof(*slots), 0));
+	assert_int_equal(
+		UINT64_C(0xfcbe3bde7844e356), lb_hash_bytes(slots, SMALL * sizeof(*slots), 0));
 	free(slots);
 	memcpy(eligible, all_eligible, sizeof(eligible));
 	eligible[7] = eligible[8] = false;
 	slots = fill(maglev, SMALL, eligible);
-	assert_int_equal(UINT64_C(0x7be59246b1642b62), lb_hash_bytes(slots, SMALL * sizeof(*slots), 0));
+	assert_int_equal(
+		UINT64_C(0x7be59246b1642b62), lb_hash_bytes(slots, SMALL * sizeof(*slots), 0));
 	free(slots);
 	lb_maglev_destroy(maglev);
 }

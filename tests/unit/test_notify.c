@@ -27,7 +27,7 @@ static int listen_at(const char *name)
 	if (name[0] == '@')
 		at.sun_path[0] = '\0';
 	assert_int_equal(0, bind(fd, (const struct sockaddr *)&at,
-		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)));
+				    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)));
 	setenv("NOTIFY_SOCKET", name, 1);
 	return fd;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The population of a table against a model that does what population.h says, one look at a time. */
+/* The population of a table against a model that does what population.h says, one look at a time.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -41,9 +42,10 @@ static int by_falling(const void *a, const void *b)
 	return (x < y) - (x > y);
 }
 
-/* Walkers of random weights up to @p max_weight; one slot in @p one_taken_of is taken before (0: none). */
-static void fixture_init(struct fixture *f, uint32_t n_slots, uint32_t n_walkers, uint32_t max_weight,
-	uint32_t one_taken_of)
+/* Walkers of random weights up to @p max_weight; one slot in @p one_taken_of is taken before (0:
+ * none). */
+static void fixture_init(struct fixture *f, uint32_t n_slots, uint32_t n_walkers,
+	uint32_t max_weight, uint32_t one_taken_of)
 {
 	*f = (struct fixture){.n_slots = n_slots, .n_walkers = n_walkers};
 	f->taken = calloc(lb_population_words(n_slots), sizeof(*f->taken));
@@ -83,9 +85,9 @@ static void fixture_fini(struct fixture *f)
 }
 
 /*
- * Time in ticks of 1/LB_POPULATION_UNIT of a look for a weight of 1: after tick t a walker has looked
- * t * weight / UNIT times. Slots in a tick that are due to several go to the first. Ticks are doubled as
- * long as nobody left looks twice in one; alone, a walker looks in every tick.
+ * Time in ticks of 1/LB_POPULATION_UNIT of a look for a weight of 1: after tick t a walker has
+ * looked t * weight / UNIT times. Slots in a tick that are due to several go to the first. Ticks
+ * are doubled as long as nobody left looks twice in one; alone, a walker looks in every tick.
  */
 static void model_run(struct fixture *f)
 {
@@ -121,7 +123,8 @@ static void model_run(struct fixture *f)
 				continue;
 			credit[i] -= LB_POPULATION_UNIT;
 			w->pos = (uint32_t)(((uint64_t)pos + w->skip) % f->n_slots);
-			taken = (f->taken[pos / 64] >> pos % 64 & 1) || f->model_slots[pos] != UNCLAIMED;
+			taken = (f->taken[pos / 64] >> pos % 64 & 1) ||
+				f->model_slots[pos] != UNCLAIMED;
 			if (taken)
 				continue;
 			f->model_slots[pos] = w->value;
@@ -132,23 +135,23 @@ static void model_run(struct fixture *f)
 	}
 }
 
-static void compare_with_model(uint32_t n_slots, uint32_t n_walkers, uint32_t max_weight,
-	uint32_t one_taken_of)
+static void compare_with_model(
+	uint32_t n_slots, uint32_t n_walkers, uint32_t max_weight, uint32_t one_taken_of)
 {
 	struct fixture f;
 
 	fixture_init(&f, n_slots, n_walkers, max_weight, one_taken_of);
 	model_run(&f);
 	assert_int_equal(0, lb_population_run(&(struct lb_population){
-		.n_slots = n_slots,
-		.n_free = f.n_free,
-		.taken = f.taken,
-		.slots = f.slots,
-		.next = f.next,
-		.walkers = f.walkers,
-		.weights = f.weights,
-		.n_walkers = n_walkers,
-	}));
+				    .n_slots = n_slots,
+				    .n_free = f.n_free,
+				    .taken = f.taken,
+				    .slots = f.slots,
+				    .next = f.next,
+				    .walkers = f.walkers,
+				    .weights = f.weights,
+				    .n_walkers = n_walkers,
+			    }));
 	assert_memory_equal(f.slots, f.model_slots, n_slots * sizeof(*f.slots));
 	assert_memory_equal(f.next, f.model_next, sizeof(f.next));
 	fixture_fini(&f);
@@ -160,7 +163,8 @@ static void equal_weights_match_the_model(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(primes) / sizeof(*primes); i++)
-		for (uint32_t n_walkers = 1; n_walkers <= MAX_WALKERS; n_walkers = n_walkers * 3 + 1)
+		for (uint32_t n_walkers = 1; n_walkers <= MAX_WALKERS;
+			n_walkers = n_walkers * 3 + 1)
 			for (unsigned run = 0; run < 5; run++)
 				compare_with_model(primes[i], n_walkers, 1, run);
 	compare_with_model(65537, 100, 1, 0);
@@ -175,7 +179,8 @@ static void random_weights_match_the_model(void **state)
 	for (unsigned i = 0; i < sizeof(primes) / sizeof(*primes); i++)
 		for (unsigned j = 0; j < sizeof(max_weights) / sizeof(*max_weights); j++)
 			for (unsigned run = 0; run < 8; run++)
-				compare_with_model(primes[i], 1 + random_below(40), max_weights[j], run);
+				compare_with_model(
+					primes[i], 1 + random_below(40), max_weights[j], run);
 	compare_with_model(65537, 30, 7, 0);
 }
 
@@ -199,15 +204,15 @@ static void few_free_slots_match_the_model(void **state)
 			f.walkers[random_below(f.n_walkers)].due++;
 		model_run(&f);
 		assert_int_equal(0, lb_population_run(&(struct lb_population){
-			.n_slots = f.n_slots,
-			.n_free = f.n_free,
-			.taken = f.taken,
-			.slots = f.slots,
-			.next = f.next,
-			.walkers = f.walkers,
-			.weights = f.weights,
-			.n_walkers = f.n_walkers,
-		}));
+					    .n_slots = f.n_slots,
+					    .n_free = f.n_free,
+					    .taken = f.taken,
+					    .slots = f.slots,
+					    .next = f.next,
+					    .walkers = f.walkers,
+					    .weights = f.weights,
+					    .n_walkers = f.n_walkers,
+				    }));
 		assert_memory_equal(f.slots, f.model_slots, f.n_slots * sizeof(*f.slots));
 		assert_memory_equal(f.next, f.model_next, sizeof(f.next));
 		fixture_fini(&f);
@@ -222,7 +227,7 @@ static void nothing_free_changes_nothing(void **state)
 	(void)state;
 	memset(slots, 0x5a, sizeof(slots));
 	assert_int_equal(0, lb_population_run(&(struct lb_population){
-		.n_slots = 101, .taken = taken, .slots = slots}));
+				    .n_slots = 101, .taken = taken, .slots = slots}));
 	for (unsigned i = 0; i < 101; i++)
 		assert_int_equal(0x5a5a, slots[i]);
 }

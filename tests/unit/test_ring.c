@@ -192,7 +192,8 @@ static void assert_heals(void)
 
 static void producer_survives_a_wrong_head(void **state)
 {
-	static const uint32_t wrong[] = {1, 2, LB_RING_CAPACITY, 0x7fffffff, 0x80000000, UINT32_MAX - 5000};
+	static const uint32_t wrong[] = {
+		1, 2, LB_RING_CAPACITY, 0x7fffffff, 0x80000000, UINT32_MAX - 5000};
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
@@ -280,8 +281,8 @@ static void *scribble(void *arg)
 	(void)arg;
 	while (__atomic_load_n(&scribbling, __ATOMIC_RELAXED)) {
 		seed = seed * 1664525u + 1013904223u;
-		__atomic_store_n(seed & 0x10000 ? &guarded.shm.tail : &guarded.shm.head, seed >> (seed & 31),
-			__ATOMIC_RELAXED);
+		__atomic_store_n(seed & 0x10000 ? &guarded.shm.tail : &guarded.shm.head,
+			seed >> (seed & 31), __ATOMIC_RELAXED);
 		if ((seed & 0xf0000) == 0)
 			sched_yield();
 	}

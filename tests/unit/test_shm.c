@@ -37,7 +37,8 @@ static int setup(void **state)
 	char both[100];
 
 	(void)state;
-	strcpy(top, access("/dev/shm", W_OK) == 0 ? "/dev/shm/lb-test-XXXXXX" : "/tmp/lb-test-XXXXXX");
+	strcpy(top,
+		access("/dev/shm", W_OK) == 0 ? "/dev/shm/lb-test-XXXXXX" : "/tmp/lb-test-XXXXXX");
 	if (mkdtemp(top) == NULL)
 		return -1;
 	snprintf(dir_a, sizeof(dir_a), "%s/a", top);
@@ -79,10 +80,10 @@ static void assert_attach(int rc, const char *reason)
 
 static void instance_names_are_checked(void **state)
 {
-	static const char *const good[] = {"default", "a", "edge-1", "a_b", "0",
-		"0123456789abcdef0123456789abcdef"};
-	static const char *const bad[] = {"", ".", "..", "a/b", "../x", "A", "a b", "a.b", "ä", "a\n",
-		"0123456789abcdef0123456789abcdef0"};
+	static const char *const good[] = {
+		"default", "a", "edge-1", "a_b", "0", "0123456789abcdef0123456789abcdef"};
+	static const char *const bad[] = {"", ".", "..", "a/b", "../x", "A", "a b", "a.b", "ä",
+		"a\n", "0123456789abcdef0123456789abcdef0"};
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(good) / sizeof(*good); i++)
@@ -335,7 +336,8 @@ static void new_region_replaces_the_old(void **state)
 
 	assert_int_equal(0, lb_shm_create(&second, "t", 1));
 	assert_true(lb_shm_replaced(&control));
-	assert_int_equal(9, control.shm->workers[0].rx_pkts); // the old one is still there for who has it
+	assert_int_equal(
+		9, control.shm->workers[0].rx_pkts); // the old one is still there for who has it
 	lb_shm_detach(&control, false);
 	assert_attach(0, NULL);
 	assert_int_equal(second.ino, control.ino);
@@ -549,8 +551,8 @@ static const char *roomy_hugetlbfs(void)
 		sscanf(line, "Hugepagesize: %u kB", &page_kb);
 	}
 	while (!found && fgets(line, sizeof(line), mounts) != NULL)
-		found = sscanf(line, "%*s %255s hugetlbfs", dir) == 1 && strstr(line, " hugetlbfs ") != NULL
-			&& strstr(line, "pagesize=2M") != NULL;
+		found = sscanf(line, "%*s %255s hugetlbfs", dir) == 1 &&
+			strstr(line, " hugetlbfs ") != NULL && strstr(line, "pagesize=2M") != NULL;
 	fclose(mounts);
 	fclose(memory);
 	return found && page_kb == 2048 && n_free >= 100 && access(dir, W_OK) == 0 ? dir : NULL;
@@ -614,7 +616,8 @@ static void nothing_is_held_after_detaching(void **state)
 	create(1);
 	lb_shm_detach(&data, false);
 	for (unsigned i = 0; i < 2; i++) { // two to choose from, the newer first or last
-		snprintf(both, sizeof(both), "%s:%s", i == 0 ? dir_a : dir_b, i == 0 ? dir_b : dir_a);
+		snprintf(both, sizeof(both), "%s:%s", i == 0 ? dir_a : dir_b,
+			i == 0 ? dir_b : dir_a);
 		setenv("FULCRUM_SHM_DIR", both, 1);
 		assert_attach(0, NULL);
 		assert_string_equal(region_b, control.path);
