@@ -172,7 +172,7 @@ class Lab:
         lcores = ",".join(f"{i}@{cpus[i % len(cpus)]}" for i in range(self.n_workers + 1))
         # The driver's rings of 512 frames hold 8 ms of a gigabit: with less than a core for the worker, TCP loses
         # every tenth segment to them.
-        ports = [f"net_af_packet{i},iface={iface},framecnt=4096,blocksz=65536" + (f",qpairs={self.n_workers}" if self.n_workers > 1 else "")
+        ports = [f"net_af_packet{i},iface={iface},qpairs={self.n_workers},framecnt=4096,blocksz=65536"
                  for i, iface in enumerate(("vethc", "vethb"))]
         command = [self.build / "dataplane/lb-dataplane", "--lcores", lcores, "--no-pci", "--file-prefix", self.id,
                    "-m", "256"]
@@ -420,4 +420,5 @@ def sigkill(process):
     process.popen.wait()
 
 
-__all__ = ["Lab", "Backend", "PYTHON", "run", "sigkill", "wait_for", "VIP", "VIP6", "VIPS", "CLIENT", "CLIENT6", "CLIENTS"]
+__all__ = ["Lab", "Backend", "PYTHON", "run", "sigkill", "wait_for", "VIP", "VIP6", "VIPS", "CLIENT", "CLIENT6",
+           "CLIENTS"]

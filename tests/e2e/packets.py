@@ -94,7 +94,8 @@ case("vlan_in_service_vlan", "vlan_stacked",
      lambda to: bytes(to.ether(type=0x88a8) / Dot1AD(vlan=1) / Dot1Q(vlan=2) / ip() / tcp()))
 case("three_vlans", "vlan_stacked",
      lambda to: bytes(to.ether() / Dot1Q(vlan=1) / Dot1Q(vlan=2) / Dot1Q(vlan=3) / ip() / tcp()))
-case("vlan_then_truncated_ipv4", "truncated_l3", lambda to: bytes(to.ether() / Dot1Q(vlan=1, type=0x0800) / Raw(SYN[:12])))
+case("vlan_then_truncated_ipv4", "truncated_l3",
+     lambda to: bytes(to.ether() / Dot1Q(vlan=1, type=0x0800) / Raw(SYN[:12])))
 case("vlan_then_bad_version", "ip_bad_version",
      lambda to: bytes(to.ether() / Dot1Q(vlan=1, type=0x0800) / Raw(b"\x65" + SYN[1:])))
 case("unknown_ethertype", "host", lambda to: bytes(to.ether(type=0x9000) / Raw(b"loopback?")))

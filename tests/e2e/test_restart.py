@@ -99,7 +99,7 @@ def test_daemons_stop_on_sigterm_and_leave_nothing(lab):
 
 @pytest.mark.smoke
 def test_daemon_heals_after_corruption(lab):
-    """Beside a running daemon somebody scribbles over the whole region: traffic goes on, and it all works in the end."""
+    """Beside a running daemon somebody scribbles over the region: traffic goes on, and it all works in the end."""
     with lab.load(VIP, 80, "--connections", 100, "--probe-timeout", 5) as load:
         with shm.Poke(lab) as poke:
             refused = poke.info()["n_commands_refused"]

@@ -30,13 +30,13 @@ class Wire:
             pass
 
     def _receive(self, timeout_s):
-        """The next frame, or None; b'' for one of our own. The kernel hands a VLAN tag over beside the frame: put it back."""
+        """The next frame, or None; b"" for one of our own."""
         if not select.select([self.sock], [], [], timeout_s)[0]:
             return None
         frame, control, _, address = self.sock.recvmsg(65536, 256)
         if address[2] == socket.PACKET_OUTGOING:
             return b""
-        for level, kind, data in control:
+        for level, kind, data in control:  # the kernel hands a VLAN tag over beside the frame: put it back
             if (level, kind) == (SOL_PACKET, PACKET_AUXDATA):
                 status, _, _, _, _, tci, tpid = struct.unpack("IIIHHHH", data[:20])
                 if status & TP_STATUS_VLAN_VALID:
