@@ -60,7 +60,7 @@ void pipeline_start(
 	struct lb_dp *dp = &pipeline->dp;
 	char instance[LB_INSTANCE_MAX];
 
-	*pipeline = (struct pipeline){0};
+	memset(pipeline, 0, sizeof(*pipeline));
 	CHECK(lb_dp_init(dp, n_workers));
 	dp->flows_per_worker = n_flows;
 	pipeline->pool = rte_pktmbuf_pool_create(
