@@ -291,10 +291,9 @@ static uint64_t *displace(struct lb_flowtable *table, uint32_t from)
 
 		if (free_ways == 0)
 			continue;
-		// In this order a process killed in between leaves the flow twice, which lookup
-		// does not mind
+		// A process killed before the way is overwritten leaves the flow twice, which
+		// lookup does not mind
 		entry_store(&others[way]->entries[__builtin_ctz(free_ways)], bucket->entries[way]);
-		entry_store(&bucket->entries[way], 0);
 		return &bucket->entries[way];
 	}
 	return NULL;
@@ -444,7 +443,6 @@ static uint64_t *evict(struct lb_flowtable *table, const struct victim *victim)
 	else
 		table->counters->evict++;
 	table->counters->lost += victim->rank == RANK_PINNED_LIVE;
-	entry_store(victim->entry, 0);
 	return victim->entry;
 }
 
@@ -477,7 +475,6 @@ static uint64_t *evict_elsewhere(
 		return NULL;
 	vacated = evict(table, &victim);
 	entry_store(vacated, bucket->entries[best_way]);
-	entry_store(&bucket->entries[best_way], 0);
 	return &bucket->entries[best_way];
 }
 
@@ -498,7 +495,7 @@ static uint64_t *evict_oldest(struct lb_flowtable *table, uint32_t first, uint32
 	return victim.entry != NULL ? evict(table, &victim) : NULL;
 }
 
-/* Both buckets have no free way: find one all the same. */
+/* Both buckets have no free way: find one all the same, to be overwritten. */
 static uint64_t *make_room(struct lb_flowtable *table, uint32_t first, uint32_t second,
 	enum rank rank_min, uint32_t now_tick)
 {

@@ -477,6 +477,26 @@ static void eviction_goes_from_closed_to_established(void **state)
 	fixture_destroy(f);
 }
 
+static void oldest_of_both_buckets_goes(void **state)
+{
+	(void)state;
+	for (uint32_t oldest = 1; oldest <= 16; oldest++) {
+		struct fixture *f = fixture_create(14);
+		const uint64_t pair = UINT64_C(1) << 63; // such signatures pair bucket 0 with 1
+
+		assert_int_equal(f->table.n_buckets, 2);
+		for (uint32_t i = 1; i <= 16; i++)
+			insert(f, pair | (uint64_t)i << 32, 1, LB_FLOW_ESTABLISHED,
+				START_TICK + (i == oldest ? 0 : i));
+		assert_int_equal(f->counters.evict, 0);
+		insert(f, pair | UINT64_C(99) << 32, 1, LB_FLOW_ESTABLISHED, START_TICK + 20);
+		assert_int_equal(f->counters.evict, 1);
+		for (uint32_t i = 1; i <= 16; i++)
+			assert_int_equal(has(f, 1u << 31 | i, START_TICK + 20), i != oldest);
+		fixture_destroy(f);
+	}
+}
+
 static void flood_within_a_tick_evicts_in_order_of_arrival(void **state)
 {
 	static const uint32_t times[8] = {0, 0, 0, 0, 0, 0, 0, 0};
@@ -816,6 +836,7 @@ int main(void)
 		cmocka_unit_test(burst_finds_what_lookup_finds),
 		cmocka_unit_test(syn_evicts_no_more_than_a_syn),
 		cmocka_unit_test(eviction_goes_from_closed_to_established),
+		cmocka_unit_test(oldest_of_both_buckets_goes),
 		cmocka_unit_test(flood_within_a_tick_evicts_in_order_of_arrival),
 		cmocka_unit_test(expired_entries_make_room_before_eviction),
 		cmocka_unit_test(handshake_gets_through_a_flood),
