@@ -52,8 +52,8 @@ static inline uint32_t lb_flow_match_free_scalar(const uint64_t entries[8])
 #ifdef __x86_64__
 
 /*
- * GCC 12.2 can spill the zero extension of a mask register as one byte (kmovb to memory) and read it
- * back as four, so that ways beyond 7 match: seen at -O1 with sanitizers. Having the byte in a
+ * GCC 12.2 can spill the zero extension of a mask register as one byte (kmovb to memory) and read
+ * it back as four, so that ways beyond 7 match: seen at -O1 with sanitizers. Having the byte in a
  * general register first leaves it nothing to spill but the byte.
  */
 static inline uint32_t lb_flow_mask_bits(uint8_t mask)

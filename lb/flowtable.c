@@ -123,7 +123,7 @@ static bool adoptable(
 
 	age = age > ADOPT_SLACK_TICKS ? age - ADOPT_SLACK_TICKS : 0;
 	// age + down_ticks is not wrapped: it tells entries apart however long the process was away
-	return limit != 0 && (uint64_t)age + down_ticks <= limit;
+	return (uint64_t)age + down_ticks < limit;
 }
 
 static int64_t adopt(struct lb_flowtable *table, uint32_t last_tick, uint32_t now_tick)
@@ -194,35 +194,117 @@ int64_t lb_flowtable_init(struct lb_flowtable *table, const struct lb_flowtable_
 
 /* ---- lookup ---- */
 
-unsigned lb_flowtable_lookup_burst(struct lb_flowtable *table, const uint64_t *hashes,
-	uint64_t **entries_out, unsigned n, uint32_t now_tick)
+/* What the loop of lb_flowtable_lookup_begin() does, for the rare burst that hits an expired entry.
+ */
+static unsigned find_live(struct lb_flowtable *table, const uint64_t *hashes,
+	uint64_t **entries_out, unsigned n, uint32_t now_tick, struct lb_flow_pending *pending)
+{
+	unsigned n_pending = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct lb_flow_bucket *bucket =
+			&table->buckets[lb_flowtable_first_bucket(table, hashes[i])];
+
+		entries_out[i] = lb_flow_bucket_find(
+			table, bucket, (uint32_t)(hashes[i] >> 32), 0xff, now_tick);
+		pending->idx[n_pending] = (uint8_t)i;
+		n_pending += entries_out[i] == NULL;
+	}
+	return n_pending;
+}
+
+/*
+ * In a full table many flows are in their second bucket, which no branch predictor foresees: so
+ * there is no branch on it. Nor is there one on whether an entry has expired, until all are known:
+ * the second loop may be vectorised.
+ */
+unsigned lb_flowtable_lookup_begin(struct lb_flowtable *table, const uint64_t *hashes,
+	uint64_t **entries_out, unsigned n, uint32_t now_tick, struct lb_flow_pending *pending)
+{
+	unsigned n_pending = 0, n_live = 0;
+	uint64_t found[LB_FLOWTABLE_BURST_MAX];
+
+	for (unsigned i = 0; i < n; i++) {
+		struct lb_flow_bucket *bucket =
+			&table->buckets[lb_flowtable_first_bucket(table, hashes[i])];
+		uint32_t ways = lb_flow_match(bucket->entries, (uint32_t)(hashes[i] >> 32));
+		// If no way matches, that of the highest bit is looked at in vain
+		uint64_t *entry =
+			&bucket->entries[__builtin_ctz(ways | 1u << (LB_FLOWTABLE_WAYS - 1))];
+
+		entries_out[i] = entry;
+		found[i - n_pending] = *entry;
+		pending->idx[n_pending] = (uint8_t)i;
+		n_pending += ways == 0;
+	}
+	for (unsigned i = 0; i < n - n_pending; i++)
+		n_live += lb_flow_entry_live(table->idle_ticks, found[i], now_tick);
+	if (__builtin_expect(n_live != n - n_pending, 0))
+		n_pending = find_live(table, hashes, entries_out, n, now_tick, pending);
+	pending->n = n_pending;
+	for (unsigned i = 0; i < n_pending; i++)
+		lb_flowtable_prefetch_second(table, hashes[pending->idx[i]]);
+	return n - n_pending;
+}
+
+/*
+ * Bring an entry that was found in its second bucket to its first, if that has a free way by now:
+ * both lines are at hand. Each flow that goes on sending ends up where one line is enough.
+ */
+static uint64_t *promote(struct lb_flow_bucket *first, uint64_t *entry)
+{
+	uint32_t free_ways = lb_flow_match_free(first->entries);
+	uint64_t *better;
+
+	if (free_ways == 0)
+		return entry;
+	better = &first->entries[__builtin_ctz(free_ways)];
+	entry_store(better, *entry);
+	entry_store(entry, 0);
+	return better;
+}
+
+static uint64_t *lookup_pending(struct lb_flowtable *table, uint64_t hash, uint32_t now_tick)
+{
+	uint32_t signature = (uint32_t)(hash >> 32);
+	uint32_t first = lb_flowtable_first_bucket(table, hash);
+	uint32_t second = lb_flowtable_other_bucket(table, first, signature);
+	uint64_t *entry =
+		lb_flow_bucket_find(table, &table->buckets[second], signature, 0xff, now_tick);
+
+	if (entry != NULL && first != second)
+		return promote(&table->buckets[first], entry);
+	// An earlier packet of the burst may have promoted it
+	return lb_flow_bucket_find(table, &table->buckets[first], signature, 0xff, now_tick);
+}
+
+unsigned lb_flowtable_lookup_end(struct lb_flowtable *table, const uint64_t *hashes,
+	uint64_t **entries_out, uint32_t now_tick, const struct lb_flow_pending *pending)
 {
 	unsigned n_hits = 0;
 
-	for (unsigned i = 0; i < n; i++) {
-		uint32_t first = lb_flowtable_first_bucket(table, hashes[i]);
-		uint32_t signature = (uint32_t)(hashes[i] >> 32);
+	for (unsigned i = 0; i < pending->n; i++) {
+		unsigned idx = pending->idx[i];
 
-		entries_out[i] = lb_flow_bucket_find(
-			table, &table->buckets[first], signature, 0xff, now_tick);
-		if (entries_out[i] != NULL)
-			n_hits++;
-		else
-			lb_flowtable_prefetch_second(table, hashes[i]);
+		entries_out[idx] = lookup_pending(table, hashes[idx], now_tick);
+		n_hits += entries_out[idx] != NULL;
 	}
-	if (n_hits == n)
-		return n_hits;
-	for (unsigned i = 0; i < n; i++) {
-		uint32_t first = lb_flowtable_first_bucket(table, hashes[i]);
-		uint32_t signature = (uint32_t)(hashes[i] >> 32);
-		uint32_t second;
+	return n_hits;
+}
 
-		if (entries_out[i] != NULL)
-			continue;
-		second = lb_flowtable_other_bucket(table, first, signature);
-		entries_out[i] = lb_flow_bucket_find(
-			table, &table->buckets[second], signature, 0xff, now_tick);
-		n_hits += entries_out[i] != NULL;
+unsigned lb_flowtable_lookup_burst(struct lb_flowtable *table, const uint64_t *hashes,
+	uint64_t **entries_out, unsigned n, uint32_t now_tick)
+{
+	struct lb_flow_pending pending;
+	unsigned n_hits = 0;
+
+	for (unsigned i = 0; i < n; i += LB_FLOWTABLE_BURST_MAX) {
+		unsigned n_now = n - i < LB_FLOWTABLE_BURST_MAX ? n - i : LB_FLOWTABLE_BURST_MAX;
+
+		n_hits += lb_flowtable_lookup_begin(
+			table, hashes + i, entries_out + i, n_now, now_tick, &pending);
+		n_hits += lb_flowtable_lookup_end(
+			table, hashes + i, entries_out + i, now_tick, &pending);
 	}
 	return n_hits;
 }
@@ -246,17 +328,25 @@ uint64_t *lb_flowtable_lookup_next(
 
 /* ---- insertion ---- */
 
-/* Of the ways in @p mask, the first whose entry is dead; NULL: all of them live. */
+/* Ways whose entry is dead, but not free. */
+static inline uint32_t dead_ways(
+	const struct lb_flowtable *table, const struct lb_flow_bucket *bucket, uint32_t now_tick)
+{
+	uint32_t live = 0;
+
+	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++)
+		live |= (uint32_t)lb_flow_entry_live(
+				table->idle_ticks, bucket->entries[way], now_tick)
+			<< way;
+	return ~(live | lb_flow_match_free(bucket->entries)) & 0xff;
+}
+
+/* Of the ways in @p mask, the first whose entry is dead; NULL: none. */
 static uint64_t *find_dead(const struct lb_flowtable *table, struct lb_flow_bucket *bucket,
 	uint32_t mask, uint32_t now_tick)
 {
-	for (; mask != 0; mask &= mask - 1) {
-		uint64_t *entry = &bucket->entries[__builtin_ctz(mask)];
-
-		if (*entry != 0 && !lb_flow_entry_live(table->idle_ticks, *entry, now_tick))
-			return entry;
-	}
-	return NULL;
+	mask &= dead_ways(table, bucket, now_tick);
+	return mask != 0 ? &bucket->entries[__builtin_ctz(mask)] : NULL;
 }
 
 static void reclaim(struct lb_flowtable *table, uint64_t *entry)
@@ -596,13 +686,10 @@ unsigned lb_flowtable_sweep(struct lb_flowtable *table, uint32_t now_tick, unsig
 		n_buckets = table->n_buckets;
 	for (; n_buckets > 0; n_buckets--) {
 		struct lb_flow_bucket *bucket = &table->buckets[table->sweep_bucket];
-		uint32_t used_ways = ~lb_flow_match_free(bucket->entries) & 0xff;
-		uint64_t *entry;
+		uint32_t ways = dead_ways(table, bucket, now_tick);
 
-		while ((entry = find_dead(table, bucket, used_ways, now_tick)) != NULL) {
-			reclaim(table, entry);
-			n_reclaimed++;
-		}
+		for (; ways != 0; ways &= ways - 1, n_reclaimed++)
+			reclaim(table, &bucket->entries[__builtin_ctz(ways)]);
 		if (++table->sweep_bucket == table->n_buckets)
 			table->sweep_bucket = 0;
 	}

@@ -58,18 +58,23 @@ static_assert(LB_FLOW_STATE_N <= LB_FLOW_PINNED, "a bit of its own");
 #define LB_FLOW_SYN_TICKS 15u /* 30 s: RFC 6298 back-off sends a SYN again after 1, 3, 7, 15 s */
 #define LB_FLOW_FIN_TICKS 30u /* 60 s: half-closed, as tcp_fin_timeout */
 #define LB_FLOW_CLOSED_TICKS 1u
-#define LB_FLOW_IDLE_TICKS_MAX ((LB_IDLE_TIMEOUT_MAX_MS + LB_FLOW_TICK_MS - 1) / LB_FLOW_TICK_MS)
+#define LB_FLOW_IDLE_TICKS_MAX \
+	((LB_IDLE_TIMEOUT_MAX_MS + LB_FLOW_TICK_MS - 1) / LB_FLOW_TICK_MS + 1)
 static_assert(
 	LB_FLOW_IDLE_TICKS_MAX < LB_FLOW_TIME_MASK - 64, "12 bits tell the longest timeout apart");
 
-/** A service's idle timeout as what belongs into idle_ticks: rounded up, never 0. */
+/**
+ * A service's idle timeout as what belongs into idle_ticks: the age in ticks at which an entry is
+ * dead, 2..LB_FLOW_IDLE_TICKS_MAX. Rounded up, and one more, since of an age in ticks the time may
+ * be one tick short: the promise is kept only by entries that stay for the whole timeout.
+ */
 static inline uint16_t lb_flow_idle_ticks(uint32_t idle_timeout_ms)
 {
 	if (idle_timeout_ms > LB_IDLE_TIMEOUT_MAX_MS)
 		return LB_FLOW_IDLE_TICKS_MAX;
 	if (idle_timeout_ms == 0)
-		return 1;
-	return (uint16_t)((idle_timeout_ms + LB_FLOW_TICK_MS - 1) / LB_FLOW_TICK_MS);
+		return 2;
+	return (uint16_t)((idle_timeout_ms + LB_FLOW_TICK_MS - 1) / LB_FLOW_TICK_MS + 1);
 }
 
 /** A CLOCK_MONOTONIC time as ticks. */
@@ -174,37 +179,31 @@ static inline uint64_t lb_flowtable_capacity(const struct lb_flowtable *table)
 	return (uint64_t)table->n_buckets * LB_FLOWTABLE_WAYS;
 }
 
-/* For the inline functions below: ticks that each state outlives by itself; ESTABLISHED and UDP
- * have no limit. */
-static const uint16_t lb_flow_state_ticks[8] = {
-	[LB_FLOW_SYN] = LB_FLOW_SYN_TICKS,
+/* For the inline functions below: the age at which each state dies by itself; ESTABLISHED and UDP
+ * do not. */
+static const uint16_t lb_flow_state_limits[8] = {
+	[LB_FLOW_SYN] = LB_FLOW_SYN_TICKS + 1,
 	[LB_FLOW_ESTABLISHED] = UINT16_MAX,
-	[LB_FLOW_FIN] = LB_FLOW_FIN_TICKS,
-	[LB_FLOW_CLOSED] = LB_FLOW_CLOSED_TICKS,
+	[LB_FLOW_FIN] = LB_FLOW_FIN_TICKS + 1,
+	[LB_FLOW_CLOSED] = LB_FLOW_CLOSED_TICKS + 1,
 	[LB_FLOW_UDP] = UINT16_MAX,
 };
 
-/** Ticks without a packet that @p entry outlives; 0: it is dead (free, invalid state, no such
- * backend). */
+/** Age in ticks at which @p entry is dead; 0: it is (free, invalid state, no such backend). */
 static inline uint32_t lb_flow_entry_limit(const uint16_t *idle_ticks, uint64_t entry)
 {
-	uint32_t own = lb_flow_state_ticks[entry & 0x7];
+	uint32_t own = lb_flow_state_limits[entry & 0x7];
 	uint32_t idle =
 		__atomic_load_n(&idle_ticks[lb_flow_entry_backend(entry)], __ATOMIC_RELAXED);
 
 	return own < idle ? own : idle;
 }
 
-/**
- * Whether @p entry counts as a flow at @p now_tick. Time is known to 2 s, so that one at its limit
- * may be up to 2 s short of it: it still lives, as the promise is kept only by entries that stay
- * for the whole idle timeout.
- */
+/** Whether @p entry counts as a flow at @p now_tick. No branch: a lookup asks it of whatever it
+ * finds. */
 static inline bool lb_flow_entry_live(const uint16_t *idle_ticks, uint64_t entry, uint32_t now_tick)
 {
-	uint32_t limit = lb_flow_entry_limit(idle_ticks, entry);
-
-	return limit != 0 && lb_flow_entry_age(entry, now_tick) <= limit;
+	return lb_flow_entry_age(entry, now_tick) < lb_flow_entry_limit(idle_ticks, entry);
 }
 
 static inline uint32_t lb_flowtable_first_bucket(const struct lb_flowtable *table, uint64_t hash)
@@ -219,7 +218,8 @@ static inline uint32_t lb_flowtable_other_bucket(
 {
 	uint32_t sum = (uint32_t)(((uint64_t)signature * table->n_buckets) >> 32);
 
-	return sum >= bucket ? sum - bucket : sum + table->n_buckets - bucket;
+	// A branch on which is greater would go wrong every other time
+	return sum - bucket + (table->n_buckets & -(uint32_t)(sum < bucket));
 }
 
 /** Fetch the line in which the flow nearly always is. Worker. */
@@ -271,12 +271,38 @@ static inline uint64_t *lb_flowtable_lookup(
 	return lb_flow_bucket_find(table, &table->buckets[first], signature, 0xff, now_tick);
 }
 
+#define LB_FLOWTABLE_BURST_MAX 64u
+
+/* Flows of a burst that are not in their first bucket. */
+struct lb_flow_pending {
+	unsigned n;
+	uint8_t idx[LB_FLOWTABLE_BURST_MAX + 1]; /* in the burst; one more than can be used */
+};
+
 /**
- * Look up @p n flows, whose first lines have been prefetched; the second line is fetched only for
- * those that are not in their first. @param entries_out n pointers as lb_flowtable_lookup() returns
- * them, valid as long: touch and move the hits before recording the misses, and look up a miss
- * again before it is recorded if an earlier packet of the burst may have recorded it. @return
- * number of hits. Worker.
+ * Look up @p n flows (at most LB_FLOWTABLE_BURST_MAX), whose first lines have been prefetched, in
+ * their first buckets; fetch the second lines of those that are not there. Other work before
+ * lb_flowtable_lookup_end() hides how long that takes.
+ * @param entries_out n pointers, valid until the next insert, purge or sweep; those of @p pending
+ * are not set yet.
+ * @return number of hits so far. Worker.
+ */
+unsigned lb_flowtable_lookup_begin(struct lb_flowtable *table, const uint64_t *hashes,
+	uint64_t **entries_out, unsigned n, uint32_t now_tick, struct lb_flow_pending *pending);
+
+/**
+ * Go on with those that are pending: entries_out becomes what lb_flowtable_lookup() returns. An
+ * entry found in its second bucket is moved to its first if that has room by now: pointers from
+ * before to the same flow's entry do not survive this, others do.
+ * @return number of hits among them. Worker.
+ */
+unsigned lb_flowtable_lookup_end(struct lb_flowtable *table, const uint64_t *hashes,
+	uint64_t **entries_out, uint32_t now_tick, const struct lb_flow_pending *pending);
+
+/**
+ * Both at once, for any @p n. Touch and move the hits before recording the misses, and look up a
+ * miss again before it is recorded if an earlier packet of the burst may have recorded it.
+ * @return number of hits. Worker.
  */
 unsigned lb_flowtable_lookup_burst(struct lb_flowtable *table, const uint64_t *hashes,
 	uint64_t **entries_out, unsigned n, uint32_t now_tick);

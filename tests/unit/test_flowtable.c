@@ -11,8 +11,8 @@
 
 #include "lb/flowtable.h"
 
-#define N_BACKENDS 50u /* ids 0..49 exist */
-#define IDLE_TICKS 150u
+#define N_BACKENDS 50u  /* ids 0..49 exist */
+#define IDLE_TICKS 150u /* that a flow outlives */
 #define START_TICK 100000u
 
 /* One table under test and the memory around it. */
@@ -62,7 +62,7 @@ static struct fixture *fixture_create(uint64_t n_flows)
 	};
 	assert_ptr_not_equal(f->config.mem, MAP_FAILED);
 	for (unsigned i = 0; i < N_BACKENDS; i++)
-		f->idle_ticks[i] = IDLE_TICKS;
+		f->idle_ticks[i] = IDLE_TICKS + 1;
 	assert_int_equal(
 		lb_flowtable_init(&f->table, &f->config, START_TICK, f->why, sizeof(f->why)), 0);
 	return f;
@@ -233,7 +233,7 @@ static void entry_lives_for_its_timeout_and_no_longer(void **state)
 		uint32_t limit;
 	} rows[] = {
 		{LB_FLOW_ESTABLISHED, IDLE_TICKS, IDLE_TICKS},
-		{LB_FLOW_ESTABLISHED, LB_FLOW_IDLE_TICKS_MAX, LB_FLOW_IDLE_TICKS_MAX},
+		{LB_FLOW_ESTABLISHED, LB_FLOW_IDLE_TICKS_MAX - 1, LB_FLOW_IDLE_TICKS_MAX - 1},
 		{LB_FLOW_UDP, 15, 15},
 		{LB_FLOW_SYN, IDLE_TICKS, LB_FLOW_SYN_TICKS},
 		{LB_FLOW_SYN, 3, 3},
@@ -248,7 +248,7 @@ static void entry_lives_for_its_timeout_and_no_longer(void **state)
 		for (uint32_t start = START_TICK; start < START_TICK + 4096; start += 61) {
 			uint64_t *entry = insert(f, 42, 3, rows[i].state, start);
 
-			f->idle_ticks[3] = rows[i].idle_ticks;
+			f->idle_ticks[3] = rows[i].idle_ticks + 1;
 			assert_non_null(entry);
 			assert_ptr_equal(lb_flowtable_lookup(&f->table, 42, start), entry);
 			assert_ptr_equal(
@@ -266,13 +266,13 @@ static void entry_lives_for_its_timeout_and_no_longer(void **state)
 static void idle_timeout_becomes_ticks_rounded_up(void **state)
 {
 	(void)state;
-	assert_int_equal(lb_flow_idle_ticks(0), 1);
-	assert_int_equal(lb_flow_idle_ticks(LB_IDLE_TIMEOUT_MIN_MS), 1);
-	assert_int_equal(lb_flow_idle_ticks(2000), 1);
-	assert_int_equal(lb_flow_idle_ticks(2001), 2);
-	assert_int_equal(lb_flow_idle_ticks(LB_IDLE_TIMEOUT_MAX_MS), 3600);
-	assert_int_equal(lb_flow_idle_ticks(UINT32_MAX - 2000), 3600);
-	assert_int_equal(lb_flow_idle_ticks(UINT32_MAX), 3600);
+	assert_int_equal(lb_flow_idle_ticks(0), 2);
+	assert_int_equal(lb_flow_idle_ticks(LB_IDLE_TIMEOUT_MIN_MS), 2);
+	assert_int_equal(lb_flow_idle_ticks(2000), 2);
+	assert_int_equal(lb_flow_idle_ticks(2001), 3);
+	assert_int_equal(lb_flow_idle_ticks(LB_IDLE_TIMEOUT_MAX_MS), 3601);
+	assert_int_equal(lb_flow_idle_ticks(UINT32_MAX - 2000), 3601);
+	assert_int_equal(lb_flow_idle_ticks(UINT32_MAX), 3601);
 	assert_int_equal(lb_flow_tick(UINT64_C(3999999999)), 1);
 }
 
@@ -358,7 +358,7 @@ static void expired_entry_of_the_flow_never_returns(void **state)
 	insert(f, 42, 3, LB_FLOW_ESTABLISHED, START_TICK);
 	insert(f, 42, 5, LB_FLOW_ESTABLISHED, later);
 	assert_int_equal(f->counters.used, 1);
-	f->idle_ticks[3] = 2 * IDLE_TICKS; // would be alive again, and be found first
+	f->idle_ticks[3] = 2 * IDLE_TICKS + 1; // would be alive again, and be found first
 	assert_int_equal(lb_flow_entry_backend(*lb_flowtable_lookup(&f->table, 42, later)), 5);
 	expect_counts_right(f);
 	fixture_destroy(f);
@@ -393,6 +393,78 @@ static void burst_finds_what_lookup_finds(void **state)
 		assert_int_equal(n_hits, 0);
 	}
 	assert_true(f->counters.used > 1900); // second buckets were in use
+	fixture_destroy(f);
+}
+
+/* A flow in its second bucket, whose first then gets a free way; hashes[0..7] fill the first. */
+static void overflow_first_bucket(struct fixture *f, uint64_t hashes[9])
+{
+	for (uint32_t i = 0; i < 9; i++) {
+		hashes[i] = UINT64_C(0x1234567800000000) + ((uint64_t)i << 32);
+		assert_non_null(insert(f, hashes[i], (uint16_t)i, LB_FLOW_ESTABLISHED, START_TICK));
+	}
+	lb_flowtable_del(&f->table, lb_flowtable_lookup(&f->table, hashes[3], START_TICK));
+}
+
+static void flow_in_its_second_bucket_moves_to_its_first(void **state)
+{
+	struct fixture *f = fixture_create(100000);
+	uint64_t hashes[9], burst[3], *entries[3], *other;
+
+	(void)state;
+	overflow_first_bucket(f, hashes);
+	other = lb_flowtable_lookup(&f->table, hashes[8], START_TICK);
+	assert_true(other >= f->table.buckets[1].entries); // the first is bucket 0
+	burst[0] = burst[2] = hashes[8];
+	burst[1] = hashes[5];
+	assert_int_equal(lb_flowtable_lookup_burst(&f->table, burst, entries, 3, START_TICK), 3);
+	assert_true(entries[0] < f->table.buckets[1].entries);
+	assert_ptr_equal(
+		entries[2], entries[0]); // a second packet of the flow sees where it is now
+	assert_int_equal(lb_flow_entry_backend(*entries[0]), 8);
+	assert_int_equal(lb_flow_entry_backend(*entries[1]), 5);
+	assert_int_equal(*other, 0);
+	expect_counts_right(f);
+	fixture_destroy(f);
+}
+
+static void lookup_in_two_steps_finds_what_one_finds(void **state)
+{
+	struct fixture *f = fixture_create(100000);
+	struct lb_flow_pending pending;
+	uint64_t hashes[10], *entries[10];
+
+	(void)state;
+	overflow_first_bucket(f, hashes);
+	hashes[9] = 77;
+	assert_int_equal(
+		lb_flowtable_lookup_begin(&f->table, hashes, entries, 10, START_TICK, &pending), 7);
+	assert_int_equal(pending.n, 3);
+	assert_int_equal(lb_flow_entry_backend(*entries[7]), 7);
+	assert_int_equal(
+		lb_flowtable_lookup_end(&f->table, hashes, entries, START_TICK, &pending), 1);
+	assert_null(entries[3]);
+	assert_null(entries[9]);
+	assert_int_equal(lb_flow_entry_backend(*entries[8]), 8);
+	fixture_destroy(f);
+}
+
+static void burst_sees_past_expired_entries(void **state)
+{
+	struct fixture *f = fixture_create(100000);
+	uint64_t hashes[3] = {42, UINT64_C(42) << 32, UINT64_C(43) << 32}, *entries[3];
+
+	(void)state;
+	f->idle_ticks[1] = 10;
+	insert(f, hashes[0], 1, LB_FLOW_ESTABLISHED,
+		START_TICK); // of another service, expired below
+	insert(f, hashes[0], 2, LB_FLOW_ESTABLISHED, START_TICK);
+	insert(f, hashes[1], 3, LB_FLOW_ESTABLISHED, START_TICK);
+	assert_int_equal(
+		lb_flowtable_lookup_burst(&f->table, hashes, entries, 3, START_TICK + 50), 2);
+	assert_int_equal(lb_flow_entry_backend(*entries[0]), 2);
+	assert_int_equal(lb_flow_entry_backend(*entries[1]), 3);
+	assert_null(entries[2]);
 	fixture_destroy(f);
 }
 
@@ -834,6 +906,9 @@ int main(void)
 		cmocka_unit_test(signature_zero_is_a_flow_like_others),
 		cmocka_unit_test(expired_entry_of_the_flow_never_returns),
 		cmocka_unit_test(burst_finds_what_lookup_finds),
+		cmocka_unit_test(flow_in_its_second_bucket_moves_to_its_first),
+		cmocka_unit_test(lookup_in_two_steps_finds_what_one_finds),
+		cmocka_unit_test(burst_sees_past_expired_entries),
 		cmocka_unit_test(syn_evicts_no_more_than_a_syn),
 		cmocka_unit_test(eviction_goes_from_closed_to_established),
 		cmocka_unit_test(oldest_of_both_buckets_goes),

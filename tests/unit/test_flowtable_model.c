@@ -61,6 +61,7 @@ static bool model_live(const struct flow *flow)
 
 	if (!flow->recorded || limit == 0)
 		return false;
+	limit--; // what a flow outlives
 	if (flow->state == LB_FLOW_SYN && limit > LB_FLOW_SYN_TICKS)
 		limit = LB_FLOW_SYN_TICKS;
 	if (flow->state == LB_FLOW_FIN && limit > LB_FLOW_FIN_TICKS)
@@ -226,7 +227,8 @@ static void step_burst(void)
 	struct flow *burst[32];
 
 	for (unsigned i = 0; i < n; i++) {
-		burst[i] = &flows[random_below(N_UNIVERSE)];
+		burst[i] = i > 0 && random_below(8) == 0 ? burst[random_below(i)]
+							 : &flows[random_below(N_UNIVERSE)];
 		hashes[i] = burst[i]->hash;
 	}
 	n_hits = lb_flowtable_lookup_burst(&table, hashes, entries, n, now_tick);
@@ -318,7 +320,7 @@ static void run_at_load(unsigned percent)
 		step(n_target);
 		n_at_target += counters.used >= n_target - n_target / 50;
 	}
-	assert_true(n_at_target > N_STEPS / 2); // the load was what it says
+	assert_true(n_at_target > N_STEPS / 4); // the load was what it says, between jumps
 	assert_true(counters.insert > 2 * n_target && counters.expire > n_target / 4);
 	if (percent <= 90)
 		assert_true((counters.evict + counters.insert_failed) * 1000 < counters.insert);
