@@ -16,10 +16,11 @@
  * packets there: they lead to the slot's backend with or without an entry, and a flood of them
  * would cost memory. Pure functions, shared by the data plane and the simulator.
  *
- * *Overload*: more flows of slots in transition than the table has room for, so that entries that mattered have been lost. Step 3
- * rests on every SYN being recorded; where that fails, a flow without an entry is likelier to be younger than its
- * slot's last change than older than its first one, and goes to the slot's backend, as it would without slot history. What
- * is recorded is the same; pinned are then only flows whose slot has another backend, so that those go last.
+ * *Overload*: more flows of slots in transition than the table has room for, so that entries that
+ * mattered have been lost. Step 3 rests on every SYN being recorded; where that fails, a flow
+ * without an entry is likelier to be younger than its slot's last change than older than its first
+ * one, and goes to the slot's backend, as it would without slot history. What is recorded is the
+ * same; pinned are then only flows whose slot has another backend, so that those go last.
  */
 
 struct lb_choice {
@@ -50,8 +51,8 @@ static inline bool lb_decide_entry_holds(uint64_t entry, const uint8_t *backend_
  * is DOWN.
  */
 static inline struct lb_choice lb_decide_miss(const struct lb_slot *slot, uint32_t transition_s,
-	uint32_t now_s, bool is_tcp, bool is_syn, enum lb_tracking tracking,
-	bool overload, const uint8_t *backend_state)
+	uint32_t now_s, bool is_tcp, bool is_syn, enum lb_tracking tracking, bool overload,
+	const uint8_t *backend_state)
 {
 	bool in_transition = lb_slot_in_transition(slot, transition_s, now_s);
 	bool mid_stream = is_tcp && !is_syn;
@@ -75,13 +76,14 @@ static inline struct lb_choice lb_decide_miss(const struct lb_slot *slot, uint32
 }
 
 /**
- * Whether the entry of a live flow is to be pinned from now on: without it, the flow would go elsewhere, or may once the
- * slot's transition is over. Asked at the first packet of each tick while the table has slots in transition:
- * an entry that is not pinned when its slot changes has the slot's origin as its backend, and a flow that is alive sends a
- * packet before the transition ends.
+ * Whether the entry of a live flow is to be pinned from now on: without it, the flow would go
+ * elsewhere, or may once the slot's transition is over. Asked at the first packet of each tick
+ * while the table has slots in transition: an entry that is not pinned when its slot changes has
+ * the slot's origin as its backend, and a flow that is alive sends a packet before the transition
+ * ends.
  */
-static inline bool lb_decide_pinned(
-	uint16_t backend, const struct lb_slot *slot, uint32_t transition_s, uint32_t now_s, bool overload)
+static inline bool lb_decide_pinned(uint16_t backend, const struct lb_slot *slot,
+	uint32_t transition_s, uint32_t now_s, bool overload)
 {
 	return slot->backend != backend ||
 	       (!overload && lb_slot_in_transition(slot, transition_s, now_s));

@@ -450,14 +450,17 @@ static unsigned count_syns(const struct lb_flow_bucket *bucket)
 	return n;
 }
 
-// A pinned SYN is as good as any where there are many, which is a flood, and when its handshake's time is over.
-static enum rank rank_of(const struct lb_flowtable *table, uint64_t entry, unsigned n_syn, uint32_t now_tick)
+// A pinned SYN is as good as any where there are many, which is a flood, and when its handshake's
+// time is over.
+static enum rank rank_of(
+	const struct lb_flowtable *table, uint64_t entry, unsigned n_syn, uint32_t now_tick)
 {
 	if (entry == 0)
 		return RANK_FREE;
 	if (!lb_flow_entry_live(table->idle_ticks, entry, now_tick))
 		return RANK_EXPIRED;
-	if (is_syn(entry) && (n_syn >= FEW_SYNS || lb_flow_entry_age(entry, now_tick) > HANDSHAKE_TICKS))
+	if (is_syn(entry) &&
+		(n_syn >= FEW_SYNS || lb_flow_entry_age(entry, now_tick) > HANDSHAKE_TICKS))
 		return RANK_SYN;
 	return evict_rank[entry & 0xf];
 }
@@ -553,7 +556,8 @@ static uint64_t *evict_elsewhere(
 	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
 		struct victim other;
 
-		if (is_syn(bucket->entries[way]) || lb_flow_entry_state(bucket->entries[way]) == LB_FLOW_CLOSED)
+		if (is_syn(bucket->entries[way]) ||
+			lb_flow_entry_state(bucket->entries[way]) == LB_FLOW_CLOSED)
 			continue;
 		other = find_victim(table, others[way], RANK_SYN, now_tick);
 		if (other.entry != NULL && goes_before(&other, &victim)) {

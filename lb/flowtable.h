@@ -44,9 +44,10 @@ enum lb_flow_state {
 };
 
 /*
- * With the state in an entry, and in what is given to insert and touch: *pinned*, the flow goes elsewhere without its
- * entry, or may soon, because its slot is in transition or has another backend. Such entries are what the promise
- * hangs on; the others only count flows, and are the first to go when the table is full.
+ * With the state in an entry, and in what is given to insert and touch: *pinned*, the flow goes
+ * elsewhere without its entry, or may soon, because its slot is in transition or has another
+ * backend. Such entries are what the promise hangs on; the others only count flows, and are the
+ * first to go when the table is full.
  */
 #define LB_FLOW_PINNED 0x8u
 static_assert(LB_FLOW_STATE_N <= LB_FLOW_PINNED, "a bit of its own");
@@ -315,8 +316,8 @@ uint64_t *lb_flowtable_lookup_next(
 	struct lb_flowtable *table, uint64_t hash, uint64_t *entry, uint32_t now_tick);
 
 /**
- * Note a packet of the flow: refresh the time and set the state (not FREE; with LB_FLOW_PINNED or without); writes the line only if
- * something changed. Worker.
+ * Note a packet of the flow: refresh the time and set the state (not FREE; with LB_FLOW_PINNED or
+ * without); writes the line only if something changed. Worker.
  */
 static inline void lb_flowtable_touch(uint64_t *entry, uint32_t state, uint32_t now_tick)
 {
@@ -333,11 +334,12 @@ static inline void lb_flowtable_touch(uint64_t *entry, uint32_t state, uint32_t 
 void lb_flowtable_move(struct lb_flowtable *table, uint64_t *entry, uint16_t backend);
 
 /**
- * Record a flow (which the caller has just looked up and missed). Takes an expired entry of the same flow; else a free
- * way of the first bucket, then of the second; else an expired entry; else moves an entry of these buckets to
- * its other bucket; else replaces one: CLOSED ones first, then the oldest SYN, FIN, and the one idle for longest; of pinned
- * ones a FIN, then a handshake under way, and last a live flow. A SYN replaces no more than a SYN; if it is
- * pinned, nothing that is but FIN. A flow that is not pinned replaces nothing that is but FIN. So a flood replaces what is
+ * Record a flow (which the caller has just looked up and missed). Takes an expired entry of the
+ * same flow; else a free way of the first bucket, then of the second; else an expired entry; else
+ * moves an entry of these buckets to its other bucket; else replaces one: CLOSED ones first, then
+ * the oldest SYN, FIN, and the one idle for longest; of pinned ones a FIN, then a handshake under
+ * way, and last a live flow. A SYN replaces no more than a SYN; if it is pinned, nothing that is
+ * but FIN. A flow that is not pinned replaces nothing that is but FIN. So a flood replaces what is
  * embryonic, oldest first.
  * @param backend below LB_BACKEND_NONE. @param state not FREE; with LB_FLOW_PINNED or without.
  * @param may_evict false: at most CLOSED ones and SYNs are replaced.

@@ -74,8 +74,8 @@ static void fixture_destroy(struct fixture *f)
 	free(f);
 }
 
-static uint64_t *insert(struct fixture *f, uint64_t hash, uint16_t backend,
-	enum lb_flow_state state, uint32_t now_tick)
+static uint64_t *insert(
+	struct fixture *f, uint64_t hash, uint16_t backend, uint32_t state, uint32_t now_tick)
 {
 	return lb_flowtable_insert(&f->table, hash, backend, state, now_tick, true);
 }
@@ -471,7 +471,7 @@ static void burst_sees_past_expired_entries(void **state)
 /* ---- full buckets ---- */
 
 /* A table of one bucket whose ways hold @p states, way i idle since tick START_TICK + times[i]. */
-static struct fixture *one_bucket(const enum lb_flow_state states[8], const uint32_t times[8])
+static struct fixture *one_bucket(const uint32_t states[8], const uint32_t times[8])
 {
 	struct fixture *f = fixture_create(7);
 
@@ -489,8 +489,8 @@ static bool has(struct fixture *f, uint32_t signature, uint32_t now_tick)
 
 /* Insert once more; @p victim is the signature that has to go, 0: nothing may and the insert fails.
  */
-static void expect_victim(struct fixture *f, enum lb_flow_state state, bool may_evict,
-	uint32_t now_tick, uint32_t victim)
+static void expect_victim(
+	struct fixture *f, uint32_t state, bool may_evict, uint32_t now_tick, uint32_t victim)
 {
 	uint64_t before[8], n_evict = f->counters.evict, n_failed = f->counters.insert_failed;
 	static uint32_t next_signature = 1000;
@@ -513,10 +513,10 @@ static void expect_victim(struct fixture *f, enum lb_flow_state state, bool may_
 static void syn_evicts_no_more_than_a_syn(void **state)
 {
 	static const uint32_t times[8] = {7, 6, 5, 4, 3, 2, 1, 0};
-	static const enum lb_flow_state established[8] = {LB_FLOW_ESTABLISHED, LB_FLOW_FIN,
-		LB_FLOW_UDP, LB_FLOW_ESTABLISHED, LB_FLOW_FIN, LB_FLOW_ESTABLISHED, LB_FLOW_UDP,
+	static const uint32_t established[8] = {LB_FLOW_ESTABLISHED, LB_FLOW_FIN, LB_FLOW_UDP,
+		LB_FLOW_ESTABLISHED, LB_FLOW_FIN, LB_FLOW_ESTABLISHED, LB_FLOW_UDP,
 		LB_FLOW_ESTABLISHED};
-	static const enum lb_flow_state mixed[8] = {LB_FLOW_ESTABLISHED, LB_FLOW_SYN, LB_FLOW_UDP,
+	static const uint32_t mixed[8] = {LB_FLOW_ESTABLISHED, LB_FLOW_SYN, LB_FLOW_UDP,
 		LB_FLOW_SYN, LB_FLOW_FIN, LB_FLOW_ESTABLISHED, LB_FLOW_UDP, LB_FLOW_ESTABLISHED};
 	struct fixture *f = one_bucket(established, times);
 
@@ -535,7 +535,7 @@ static void syn_evicts_no_more_than_a_syn(void **state)
 static void eviction_goes_from_closed_to_established(void **state)
 {
 	static const uint32_t times[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-	static const enum lb_flow_state states[8] = {LB_FLOW_ESTABLISHED, LB_FLOW_UDP, LB_FLOW_FIN,
+	static const uint32_t states[8] = {LB_FLOW_ESTABLISHED, LB_FLOW_UDP, LB_FLOW_FIN,
 		LB_FLOW_ESTABLISHED, LB_FLOW_SYN, LB_FLOW_FIN, LB_FLOW_CLOSED, LB_FLOW_ESTABLISHED};
 	static const uint32_t order[7] = {7, 5, 3, 6, 1, 2, 4};
 	struct fixture *f = one_bucket(states, times);
@@ -546,6 +546,48 @@ static void eviction_goes_from_closed_to_established(void **state)
 		if (i == 1)
 			expect_victim(f, LB_FLOW_ESTABLISHED, false, START_TICK + 7, 0);
 	}
+	fixture_destroy(f);
+}
+
+static void pinned_entries_are_the_last_to_go(void **state)
+{
+	enum { P = LB_FLOW_PINNED };
+	static const uint32_t times[8] = {0, 1, 2, 3, 4, 5, 9, 9};
+	static const uint32_t states[8] = {LB_FLOW_ESTABLISHED | P, LB_FLOW_UDP | P,
+		LB_FLOW_FIN | P, LB_FLOW_ESTABLISHED, LB_FLOW_SYN | P, LB_FLOW_FIN, LB_FLOW_SYN | P,
+		LB_FLOW_CLOSED | P};
+	static const uint32_t order[8] = {8, 5, 6, 3, 4, 7, 1, 2};
+	struct fixture *f = one_bucket(states, times);
+
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		if (i >= 2) // of these, a SYN that is not pinned takes none
+			expect_victim(f, LB_FLOW_SYN, true, START_TICK + 9, 0);
+		if (i == 5) // nor anything that is not pinned, from here on
+			expect_victim(f, LB_FLOW_ESTABLISHED, true, START_TICK + 9, 0);
+		if (i == 6) { // nor a pinned SYN
+			assert_int_equal(f->counters.lost, 0);
+			expect_victim(f, LB_FLOW_SYN | P, true, START_TICK + 9, 0);
+			assert_int_equal(f->counters.lost, 1);
+		}
+		expect_victim(f, LB_FLOW_ESTABLISHED | P, true, START_TICK + 9, order[i]);
+	}
+	assert_int_equal(f->counters.lost, 3); // two live ones gone, one SYN not recorded
+	fixture_destroy(f);
+}
+
+static void pinned_is_kept_beside_the_state(void **state)
+{
+	struct fixture *f = fixture_create(1000);
+	uint64_t *entry = insert(f, 42, 3, LB_FLOW_SYN | LB_FLOW_PINNED, START_TICK);
+
+	(void)state;
+	assert_int_equal(lb_flow_entry_state(*entry), LB_FLOW_SYN);
+	assert_true(lb_flow_entry_pinned(*entry));
+	assert_null(lb_flowtable_lookup(&f->table, 42, START_TICK + LB_FLOW_SYN_TICKS + 1));
+	lb_flowtable_touch(entry, LB_FLOW_ESTABLISHED, START_TICK);
+	assert_int_equal(lb_flow_entry_state(*entry), LB_FLOW_ESTABLISHED);
+	assert_false(lb_flow_entry_pinned(*entry));
 	fixture_destroy(f);
 }
 
@@ -572,7 +614,7 @@ static void oldest_of_both_buckets_goes(void **state)
 static void flood_within_a_tick_evicts_in_order_of_arrival(void **state)
 {
 	static const uint32_t times[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-	static const enum lb_flow_state states[8] = {LB_FLOW_SYN, LB_FLOW_ESTABLISHED, LB_FLOW_SYN,
+	static const uint32_t states[8] = {LB_FLOW_SYN, LB_FLOW_ESTABLISHED, LB_FLOW_SYN,
 		LB_FLOW_SYN, LB_FLOW_ESTABLISHED, LB_FLOW_ESTABLISHED, LB_FLOW_SYN,
 		LB_FLOW_ESTABLISHED};
 	static const uint32_t order[4] = {1, 3, 4, 7};
@@ -592,9 +634,9 @@ static void flood_within_a_tick_evicts_in_order_of_arrival(void **state)
 static void expired_entries_make_room_before_eviction(void **state)
 {
 	static const uint32_t times[8] = {9, 9, 9, 0, 9, 9, 9, 9};
-	static const enum lb_flow_state states[8] = {LB_FLOW_ESTABLISHED, LB_FLOW_SYN,
+	static const uint32_t states[8] = {LB_FLOW_ESTABLISHED, LB_FLOW_SYN, LB_FLOW_ESTABLISHED,
 		LB_FLOW_ESTABLISHED, LB_FLOW_ESTABLISHED, LB_FLOW_ESTABLISHED, LB_FLOW_ESTABLISHED,
-		LB_FLOW_ESTABLISHED, LB_FLOW_ESTABLISHED};
+		LB_FLOW_ESTABLISHED};
 	struct fixture *f = one_bucket(states, times);
 	uint32_t now_tick = START_TICK + IDLE_TICKS + 1;
 
@@ -911,6 +953,8 @@ int main(void)
 		cmocka_unit_test(burst_sees_past_expired_entries),
 		cmocka_unit_test(syn_evicts_no_more_than_a_syn),
 		cmocka_unit_test(eviction_goes_from_closed_to_established),
+		cmocka_unit_test(pinned_entries_are_the_last_to_go),
+		cmocka_unit_test(pinned_is_kept_beside_the_state),
 		cmocka_unit_test(oldest_of_both_buckets_goes),
 		cmocka_unit_test(flood_within_a_tick_evicts_in_order_of_arrival),
 		cmocka_unit_test(expired_entries_make_room_before_eviction),

@@ -25,7 +25,8 @@ struct flow {
 	uint64_t hash;
 	uint32_t last_tick;
 	uint16_t backend;
-	uint8_t state;
+	uint8_t state;  /* without LB_FLOW_PINNED */
+	uint8_t pinned; /* LB_FLOW_PINNED or 0 */
 	bool recorded;
 };
 
@@ -116,6 +117,7 @@ static uint64_t *expect_lookup(const struct flow *flow)
 	assert_int_equal(lb_flow_entry_signature(*entry), flow->hash >> 32);
 	assert_int_equal(lb_flow_entry_backend(*entry), flow->backend);
 	assert_int_equal(lb_flow_entry_state(*entry), flow->state);
+	assert_int_equal(lb_flow_entry_pinned(*entry), flow->pinned != 0);
 	assert_int_equal(lb_flow_entry_time(*entry), flow->last_tick & LB_FLOW_TIME_MASK);
 	assert_null(lb_flowtable_lookup_next(&table, flow->hash, entry, now_tick));
 	return entry;
@@ -155,24 +157,45 @@ static unsigned reach(uint64_t hash, uint32_t buckets[18])
 	return n;
 }
 
+static uint8_t random_state_of_flow(void)
+{
+	return (uint8_t)(LB_FLOW_SYN + random_below(LB_FLOW_STATE_N - 1));
+}
+
+static uint8_t random_pinned(void)
+{
+	return random_below(3) == 0 ? LB_FLOW_PINNED : 0;
+}
+
+/* Whether @p victim may go for a new flow of this kind: what lb_flowtable_insert() promises. */
+static bool may_go(const struct flow *victim, uint32_t state, uint32_t pinned, bool may_evict)
+{
+	bool is_syn = state == LB_FLOW_SYN;
+
+	if (victim->state == LB_FLOW_CLOSED || victim->state == LB_FLOW_SYN)
+		return true;
+	if (!may_evict || (is_syn && !pinned))
+		return false;
+	if (victim->state == LB_FLOW_FIN || !victim->pinned)
+		return true;
+	return pinned && !is_syn;
+}
+
 static void step_insert(struct flow *flow)
 {
-	enum lb_flow_state state = LB_FLOW_SYN + random_below(LB_FLOW_STATE_N - 1);
+	uint8_t state = random_state_of_flow(), pinned = random_pinned();
 	uint16_t backend = (uint16_t)random_below(N_BACKENDS);
-	bool may_evict = random_below(2), no_live = state == LB_FLOW_SYN || !may_evict;
-	uint64_t n_evict = counters.evict, n_failed = counters.insert_failed,
-		 n_used = counters.used;
-	uint64_t n_expire = counters.expire, before[18][LB_FLOWTABLE_WAYS], *entry;
+	bool may_evict = random_below(2);
+	struct lb_flow_counters were = counters;
+	uint64_t before[18][LB_FLOWTABLE_WAYS], n_gone = 0, n_lost = 0, *entry;
 	uint32_t buckets[18];
-	unsigned n_buckets = reach(flow->hash, buckets), n_gone = 0;
+	unsigned n_buckets = reach(flow->hash, buckets);
 
 	for (unsigned b = 0; b < n_buckets; b++)
 		memcpy(before[b], table.buckets[buckets[b]].entries, sizeof(before[b]));
-	entry = lb_flowtable_insert(&table, flow->hash, backend, state, now_tick, may_evict);
-	assert_int_equal(counters.insert_failed - n_failed, entry == NULL);
-	assert_int_equal(counters.used + (counters.evict - n_evict) + (counters.expire - n_expire),
-		n_used + (entry != NULL));
-	for (unsigned b = 0; b < n_buckets && counters.evict != n_evict; b++)
+	entry = lb_flowtable_insert(
+		&table, flow->hash, backend, state | pinned, now_tick, may_evict);
+	for (unsigned b = 0; b < n_buckets && counters.evict != were.evict; b++)
 		for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
 			uint32_t signature = lb_flow_entry_signature(before[b][way]);
 			struct flow *other;
@@ -183,14 +206,21 @@ static void step_insert(struct flow *flow)
 			if (!model_live(other) ||
 				lb_flowtable_lookup(&table, other->hash, now_tick))
 				continue;
-			assert_true(!no_live || other->state == LB_FLOW_SYN ||
-				    other->state == LB_FLOW_CLOSED);
+			assert_true(may_go(other, state, pinned, may_evict));
+			n_lost += other->pinned && (other->state == LB_FLOW_ESTABLISHED ||
+							   other->state == LB_FLOW_UDP);
 			other->recorded = false;
 			n_gone++;
 		}
-	assert_int_equal(n_gone, counters.evict - n_evict);
+	n_lost += entry == NULL && pinned;
 	assert_true(n_gone <= 1);
-	*flow = (struct flow){flow->hash, now_tick, backend, (uint8_t)state, entry != NULL};
+	assert_int_equal(n_gone, counters.evict - were.evict);
+	assert_int_equal(n_lost, counters.lost - were.lost);
+	assert_int_equal(entry == NULL, counters.insert_failed - were.insert_failed);
+	assert_int_equal(entry != NULL, counters.insert - were.insert);
+	assert_int_equal(counters.used + n_gone + (counters.expire - were.expire),
+		were.used + (entry != NULL));
+	*flow = (struct flow){flow->hash, now_tick, backend, state, pinned, entry != NULL};
 	assert_ptr_equal(expect_lookup(flow), entry);
 }
 
@@ -212,11 +242,12 @@ static void step_packet(struct flow *flow, bool may_insert)
 		lb_flowtable_move(&table, entry, flow->backend);
 		break;
 	case 2:
-		flow->state = (uint8_t)(LB_FLOW_SYN + random_below(LB_FLOW_STATE_N - 1));
+		flow->state = random_state_of_flow();
+		flow->pinned = random_pinned();
 		/* fall through */
 	default:
 		flow->last_tick = now_tick;
-		lb_flowtable_touch(entry, flow->state, now_tick);
+		lb_flowtable_touch(entry, (uint32_t)flow->state | flow->pinned, now_tick);
 	}
 }
 
