@@ -103,6 +103,7 @@ class Lab:
         self.config_file = self.dir / "fulcrum.yaml"
         self.processes, self.namespaces, self.backends = [], [], []
         self.dataplane = self.control = None
+        self.wrapper = {}  # {"dataplane": [...], "control": [...]}: what starts the daemon in its stead
         try:
             self._make_namespaces(n_backends)
         except BaseException:
@@ -144,11 +145,13 @@ class Lab:
         return process
 
     def _start_notifying(self, name, command):
-        """Start a daemon and wait until it says READY=1, as systemd would."""
+        """Start a daemon and wait until it says READY=1, as systemd would. `wrapper`: words in front of it."""
+        command = self.wrapper.get(name, []) + command
         path = self.dir / f"{name}.notify"
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.bind(str(path))
+            path.chmod(0o666)  # as systemd's: the daemon may be another user
             sock.settimeout(0.1)
             self.env["NOTIFY_SOCKET"] = str(path)
             try:
