@@ -12,6 +12,7 @@
 #include "control/push.h"
 #include "control/state.h"
 #include "control/sync.h"
+#include "lb/log.h"
 
 /* Changes of one apply that become events of their own; a whole new config of thousands would fill the log. */
 #define MAX_CHANGE_EVENTS 64u
@@ -115,10 +116,38 @@ static void refresh_nexthop(struct lb_backend *backend)
 		lb_push_touch(backend->service);
 }
 
+/*
+ * A VIP should be on no interface: the data plane serves it all the same, but a kernel that sees its packets too
+ * takes them for its own and, knowing no such connection, resets it.
+ */
+static void judge_vip(struct lb_service *service)
+{
+	struct lb_model *model = service->model;
+	char vip[LB_ADDR_STRLEN], subject[80];
+	bool is_own;
+
+	if (!lb_nexthops_is_ready(model->nexthops))
+		return;
+	is_own = lb_nexthops_is_own(model->nexthops, &service->key.addr);
+	if (is_own == service->vip_is_own)
+		return;
+	service->vip_is_own = is_own;
+	snprintf(subject, sizeof(subject), "service %s", service->config->name);
+	lb_addr_format(&service->key.addr, vip);
+	if (is_own)
+		lb_log(LB_LOG_WARN, "model", "service %s: its VIP %s is a local address of this host, whose kernel may "
+			"answer clients too (with resets): take it off the interface", service->config->name, vip);
+	lb_events_add(model->events, "vip_local", subject, is_own ? NULL : "local", is_own ? "local" : "ok",
+		is_own ? "%s is an address of this host, whose kernel may answer clients too"
+		       : "%s is no address of this host any more", vip);
+}
+
 static void on_nexthops_changed(void *arg)
 {
 	struct lb_model *model = arg;
 
+	for (size_t i = 0; i < model->n_services; i++)
+		judge_vip(model->services[i]);
 	for (size_t i = 0; i < model->n_services; i++)
 		for (size_t j = 0; j < model->services[i]->n_backends; j++)
 			refresh_nexthop(model->services[i]->backends[j]);
@@ -357,6 +386,7 @@ static struct lb_service *adopt_service(struct lb_model *model, const struct lb_
 		check_changed = !same_check(&service->config->check, &config->check);
 	service->config = config;
 	adopt_backends(service, check_changed, cause);
+	judge_vip(service);
 	lb_push_touch(service);
 	return service;
 }

@@ -61,6 +61,7 @@ struct lb_service {
 	size_t n_backends;
 
 	bool kept; /* used while a config is applied */
+	bool vip_is_own; /* an address of this host, whose kernel may answer too */
 
 	bool dirty;
 	bool blocked;            /* one of its backends is */

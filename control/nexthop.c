@@ -45,7 +45,10 @@ struct node {
 struct lb_nexthops {
 	struct event_base *base;
 	struct lb_dp *dp;
-	struct lb_kernel *kernel; /* NULL: static gateway, or ports not known */
+	struct lb_kernel *kernel; /* NULL: ports not known, or no netlink */
+	bool has_interfaces;      /* next hops are asked of it; else only the host's own addresses */
+	bool kernel_told;         /* it knows its routes and addresses */
+	bool is_ready;            /* and `routes` are made of them */
 	void (*changed)(void *arg);
 	void (*state)(void *arg, const struct lb_nexthop *nexthop);
 	void *arg;
@@ -236,8 +239,12 @@ struct lb_nexthop *lb_nexthops_get(struct lb_nexthops *nexthops, const struct lb
 	struct lb_kernel_route route;
 	struct node *node = nexthops->gateway;
 
-	if (node == NULL && nexthops->kernel == NULL) {
+	if (node == NULL && !nexthops->has_interfaces) {
 		*why = LB_NEXTHOP_NO_DATAPLANE;
+		return NULL;
+	}
+	if (node == NULL && lb_kernel_is_local(nexthops->kernel, addr)) {
+		*why = LB_NEXTHOP_OWN;
 		return NULL;
 	}
 	if (node == NULL && lb_kernel_lookup(nexthops->kernel, addr, &route) < 0) {
@@ -294,8 +301,20 @@ static bool is_on_link(const struct lb_nexthops *nexthops, const struct node *no
 	struct lb_kernel_route route;
 
 	return !is_link_local(&node->nexthop.addr)
+		&& !lb_kernel_is_local(nexthops->kernel, &node->nexthop.addr)
 		&& lb_kernel_lookup(nexthops->kernel, &node->nexthop.addr, &route) == 0
 		&& route.ifindex == node->nexthop.ifindex && lb_addr_equal(&route.gateway, &none);
+}
+
+/* First of all, since of several routes with one prefix the first one stays, as it is in the kernel. */
+static void want_own_routes(const struct lb_nexthops *nexthops, struct lb_routes *wanted)
+{
+	const struct lb_kernel_route *locals;
+	size_t n;
+
+	locals = lb_kernel_locals(nexthops->kernel, &n);
+	for (size_t i = 0; i < n; i++)
+		lb_routes_add(wanted, &locals[i].prefix, locals[i].family, locals[i].length, LB_NEXTHOP_HOST);
 }
 
 static void want_kernel_routes(struct lb_nexthops *nexthops, struct lb_routes *wanted)
@@ -329,9 +348,12 @@ static void hold(struct lb_nexthops *nexthops, const struct lb_routes *routes, i
 	for (size_t i = 0; i < routes->n; i++) {
 		const struct lb_msg_route *route = &routes->list[i];
 		struct node *node = nexthops->by_id[route->nexthop];
-		bool is_own = route->length == (route->family == 4 ? 32 : 128)
-			&& lb_addr_equal(&route->prefix, &node->nexthop.addr);
+		bool is_own;
 
+		if (route->nexthop == LB_NEXTHOP_HOST)
+			continue; // always there, and no node
+		is_own = route->length == (route->family == 4 ? 32 : 128)
+			&& lb_addr_equal(&route->prefix, &node->nexthop.addr);
 		*(is_own ? &node->n_host : &node->n_users) += (uint32_t)by;
 		if (node->n_users == 0)
 			nexthops->idle_nodes = true;
@@ -343,10 +365,12 @@ static void update_routes(struct lb_nexthops *nexthops)
 	static const struct lb_addr v4_any = {.u32 = {0, 0, LB_ADDR_V4_PREFIX, 0}}, v6_any;
 	struct lb_routes wanted = {0};
 
+	if (nexthops->kernel != NULL)
+		want_own_routes(nexthops, &wanted);
 	if (nexthops->gateway != NULL) {
 		lb_routes_add(&wanted, &v4_any, 4, 0, nexthops->gateway->nexthop.id);
 		lb_routes_add(&wanted, &v6_any, 6, 0, nexthops->gateway->nexthop.id);
-	} else if (nexthops->kernel != NULL) {
+	} else if (nexthops->has_interfaces) {
 		want_kernel_routes(nexthops, &wanted);
 	}
 	lb_routes_finish(&wanted);
@@ -364,8 +388,11 @@ static void on_update(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	if (nexthops->kernel != NULL && !nexthops->kernel_told)
+		return; // what is in force stays until a new mirror knows; then it calls
 	nexthops->routes_changed = false;
 	update_routes(nexthops);
+	nexthops->is_ready = true;
 	if (routes_changed)
 		nexthops->changed(nexthops->arg);
 }
@@ -380,7 +407,10 @@ static void update_soon(struct lb_nexthops *nexthops, bool routes_changed)
 
 static void on_routes_changed(void *arg)
 {
-	update_soon(arg, true);
+	struct lb_nexthops *nexthops = arg;
+
+	nexthops->kernel_told = true;
+	update_soon(nexthops, true);
 }
 
 static void neighbour_lost(struct lb_nexthops *nexthops, struct node *node)
@@ -453,7 +483,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 	if (++nexthops->n_sweeps != PURGE_AFTER_SWEEPS)
 		return;
 	// ids of an earlier run that nobody claimed
-	for (uint32_t id = 1; id < LB_MAX_NEXTHOPS; id++)
+	for (uint32_t id = 1; id < LB_NEXTHOP_HOST; id++)
 		if (nexthops->by_id[id] == NULL && lb_ids_key(nexthops->ids, id) != NULL)
 			(void)lb_ids_del(nexthops->ids, lb_ids_key(nexthops->ids, id));
 	save_soon(nexthops);
@@ -468,25 +498,23 @@ static void start_kernel(struct lb_nexthops *nexthops)
 	size_t n = 0;
 	int rc;
 
-	if (nexthops->kernel != NULL)
-		lb_kernel_destroy(nexthops->kernel);
+	lb_kernel_destroy(nexthops->kernel);
 	nexthops->kernel = NULL;
+	nexthops->kernel_told = nexthops->is_ready = false;
 	TAILQ_FOREACH(node, &nexthops->nodes, link) {
 		node->watched = node->neighbour = false;
 		if (node->lost_ns == 0 && !node->nexthop.is_static)
 			node->lost_ns = lb_now_ns();
 	}
 	nexthops->idle_nodes = true;
-	for (unsigned i = 0; i < nexthops->n_ports; i++)
+	for (unsigned i = 0; i < nexthops->n_ports && nexthops->gateway == NULL; i++)
 		if (nexthops->ifindexes[i] != 0)
 			ifindexes[n++] = nexthops->ifindexes[i];
-	if (nexthops->gateway == NULL && n > 0) {
-		rc = lb_kernel_create(nexthops->base, ifindexes, n, &kernel_callbacks, nexthops,
-			&nexthops->kernel);
-		if (rc < 0)
-			lb_log(LB_LOG_ERROR, "nexthop", "cannot mirror the kernel's routes: %s",
-				strerror(-rc));
-	}
+	rc = lb_kernel_create(nexthops->base, ifindexes, n, &kernel_callbacks, nexthops, &nexthops->kernel);
+	if (rc < 0)
+		lb_log(LB_LOG_ERROR, "nexthop", "cannot mirror the kernel's routes and addresses: %s",
+			strerror(-rc));
+	nexthops->has_interfaces = rc == 0 && n > 0;
 	TAILQ_FOREACH(node, &nexthops->nodes, link) {
 		if (node->n_users > 0)
 			node_watch(nexthops, node);
@@ -588,13 +616,14 @@ int lb_nexthops_create(struct event_base *base, struct lb_dp *dp, const char *pa
 	nexthops->changed = changed;
 	nexthops->state = state;
 	nexthops->arg = arg;
+	nexthops->is_ready = true; // as long as there is nothing to know
 	TAILQ_INIT(&nexthops->nodes);
 	snprintf(nexthops->path, sizeof(nexthops->path), "%s", path);
 	nexthops->save = evtimer_new(base, on_save, nexthops);
 	nexthops->update = evtimer_new(base, on_update, nexthops);
 	nexthops->sweep = event_new(base, -1, EV_PERSIST, on_sweep, nexthops);
 	if (nexthops->save == NULL || nexthops->update == NULL || nexthops->sweep == NULL
-		|| lb_ids_create(1, LB_MAX_NEXTHOPS - 1, 0, &nexthops->ids) < 0) {
+		|| lb_ids_create(1, LB_NEXTHOP_HOST - 1, 0, &nexthops->ids) < 0) {
 		lb_nexthops_destroy(nexthops);
 		return -ENOMEM;
 	}
@@ -612,8 +641,7 @@ void lb_nexthops_destroy(struct lb_nexthops *nexthops)
 		return;
 	if (nexthops->save != NULL && event_pending(nexthops->save, EV_TIMEOUT, NULL))
 		on_save(-1, 0, nexthops);
-	if (nexthops->kernel != NULL)
-		lb_kernel_destroy(nexthops->kernel);
+	lb_kernel_destroy(nexthops->kernel);
 	while ((node = TAILQ_FIRST(&nexthops->nodes)) != NULL) {
 		TAILQ_REMOVE(&nexthops->nodes, node, link);
 		free(node);
@@ -640,6 +668,16 @@ void lb_nexthops_label(const struct lb_nexthops *nexthops, uint16_t id, char *bu
 		snprintf(buf, bytes, STATIC_KEY);
 	else
 		snprintf(buf, bytes, "%s", lb_addr_format(&node->nexthop.addr, addr));
+}
+
+bool lb_nexthops_is_ready(const struct lb_nexthops *nexthops)
+{
+	return nexthops->is_ready;
+}
+
+bool lb_nexthops_is_own(const struct lb_nexthops *nexthops, const struct lb_addr *addr)
+{
+	return nexthops->kernel != NULL && lb_kernel_is_local(nexthops->kernel, addr);
 }
 
 size_t lb_nexthops_n_routes(const struct lb_nexthops *nexthops)

@@ -16,6 +16,9 @@
  *
  * Each neighbour that the kernel knows on one of our interfaces is a next hop and, if it is on a connected network, has a
  * host route: a connected prefix cannot be one route, since each host in it has a MAC address of its own.
+ *
+ * The host's own addresses have routes to LB_NEXTHOP_HOST, with a static gateway too: what nat backends answer
+ * to the host itself (its health checks, above all) is no reply to a client, and left to the kernel.
  */
 struct lb_nexthops;
 
@@ -34,6 +37,7 @@ struct lb_nexthop {
 #define LB_NEXTHOP_NO_DATAPLANE "the data plane's ports are not known"
 #define LB_NEXTHOP_UNRESOLVED "neighbour unknown"
 #define LB_NEXTHOP_NO_IDS "too many next hops"
+#define LB_NEXTHOP_OWN "an address of this host itself"
 
 /**
  * @param dp       where next hops and routes are sent, at once, while it is connected.
@@ -70,6 +74,15 @@ int lb_nexthops_sync(struct lb_nexthops *nexthops);
 
 /** What a refused command was about: "10.0.0.1", "gateway", or "?" for an unknown id. */
 void lb_nexthops_label(const struct lb_nexthops *nexthops, uint16_t id, char *buf, size_t bytes);
+
+/**
+ * Whether all that is to be known before a first sync is: the kernel's routes and the host's own addresses. A
+ * data plane without the latter would send answers to health checks on to clients.
+ */
+bool lb_nexthops_is_ready(const struct lb_nexthops *nexthops);
+
+/** Whether @p addr is the host's own; not to be relied on before lb_nexthops_is_ready(). */
+bool lb_nexthops_is_own(const struct lb_nexthops *nexthops, const struct lb_addr *addr);
 
 /** Number of routes wanted. */
 size_t lb_nexthops_n_routes(const struct lb_nexthops *nexthops);

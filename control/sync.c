@@ -139,14 +139,14 @@ static void on_attached(void *arg)
 
 /*
  * A data plane that forwards already must not be told that a next hop is unresolved only because the kernel
- * has not been asked yet.
+ * has not been asked yet. And none may be given backends before it can tell which of their packets are ours.
  */
 static bool on_may_sync(void *arg)
 {
 	struct lb_model *model = arg;
 	const struct lb_shm_map *map = lb_dp_map(model->dp);
 
-	if (model->is_starting)
+	if (model->is_starting || !lb_nexthops_is_ready(model->nexthops))
 		return false;
 	if (__atomic_load_n(&map->shm->header.synced, __ATOMIC_RELAXED) == 0)
 		return true;

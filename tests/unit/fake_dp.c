@@ -63,6 +63,8 @@ static int backend_set(struct fake_dp *fake, const struct lb_msg_backend *msg)
 		return -EINVAL;
 	if (!fake->services[msg->service].in_use)
 		return -ENOENT;
+	if (msg->nexthop == LB_NEXTHOP_HOST)
+		return -EINVAL;
 	if (msg->nexthop >= LB_MAX_NEXTHOPS || (msg->nexthop != 0 && !fake->nexthops[msg->nexthop]))
 		return -ENOENT;
 	if (backend->in_use && (backend->msg.service != msg->service
@@ -126,7 +128,7 @@ static int table_publish(struct fake_dp *fake, const struct lb_msg_table *msg)
 
 static int nexthop_set(struct fake_dp *fake, const struct lb_msg_nexthop *msg)
 {
-	if (msg->id == 0 || msg->id >= LB_MAX_NEXTHOPS)
+	if (msg->id == 0 || msg->id >= LB_NEXTHOP_HOST)
 		return -EINVAL;
 	fake->nexthops[msg->id] = 1;
 	fake->nexthop_mentioned[msg->id] = true;
@@ -136,8 +138,11 @@ static int nexthop_set(struct fake_dp *fake, const struct lb_msg_nexthop *msg)
 
 static int nexthop_del(struct fake_dp *fake, uint16_t id)
 {
-	if (id == 0 || id >= LB_MAX_NEXTHOPS || !fake->nexthops[id])
+	if (id == 0 || id >= LB_NEXTHOP_HOST || !fake->nexthops[id])
 		return -ENOENT;
+	for (size_t i = 0; i < fake->n_routes; i++)
+		if (fake->routes[i].msg.nexthop == id)
+			return -EBUSY;
 	for (unsigned i = 0; i < LB_MAX_BACKENDS; i++)
 		if (fake->backends[i].in_use && fake->backends[i].msg.nexthop == id)
 			return -EBUSY;
@@ -145,8 +150,49 @@ static int nexthop_del(struct fake_dp *fake, uint16_t id)
 	return 0;
 }
 
+static struct fake_route *find_route(struct fake_dp *fake, const struct lb_msg_route *msg)
+{
+	for (size_t i = 0; i < fake->n_routes; i++) {
+		struct fake_route *route = &fake->routes[i];
+
+		if (route->msg.family == msg->family && route->msg.length == msg->length
+			&& lb_addr_equal(&route->msg.prefix, &msg->prefix))
+			return route;
+	}
+	return NULL;
+}
+
+static int route_set(struct fake_dp *fake, const struct lb_msg_route *msg)
+{
+	struct fake_route *route = find_route(fake, msg);
+
+	if (msg->nexthop == LB_NEXTHOP_NONE || msg->zero != 0)
+		return -EINVAL;
+	if (msg->nexthop != LB_NEXTHOP_HOST
+		&& (msg->nexthop >= LB_MAX_NEXTHOPS || !fake->nexthops[msg->nexthop]))
+		return -ENOENT;
+	if (route == NULL && fake->n_routes == FAKE_MAX_ROUTES)
+		return -ENOSPC;
+	if (route == NULL)
+		route = &fake->routes[fake->n_routes++];
+	*route = (struct fake_route){.mentioned = true, .msg = *msg};
+	return 0;
+}
+
+static int route_del(struct fake_dp *fake, const struct lb_msg_route *msg)
+{
+	struct fake_route *route = find_route(fake, msg);
+
+	if (route == NULL)
+		return -ENOENT;
+	*route = fake->routes[--fake->n_routes];
+	return 0;
+}
+
 static int sync_begin(struct fake_dp *fake)
 {
+	for (size_t i = 0; i < fake->n_routes; i++)
+		fake->routes[i].mentioned = false;
 	for (unsigned i = 0; i < LB_MAX_SERVICES; i++)
 		fake->services[i].mentioned = false;
 	for (unsigned i = 0; i < LB_MAX_BACKENDS; i++)
@@ -168,7 +214,10 @@ static int sync_end(struct fake_dp *fake)
 	for (uint16_t i = 0; i < LB_MAX_BACKENDS; i++)
 		if (fake->backends[i].in_use && !fake->backends[i].mentioned)
 			backend_del(fake, i);
-	for (uint16_t i = 1; i < LB_MAX_NEXTHOPS; i++)
+	for (size_t i = fake->n_routes; i-- > 0;)
+		if (!fake->routes[i].mentioned)
+			route_del(fake, &fake->routes[i].msg);
+	for (uint16_t i = 1; i < LB_NEXTHOP_HOST; i++)
 		if (fake->nexthops[i] && !fake->nexthop_mentioned[i])
 			nexthop_del(fake, i);
 	fake->map.shm->header.synced = 1;
@@ -201,7 +250,9 @@ static int execute(struct fake_dp *fake, const struct lb_msg *msg)
 	case LB_OP_NEXTHOP_DEL:
 		return nexthop_del(fake, msg->id);
 	case LB_OP_ROUTE_SET:
-		return fake->nexthops[msg->route.nexthop % LB_MAX_NEXTHOPS] ? 0 : -ENOENT;
+		return route_set(fake, &msg->route);
+	case LB_OP_ROUTE_DEL:
+		return route_del(fake, &msg->route);
 	default:
 		return msg->op > 0 && msg->op < LB_OP_N ? 0 : -EINVAL;
 	}

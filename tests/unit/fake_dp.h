@@ -26,6 +26,13 @@ struct fake_backend {
 	struct lb_msg_backend msg;
 };
 
+struct fake_route {
+	bool mentioned;
+	struct lb_msg_route msg;
+};
+
+#define FAKE_MAX_ROUTES 1024u
+
 struct fake_dp {
 	struct lb_shm_map map;
 	struct lb_ring command, reply;
@@ -47,6 +54,8 @@ struct fake_dp {
 	uint8_t nexthops[LB_MAX_NEXTHOPS]; /* 1: there */
 	bool nexthop_mentioned[LB_MAX_NEXTHOPS];
 	struct lb_msg_nexthop nexthop_msgs[LB_MAX_NEXTHOPS];
+	struct fake_route routes[FAKE_MAX_ROUTES];
+	size_t n_routes;
 	struct lb_msg *log;
 	int *statuses;
 	size_t n_log, n_allocated;

@@ -12,6 +12,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -29,6 +30,7 @@
 #define PATIENCE_NS UINT64_C(30000000000)
 #define N_SLOTS 251
 
+static bool in_namespace; /* a network of its own */
 static struct event_base *base;
 static struct lb_model *model;
 static char *dir; /* region, state and config */
@@ -232,6 +234,34 @@ static struct lb_backend *backend_of(const char *service, const char *name)
 	return backend;
 }
 
+static size_t n_default_routes(struct fake_dp *fake)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&fake->lock);
+	for (size_t i = 0; i < fake->n_routes; i++)
+		n += fake->routes[i].msg.length == 0;
+	pthread_mutex_unlock(&fake->lock);
+	return n;
+}
+
+/* Number of events of @p kind about @p subject that led to state @p to. */
+static size_t n_events(const char *kind, const char *subject, const char *to)
+{
+	json_t *json = lb_events_to_json(model->events, 0, LB_EVENTS_CAPACITY), *event;
+	size_t i, n = 0;
+
+	json_array_foreach(json_object_get(json, "events"), i, event) {
+		const char *state = json_string_value(json_object_get(event, "to"));
+
+		n += strcmp(json_string_value(json_object_get(event, "kind")), kind) == 0
+			&& strcmp(json_string_value(json_object_get(event, "subject")), subject) == 0
+			&& state != NULL && strcmp(state, to) == 0;
+	}
+	json_decref(json);
+	return n;
+}
+
 /* Tests. */
 
 static void a_start_tells_everything(void **state)
@@ -251,7 +281,7 @@ static void a_start_tells_everything(void **state)
 	assert_true(secret < nexthop && nexthop < route && route < service && service < backend
 		&& backend < table && table < end && end != SIZE_MAX);
 	assert_memory_equal(fake->secret, model->secret, 16);
-	assert_int_equal(fake_dp_count(fake, LB_OP_ROUTE_SET), 2);
+	assert_int_equal(n_default_routes(fake), 2);
 	fake_dp_stop(fake, true);
 }
 
@@ -640,6 +670,38 @@ static void tracking_is_what_the_worker_says(void **state)
 	fake_dp_stop(fake, true);
 }
 
+static void a_vip_that_is_the_hosts_own_is_told(void **state)
+{
+	struct lb_addr vip;
+	struct fake_dp *fake;
+
+	(void)state;
+	if (!in_namespace)
+		skip();
+	assert_int_equal(system("ip link set lo up && ip address add 203.0.113.1/32 dev lo"), 0);
+	fake = start_synced();
+	WAIT(n_events("vip_local", "service web", "local") == 1);
+	assert_int_equal(system("ip address add 203.0.113.2/32 dev lo"), 0);
+	WAIT(n_events("vip_local", "service dns", "local") == 1);
+	assert_int_equal(system("ip address del 203.0.113.1/32 dev lo"), 0);
+	WAIT(n_events("vip_local", "service web", "ok") == 1);
+	// the VIP of one that comes by config
+	assert_int_equal(system("ip address add 203.0.113.7/32 dev lo"), 0);
+	assert_int_equal(lb_addr_parse("203.0.113.7", &vip), 0);
+	WAIT(lb_nexthops_is_own(model->nexthops, &vip) && lb_nexthops_is_ready(model->nexthops));
+	event_base_loop(base, EVLOOP_NONBLOCK);
+	assert_int_equal(apply(parse("gateway: {mac: 02:00:00:00:00:01, port: 0}\nservices:\n"
+		"  - {name: new, vip: 203.0.113.7, port: 80, protocol: tcp, mode: nat, table_size: 251, health_check: "
+		"{type: none}, backends: [{name: a, address: 10.0.0.1, port: 80}]}\n")), 0);
+	WAIT(n_events("vip_local", "service new", "local") == 1);
+	settle();
+	check_agreement(fake); // it is served all the same
+	assert_int_equal(n_events("vip_local", "service web", "local"), 1);
+	assert_int_equal(n_events("vip_local", "service dns", "ok"), 0);
+	assert_int_equal(system("ip address flush dev lo"), 0);
+	fake_dp_stop(fake, true);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -659,8 +721,10 @@ int main(void)
 		TEST(a_corrupt_state_file_is_set_aside),
 		TEST(hostile_events_are_bounded),
 		TEST(tracking_is_what_the_worker_says),
+		TEST(a_vip_that_is_the_hosts_own_is_told),
 	};
 
 	lb_log_set_level(getenv("LB_TEST_VERBOSE") != NULL ? LB_LOG_DEBUG : LB_LOG_ERROR);
+	in_namespace = unshare(CLONE_NEWNET) == 0; // of root: the machine's addresses do not matter then
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
