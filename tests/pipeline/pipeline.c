@@ -11,6 +11,7 @@
 #include "dataplane/command.h"
 #include "dataplane/flowmem.h"
 #include "dataplane/history.h"
+#include "lb/log.h"
 
 #define CHECK(what)                                                                                \
 	do {                                                                                       \
@@ -28,6 +29,7 @@ void pipeline_start_eal(const char *const *eal_args)
 
 	for (; *eal_args != NULL && n < 31; eal_args++)
 		args[n++] = (char *)(uintptr_t)*eal_args;
+	lb_log_set_level(LB_LOG_WARN);
 	CHECK(rte_eal_init(n, args));
 }
 

@@ -223,10 +223,15 @@ static void schedule(uint32_t idx, uint32_t step)
 	*bucket = idx;
 }
 
+static double life_min_s(void)
+{
+	return 2.0 * (sim.config->life_scale != 0 ? sim.config->life_scale : 1);
+}
+
 // Pareto, shape 1.3, from 2 s on: a mean of 8.7 s, and one in 400 lives longer than 200 s; cut at 4 h.
 static double lifetime_s(void)
 {
-	return fmin(2.0 * pow(random_unit(), -1 / 1.3), 14400);
+	return fmin(life_min_s() * pow(random_unit(), -1 / 1.3), 14400);
 }
 
 static void begin_flow(double life_s, uint32_t first_step)
@@ -506,7 +511,7 @@ static void events_of_step(uint32_t warm_up_steps, uint32_t half_steps, double *
 	double *changes)
 {
 	const struct sim_config *config = sim.config;
-	double mean_life_s = 2.0 * 1.3 / 0.3;
+	double mean_life_s = life_min_s() * 1.3 / 0.3;
 	double rate = config->n_flows / mean_life_s * STEP_MS / 1000;
 	uint32_t minute = 60000 / STEP_MS;
 	bool changing = sim.step >= warm_up_steps;
