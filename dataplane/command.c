@@ -78,6 +78,16 @@ static int nexthop_set(struct lb_dp *dp, const struct lb_msg_nexthop *msg)
 	return rc;
 }
 
+static int route_set(struct lb_dp *dp, const struct lb_msg_route *msg)
+{
+	int rc = lb_fib_route_set(&dp->fib, msg);
+
+	if (rc <= 0)
+		return rc;
+	grace(dp);
+	return 0;
+}
+
 static int route_del(struct lb_dp *dp, const struct lb_msg_route *msg)
 {
 	int rc = lb_fib_route_del(&dp->fib, msg);
@@ -113,7 +123,7 @@ int lb_command_apply(struct lb_dp *dp, const struct lb_msg *command, struct lb_m
 	case LB_OP_NEXTHOP_DEL:
 		return lb_fib_nexthop_del(&dp->fib, command->id);
 	case LB_OP_ROUTE_SET:
-		return lb_fib_route_set(&dp->fib, &command->route);
+		return route_set(dp, &command->route);
 	case LB_OP_ROUTE_DEL:
 		return route_del(dp, &command->route);
 	case LB_OP_TRACE:

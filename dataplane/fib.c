@@ -10,6 +10,8 @@
 #include <rte_malloc.h>
 
 #define MAX_ROUTES 65536u
+/* Another name for the next hop of a route that is being added; see fib_add(). */
+#define NEXTHOP_TWIN LB_MAX_NEXTHOPS
 
 struct route_key {
 	struct lb_addr prefix;
@@ -38,7 +40,7 @@ int lb_fib_init(struct lb_fib *fib)
 	*fib = (struct lb_fib){0};
 	fib->ipv4 = rte_fib_create("lb_fib4", SOCKET_ID_ANY, &conf4);
 	fib->ipv6 = rte_fib6_create("lb_fib6", SOCKET_ID_ANY, &conf6);
-	fib->nexthops = rte_malloc("nexthops", LB_MAX_NEXTHOPS * sizeof(uint64_t), 64);
+	fib->nexthops = rte_malloc("nexthops", LB_FIB_N_NEXTHOPS * sizeof(uint64_t), 64);
 	fib->routes = rte_hash_create(&params);
 	fib->route_nexthops = calloc(MAX_ROUTES + 8, sizeof(*fib->route_nexthops));
 	fib->route_mentioned = calloc(MAX_ROUTES + 8, sizeof(*fib->route_mentioned));
@@ -48,7 +50,7 @@ int lb_fib_init(struct lb_fib *fib)
 		lb_fib_fini(fib);
 		return -ENOMEM;
 	}
-	for (unsigned i = 0; i < LB_MAX_NEXTHOPS; i++)
+	for (unsigned i = 0; i < LB_FIB_N_NEXTHOPS; i++)
 		atomic_init(&fib->nexthops[i], LB_NEXTHOP_UNRESOLVED);
 	fib->info[LB_NEXTHOP_HOST].in_use = true;
 	return 0;
@@ -134,6 +136,39 @@ static int fib_write(struct lb_fib *fib, const struct route_key *key, uint16_t n
 	return rte_fib6_add(fib->ipv6, key->prefix.bytes, key->length, nexthop);
 }
 
+/*
+ * A route longer than /24 with the next hop of the one above it would be added without a group of entries
+ * and without being counted, but rte_fib and rte_fib6 (22.11) count it when it is deleted: the number of
+ * groups in use falls below 0, and from then on there is "no space" for any. So it is added under another
+ * name of the next hop, which no route has, and changed to the true one at once: no look-up misses it.
+ */
+static int fib_add(struct lb_fib *fib, const struct route_key *key, uint16_t nexthop)
+{
+	int rc;
+
+	if (key->length <= 24)
+		return fib_write(fib, key, nexthop);
+	atomic_store_explicit(&fib->nexthops[NEXTHOP_TWIN], lb_fib_nexthop_word(fib, nexthop),
+		memory_order_release);
+	rc = fib_write(fib, key, NEXTHOP_TWIN);
+	return rc == 0 ? fib_write(fib, key, nexthop) : rc;
+}
+
+/* What a look-up of the prefix's first address gives now. */
+static uint64_t fib_read(struct lb_fib *fib, const struct route_key *key)
+{
+	uint32_t ipv4 = rte_be_to_cpu_32(lb_addr_ipv4_be(&key->prefix));
+	uint64_t nexthop = LB_NEXTHOP_NONE;
+	uint8_t ipv6[1][16];
+
+	memcpy(ipv6[0], key->prefix.bytes, 16);
+	if (key->family == 4)
+		rte_fib_lookup_bulk(fib->ipv4, &ipv4, &nexthop, 1);
+	else
+		rte_fib6_lookup_bulk(fib->ipv6, ipv6, &nexthop, 1);
+	return nexthop;
+}
+
 static int fib_erase(struct lb_fib *fib, const struct route_key *key)
 {
 	if (key->family == 4)
@@ -161,7 +196,7 @@ static void account(struct lb_fib *fib, const struct route_key *key, uint16_t ne
 int lb_fib_route_set(struct lb_fib *fib, const struct lb_msg_route *msg)
 {
 	struct route_key key = key_of(msg);
-	bool replaced;
+	bool replaced, may_free;
 	int32_t place;
 	int rc;
 
@@ -171,8 +206,12 @@ int lb_fib_route_set(struct lb_fib *fib, const struct lb_msg_route *msg)
 	if (rc < 0)
 		return rc;
 	replaced = rte_hash_lookup(fib->routes, &key) >= 0;
+	may_free = key.length > 24 && (replaced || fib_read(fib, &key) == msg->nexthop);
 	place = rte_hash_add_key(fib->routes, &key);
-	rc = place < 0 ? place : fib_write(fib, &key, msg->nexthop);
+	if (place < 0)
+		rc = place;
+	else
+		rc = replaced ? fib_write(fib, &key, msg->nexthop) : fib_add(fib, &key, msg->nexthop);
 	if (rc < 0) {
 		if (!replaced && place >= 0)
 			rte_hash_del_key(fib->routes, &key);
@@ -186,7 +225,7 @@ int lb_fib_route_set(struct lb_fib *fib, const struct lb_msg_route *msg)
 	account(fib, &key, msg->nexthop, 1);
 	fib->route_nexthops[place] = msg->nexthop;
 	fib->route_mentioned[place] = true;
-	return 0;
+	return may_free ? 1 : 0;
 }
 
 static int route_del(struct lb_fib *fib, const struct route_key *key)

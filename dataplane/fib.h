@@ -25,10 +25,12 @@ static inline uint16_t lb_nexthop_port(uint64_t word)
 	return (uint16_t)(word >> 48);
 }
 
+#define LB_FIB_N_NEXTHOPS (LB_MAX_NEXTHOPS + 1u) /* the last one is fib.c's own */
+
 struct lb_fib {
 	struct rte_fib *ipv4;
 	struct rte_fib6 *ipv6;
-	_Atomic uint64_t *nexthops; /* LB_MAX_NEXTHOPS words; main lcore: wo, workers: ro */
+	_Atomic uint64_t *nexthops; /* LB_FIB_N_NEXTHOPS words; main lcore: wo, workers: ro */
 	_Atomic uint32_t single[2];  /* per family: the one next hop of all routes incl. a default one; 0: look up */
 	/* main lcore only */
 	uint32_t n_routes[2];
@@ -51,6 +53,7 @@ void lb_fib_fini(struct lb_fib *fib);
  * a successful removal the caller lets a grace period pass before the next change. */
 int lb_fib_nexthop_set(struct lb_fib *fib, const struct lb_msg_nexthop *msg, unsigned n_ports);
 int lb_fib_nexthop_del(struct lb_fib *fib, uint16_t id);
+/** @return as above, or 1: done, but as after a removal a grace period has to pass. */
 int lb_fib_route_set(struct lb_fib *fib, const struct lb_msg_route *msg);
 int lb_fib_route_del(struct lb_fib *fib, const struct lb_msg_route *msg);
 
@@ -60,7 +63,7 @@ void lb_fib_nexthop_release(struct lb_fib *fib, uint16_t id);
 
 static inline uint64_t lb_fib_nexthop_word(const struct lb_fib *fib, uint64_t id)
 {
-	if (unlikely(id >= LB_MAX_NEXTHOPS))
+	if (unlikely(id >= LB_FIB_N_NEXTHOPS))
 		return LB_NEXTHOP_UNRESOLVED;
 	return atomic_load_explicit(&fib->nexthops[id], memory_order_relaxed);
 }
