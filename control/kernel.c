@@ -542,6 +542,12 @@ void lb_kernel_destroy(struct lb_kernel *kernel)
 	free(kernel);
 }
 
+bool lb_kernel_is_complete(const struct lb_kernel *kernel)
+{
+	return kernel->wanted == 0 && kernel->running < 0 && kernel->stats.n_dumps > 0 &&
+	       !event_pending(&kernel->deliver, EV_TIMEOUT, NULL);
+}
+
 void lb_kernel_stats(const struct lb_kernel *kernel, struct lb_kernel_stats *stats)
 {
 	*stats = kernel->stats;

@@ -77,6 +77,12 @@ void lb_kernel_destroy(struct lb_kernel *kernel);
 void lb_kernel_stats(const struct lb_kernel *kernel, struct lb_kernel_stats *stats);
 
 /**
+ * Whether every dump asked for has ended and was reported: what is held is what the kernel has. Not
+ * so for a moment after the start, and after whatever makes it dump afresh.
+ */
+bool lb_kernel_is_complete(const struct lb_kernel *kernel);
+
+/**
  * All mirrored routes, one per prefix (that of the lowest metric), IPv4 before IPv6, longer
  * prefixes first; valid until the loop runs on. NULL if none.
  */
