@@ -670,6 +670,11 @@ void lb_nexthops_label(const struct lb_nexthops *nexthops, uint16_t id, char *bu
 		snprintf(buf, bytes, "%s", lb_addr_format(&node->nexthop.addr, addr));
 }
 
+bool lb_nexthops_is_complete(const struct lb_nexthops *nexthops)
+{
+	return nexthops->is_ready && (nexthops->kernel == NULL || lb_kernel_is_complete(nexthops->kernel));
+}
+
 bool lb_nexthops_is_ready(const struct lb_nexthops *nexthops)
 {
 	return nexthops->is_ready;

@@ -81,6 +81,9 @@ void lb_nexthops_label(const struct lb_nexthops *nexthops, uint16_t id, char *bu
  */
 bool lb_nexthops_is_ready(const struct lb_nexthops *nexthops);
 
+/** Also the neighbours: nothing that the kernel knows is missing. */
+bool lb_nexthops_is_complete(const struct lb_nexthops *nexthops);
+
 /** Whether @p addr is the host's own; not to be relied on before lb_nexthops_is_ready(). */
 bool lb_nexthops_is_own(const struct lb_nexthops *nexthops, const struct lb_addr *addr);
 

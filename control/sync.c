@@ -138,8 +138,8 @@ static void on_attached(void *arg)
 }
 
 /*
- * A data plane that forwards already must not be told that a next hop is unresolved only because the kernel
- * has not been asked yet. And none may be given backends before it can tell which of their packets are ours.
+ * A data plane that forwards already must not be told that a route is gone or a next hop unresolved only
+ * because the kernel has not been asked yet. And none may be given backends before it can tell which of their packets are ours.
  */
 static bool on_may_sync(void *arg)
 {
@@ -150,6 +150,8 @@ static bool on_may_sync(void *arg)
 		return false;
 	if (__atomic_load_n(&map->shm->header.synced, __ATOMIC_RELAXED) == 0)
 		return true;
+	if (!lb_nexthops_is_complete(model->nexthops))
+		return false;
 	for (size_t i = 0; i < model->n_services; i++) {
 		for (size_t j = 0; j < model->services[i]->n_backends; j++) {
 			const struct lb_nexthop *nexthop = model->services[i]->backends[j]->nexthop;
