@@ -77,6 +77,13 @@ static void event_of_backend(struct lb_backend *backend, const char *from, const
 	lb_events_add(backend->service->model->events, "backend_state", subject, from, to, "%s", cause);
 }
 
+/* The backend came (@p from is NULL) or went with a config: of a large one not all are told. */
+static void event_of_object(struct lb_backend *backend, const char *from, const char *to, const char *cause)
+{
+	if (backend->service->model->n_object_events++ < MAX_CHANGE_EVENTS)
+		event_of_backend(backend, from, to, cause);
+}
+
 void lb_model_update_backend(struct lb_backend *backend, const char *cause)
 {
 	enum lb_backend_state from = backend->effective, to = effective_of(backend);
@@ -348,7 +355,7 @@ static void adopt_backends(struct lb_service *service, bool check_changed, const
 		backend = service->model->backend_by_id[id];
 		if (backend == NULL) {
 			backend = backend_create(service, (uint16_t)id, &config->backends[i]);
-			event_of_backend(backend, NULL, lb_backend_state_name(backend->effective), cause);
+			event_of_object(backend, NULL, lb_backend_state_name(backend->effective), cause);
 		} else {
 			backend->config = &config->backends[i];
 			if (check_changed)
@@ -362,7 +369,7 @@ static void adopt_backends(struct lb_service *service, bool check_changed, const
 	for (size_t i = 0; i < n_old; i++) {
 		if (old[i]->kept)
 			continue;
-		event_of_backend(old[i], lb_backend_state_name(old[i]->effective), NULL, cause);
+		event_of_object(old[i], lb_backend_state_name(old[i]->effective), NULL, cause);
 		backend_release(old[i]);
 		lb_push_backend_gone(old[i]);
 	}
@@ -394,7 +401,7 @@ static struct lb_service *adopt_service(struct lb_model *model, const struct lb_
 static void delete_service(struct lb_service *service, const char *cause)
 {
 	for (size_t i = 0; i < service->n_backends; i++)
-		event_of_backend(service->backends[i],
+		event_of_object(service->backends[i],
 			lb_backend_state_name(service->backends[i]->effective), NULL, cause);
 	lb_push_service_del(service);
 	service_destroy(service);
@@ -502,7 +509,12 @@ int lb_model_apply(struct lb_model *model, struct lb_config *config, const char 
 	if (memcmp(model->secret, old_secret, sizeof(old_secret)) != 0)
 		lb_push_secret(model);
 	log_changes(model, config, cause);
+	model->n_object_events = 0;
 	adopt(model, config, cause);
+	if (model->n_object_events > MAX_CHANGE_EVENTS)
+		lb_events_add(model->events, "config_applied", "config", NULL, NULL,
+			"%s: and %zu backends more came or went", cause,
+			model->n_object_events - MAX_CHANGE_EVENTS);
 	return 0;
 }
 

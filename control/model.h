@@ -113,6 +113,7 @@ struct lb_model {
 	size_t n_services;
 	struct lb_service *service_by_id[LB_MAX_SERVICES];
 	struct lb_backend *backend_by_id[LB_MAX_BACKENDS + 1u];
+	uint32_t slot_counts[LB_MAX_BACKENDS + 1u]; /* scratch of push.c, by backend id */
 	/* Backends that the config lost and the data plane still has; each belongs to a service that stays. */
 	TAILQ_HEAD(, lb_backend) gone;
 
@@ -122,6 +123,8 @@ struct lb_model {
 	struct lb_nexthops *nexthops;
 	uint64_t boot_id;     /* of the data plane last attached */
 	uint64_t attached_ns; /* CLOCK_MONOTONIC */
+
+	size_t n_object_events; /* of the config that is being applied */
 
 	struct event *flush; /* active when something is dirty */
 	struct event *tick;  /* every second */

@@ -128,16 +128,18 @@ static struct lb_table *wanted_table(struct lb_service *service)
 	return table;
 }
 
+/* @p slots are a table's own: they name backends of the service, or nobody. */
 static void count_slots(struct lb_service *service, const uint16_t *slots)
 {
-	uint32_t *counts = lb_xcalloc(LB_MAX_BACKENDS + 1u, sizeof(*counts));
+	uint32_t *counts = service->model->slot_counts;
 
+	for (size_t i = 0; i < service->n_backends; i++)
+		counts[service->backends[i]->id] = 0;
 	for (uint32_t i = 0; i < lb_table_n_slots(service->table); i++)
 		counts[slots[i]]++;
 	for (size_t i = 0; i < service->n_backends; i++)
 		service->backends[i]->n_slots = counts[service->backends[i]->id];
 	service->counted = true;
-	free(counts);
 }
 
 void lb_push_count_slots(struct lb_service *service)
