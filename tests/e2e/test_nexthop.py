@@ -3,7 +3,7 @@
 import pytest
 
 import configs
-from lab import VIP, VIPS, wait_for
+from lab import PYTHON, VIP, VIPS, wait_for
 
 ON_LINK = {4: "10.1.0.2", 6: "2001:db8:1::2"}
 
@@ -31,23 +31,32 @@ def test_forgotten_neighbours_are_asked_again_without_a_loss(shared_lab):
     wait_for(lambda: all(b["nexthop"]["resolved"] for b in shared_lab.backend_list("web").values()), "next hops")
 
 
+def move(server, mac):
+    """Give the server another MAC address and let it announce itself, as failover software does."""
+    server.ns.ip(f"link set eth0 address {mac}", "route replace default via 10.2.0.1",
+                 "route replace default via 2001:db8:2::1")
+    announce = ("import socket\n"
+                "s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n"
+                "s.bind(('eth0', 0))\n"
+                f"mac, ip = bytes.fromhex('{mac.replace(':', '')}'), socket.inet_aton('{server.address}')\n"
+                "s.send(b'\\xff' * 6 + mac + bytes.fromhex('08060001080006040001') + mac + ip + bytes(6) + ip)\n")
+    server.ns.run(PYTHON, "-c", announce)
+
+
 def test_a_server_with_a_new_mac_address_is_found(shared_lab):
     server = shared_lab.backends[0]
-    old = server.ns.mac("eth0")
+    old, new = server.ns.mac("eth0"), "02:00:00:00:aa:01"
     assert backend(shared_lab)["nexthop"]["mac"] == old
     try:
-        server.ns.ip("link set eth0 address 02:00:00:00:aa:01", "route replace default via 10.2.0.1",
-                     "route replace default via 2001:db8:2::1")
-        # the kernel learns of it when it asks again, or from the server's own packets
-        wait_for(lambda: backend(shared_lab)["nexthop"]["mac"] == "02:00:00:00:aa:01",
-                 lambda: f"new MAC: {backend(shared_lab)['nexthop']}", 60)
-        shared_lab.wait_ready()
+        move(server, new)
+        wait_for(lambda: backend(shared_lab)["nexthop"]["mac"] == new,
+                 lambda: f"new MAC: {backend(shared_lab)['nexthop']}")
         report = shared_lab.traffic("requests", VIP, 80, "--count", 60)
         assert report["failed"] == [] and "api-1" in report["backends"]
     finally:
-        server.ns.ip(f"link set eth0 address {old}", "route replace default via 10.2.0.1",
-                     "route replace default via 2001:db8:2::1")
-        wait_for(lambda: backend(shared_lab)["nexthop"]["mac"] == old, "old MAC", 60)
+        move(server, old)
+        wait_for(lambda: backend(shared_lab)["nexthop"]["mac"] == old, "old MAC")
+        shared_lab.wait_ready()
 
 
 def test_a_route_that_goes_and_comes_back(shared_lab):
