@@ -391,6 +391,8 @@ static struct lb_service *adopt_service(struct lb_model *model, const struct lb_
 		service = service_create(model, (uint16_t)id, config);
 	else
 		check_changed = !same_check(&service->config->check, &config->check);
+	if (service->config->tracking != config->tracking)
+		service->tracking_now = (uint8_t)config->tracking;
 	service->config = config;
 	adopt_backends(service, check_changed, cause);
 	judge_vip(service);

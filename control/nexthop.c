@@ -421,6 +421,13 @@ static void neighbour_lost(struct lb_nexthops *nexthops, struct node *node)
 	node_watch(nexthops, node); // ask once more before believing it
 }
 
+/* Of the many neighbours that are only clients nobody wants to hear. */
+static void tell_state(struct lb_nexthops *nexthops, const struct node *node)
+{
+	if (node->n_users > 0)
+		nexthops->state(nexthops->arg, &node->nexthop);
+}
+
 static void neighbour_known(struct lb_nexthops *nexthops, struct node *node, const uint8_t mac[6])
 {
 	bool was_resolved = node->nexthop.resolved;
@@ -434,7 +441,7 @@ static void neighbour_known(struct lb_nexthops *nexthops, struct node *node, con
 	if (was_resolved)
 		return;
 	update_soon(nexthops, false);
-	nexthops->state(nexthops->arg, &node->nexthop);
+	tell_state(nexthops, node);
 }
 
 static void on_neighbour_changed(void *arg, uint32_t ifindex, const struct lb_addr *addr,
@@ -476,7 +483,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 		node->nexthop.resolved = node->neighbour = false;
 		node_push(nexthops, node);
 		nexthops->idle_nodes = lost = true;
-		nexthops->state(nexthops->arg, &node->nexthop);
+		tell_state(nexthops, node);
 	}
 	if (lost)
 		update_soon(nexthops, false);

@@ -43,7 +43,7 @@ struct lb_nexthop {
  * @param dp       where next hops and routes are sent, at once, while it is connected.
  * @param path     file in which the ids are kept.
  * @param changed  called from the loop when lb_nexthops_lookup() may give new answers.
- * @param state    called when a next hop was resolved or lost.
+ * @param state    called when a next hop of a backend or route was resolved or lost.
  * @return 0; -ENOMEM.
  */
 int lb_nexthops_create(struct event_base *base, struct lb_dp *dp, const char *path,
