@@ -37,7 +37,8 @@ def test_killed_control_daemon_is_not_noticed(lab):
 
 def test_restarted_control_daemon_remembers_who_is_down(lab):
     lab.backends[0].kill_nginx()
-    lab.wait_effective("web", api_1="down")
+    for service in ("web", "web6"):
+        lab.wait_effective(service, api_1="down")
     with lab.load(VIP, 80, "--connections", 50, "--probe-timeout", 5) as load:
         sigkill(lab.control)
         lab.start_control()
