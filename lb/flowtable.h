@@ -365,7 +365,11 @@ unsigned lb_flowtable_sweep(struct lb_flowtable *table, uint32_t now_tick, unsig
  */
 uint64_t lb_flowtable_purge(struct lb_flowtable *table, const uint8_t *purge);
 
-/** The same for @p n_buckets buckets from @p from on: a purge in steps, between packets. Worker. */
+/**
+ * The same for @p n_buckets buckets from @p from on: a purge in steps, between packets. In between
+ * a live entry may be moved to a bucket that is done already; dead ones are not moved: before an id
+ * is used again its idle_ticks are to be 0 throughout. Worker.
+ */
 uint64_t lb_flowtable_purge_range(
 	struct lb_flowtable *table, const uint8_t *purge, uint32_t from, uint32_t n_buckets);
 
