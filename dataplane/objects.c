@@ -343,6 +343,12 @@ static void count_slots(struct lb_dp *dp, const struct lb_slot_table *table, int
 			dp->slot_refs[table->slots[i].backend] += change;
 }
 
+// The idle timeout T, rounded up to ticks. An entry is dead one tick after that, as it may come just before one.
+static uint32_t transition_s(const struct lb_service *service)
+{
+	return (service->idle_ticks - 1) * (LB_FLOW_TICK_MS / 1000);
+}
+
 int lb_table_publish(struct lb_dp *dp, const struct lb_msg_table *msg)
 {
 	struct lb_service *service;
@@ -372,7 +378,7 @@ int lb_table_publish(struct lb_dp *dp, const struct lb_msg_table *msg)
 		if (old == NULL && !dp->live)
 			kept = lb_history_load(dp, msg->service); // from before a restart
 		lb_slots_adopt(table, old != NULL ? old : kept, slots, msg->n_slots, msg->version,
-			service->idle_ticks * (LB_FLOW_TICK_MS / 1000), dp->now_s);
+			transition_s(service), dp->now_s);
 		count_slots(dp, old, -1);
 		count_slots(dp, table, 1);
 		atomic_store_explicit(&service->table, table, memory_order_release);

@@ -704,6 +704,23 @@ static void slot_history_outlives_a_restart(void **state)
 	assert_int_equal(out.bytes[33], 13);
 }
 
+// The longest timeout is valid, and so is what was kept with it.
+static void history_with_the_longest_timeout_is_kept(void **state)
+{
+	struct lb_msg msg = {.op = LB_OP_SERVICE_SET,
+		.service = {.id = 3, .idle_timeout_ms = LB_IDLE_TIMEOUT_MAX_MS, .mode = LB_MODE_NAT,
+			.key = pipeline.dp.services[3].key}};
+	struct lb_slot_table *kept;
+
+	(void)state;
+	assert_int_equal(pipeline_command(&pipeline, &msg, NULL), 0);
+	publish_one(3, 3);
+	assert_int_equal(pipeline.dp.services[3].table->transition_s, LB_IDLE_TIMEOUT_MAX_MS / 1000);
+	kept = lb_history_load(&pipeline.dp, 3);
+	assert_non_null(kept);
+	free(kept);
+}
+
 // Millions are the fuzzers' business; this keeps the stages honest under the sanitizers in every run.
 static void random_damage_never_crashes(void **state)
 {
@@ -754,6 +771,7 @@ int main(void)
 		cmocka_unit_test(replies_to_the_host_are_left_alone),
 		cmocka_unit_test(a_flush_removes_the_flows_of_one_backend),
 		cmocka_unit_test(slot_history_outlives_a_restart),
+		cmocka_unit_test(history_with_the_longest_timeout_is_kept),
 		cmocka_unit_test(random_damage_never_crashes),
 	};
 
