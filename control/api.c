@@ -26,7 +26,7 @@
 /* Sockets must be left for the health checks, whatever clients do. */
 #define MAX_CONNECTIONS 128u
 #define MAX_METRICS_CONNECTIONS 32u
-#define BACKLOG 256 /* those who wait while the limit is reached */
+#define BACKLOG 256         /* those who wait while the limit is reached */
 #define ACCEPT_PAUSE_MS 200 /* after a failed accept, usually for want of file descriptors */
 
 /* One listening side. */
@@ -44,7 +44,7 @@ struct lb_api {
 	char socket_path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	bool owns_socket;
 	struct server *unix_side, *metrics_side; /* the second may be NULL */
-	TAILQ_HEAD(, lb_api_request) requests; /* not answered yet */
+	TAILQ_HEAD(, lb_api_request) requests;   /* not answered yet */
 };
 
 struct route {
@@ -97,8 +97,8 @@ static void request_end(struct lb_api_request *request)
 	free(request);
 }
 
-static void send_text(struct lb_api_request *request, int status, const char *content_type, const char *text,
-	size_t len)
+static void send_text(struct lb_api_request *request, int status, const char *content_type,
+	const char *text, size_t len)
 {
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(request->http);
 	struct evbuffer *body = evbuffer_new();
@@ -113,16 +113,16 @@ static void send_text(struct lb_api_request *request, int status, const char *co
 	request_end(request);
 }
 
-void lb_api_reply_text(struct lb_api_request *request, int status, const char *content_type,
-	const char *text)
+void lb_api_reply_text(
+	struct lb_api_request *request, int status, const char *content_type, const char *text)
 {
 	send_text(request, status, content_type, text, strlen(text));
 }
 
 void lb_api_reply(struct lb_api_request *request, int status, json_t *json)
 {
-	static const char no_memory[] =
-		"{\"error\": {\"code\": \"internal\", \"message\": \"out of memory\", \"where\": null}}\n";
+	static const char no_memory[] = "{\"error\": {\"code\": \"internal\", \"message\": \"out "
+					"of memory\", \"where\": null}}\n";
 	char *text = json != NULL ? json_dumps(json, JSON_PRESERVE_ORDER) : NULL;
 	size_t len;
 
@@ -146,8 +146,9 @@ void lb_api_error(struct lb_api_request *request, int status, const char *code, 
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
-	lb_api_reply(request, status, json_pack("{s:{s:s, s:o, s:o}}", "error", "code", code, "message",
-		lb_json_text(message), "where", lb_json_text(where)));
+	lb_api_reply(request, status,
+		json_pack("{s:{s:s, s:o, s:o}}", "error", "code", code, "message",
+			lb_json_text(message), "where", lb_json_text(where)));
 }
 
 const char *lb_api_param(const struct lb_api_request *request, const char *name)
@@ -159,8 +160,8 @@ bool lb_api_flag(const struct lb_api_request *request, const char *name)
 {
 	const char *value = lb_api_param(request, name);
 
-	return value != NULL
-		&& (strcmp(value, "1") == 0 || strcmp(value, "true") == 0 || strcmp(value, "yes") == 0);
+	return value != NULL &&
+	       (strcmp(value, "1") == 0 || strcmp(value, "true") == 0 || strcmp(value, "yes") == 0);
 }
 
 bool lb_api_number(struct lb_api_request *request, const char *name, uint64_t max, uint64_t *value)
@@ -221,7 +222,8 @@ bool lb_api_need_dataplane(struct lb_api_request *request)
 
 	if (lb_dp_state(dp) != LB_DP_DOWN)
 		return true;
-	lb_api_error(request, 503, "dataplane_down", NULL, "the data plane is down: %s", lb_dp_reason(dp));
+	lb_api_error(request, 503, "dataplane_down", NULL, "the data plane is down: %s",
+		lb_dp_reason(dp));
 	return false;
 }
 
@@ -234,9 +236,9 @@ static bool matches(const struct lb_api_request *request, const char *pattern)
 
 		if (len == 0)
 			return false;
-		if (!(len == 1 && pattern[0] == '*')
-			&& (strlen(request->segments[i]) != len
-				|| memcmp(request->segments[i], pattern, len) != 0))
+		if (!(len == 1 && pattern[0] == '*') &&
+			(strlen(request->segments[i]) != len ||
+				memcmp(request->segments[i], pattern, len) != 0))
 			return false;
 		pattern += len;
 		pattern += *pattern == '/';
@@ -251,22 +253,25 @@ static void dispatch(struct lb_api_request *request, bool metrics_only)
 	size_t len;
 
 	for (size_t i = 0; i < N_ROUTES; i++) {
-		if (!matches(request, routes[i].path)
-			|| (metrics_only && routes[i].handler != lb_api_metrics))
+		if (!matches(request, routes[i].path) ||
+			(metrics_only && routes[i].handler != lb_api_metrics))
 			continue;
 		path_known = true;
 		if (routes[i].method != method)
 			continue;
 		(void)lb_api_body(request, &len);
 		if (len > LB_API_MAX_BODY_BYTES && !routes[i].whole_config)
-			lb_api_error(request, 413, "too_large", NULL, "the body has %zu bytes, not more than "
-				"%u are allowed here", len, LB_API_MAX_BODY_BYTES);
+			lb_api_error(request, 413, "too_large", NULL,
+				"the body has %zu bytes, not more than "
+				"%u are allowed here",
+				len, LB_API_MAX_BODY_BYTES);
 		else
 			routes[i].handler(request);
 		return;
 	}
 	if (path_known)
-		lb_api_error(request, 405, "method_not_allowed", NULL, "no such method on this path");
+		lb_api_error(
+			request, 405, "method_not_allowed", NULL, "no such method on this path");
 	else
 		lb_api_error(request, 404, "not_found", NULL, "no such path");
 }
@@ -284,8 +289,8 @@ static bool split_path(struct lb_api_request *request, const char *path)
 		memcpy(raw, path, len);
 		request->segments[request->n_segments] = evhttp_uridecode(raw, 0, &decoded_len);
 		free(raw);
-		if (request->segments[request->n_segments] == NULL
-			|| strlen(request->segments[request->n_segments++]) != decoded_len)
+		if (request->segments[request->n_segments] == NULL ||
+			strlen(request->segments[request->n_segments++]) != decoded_len)
 			return false;
 		path += len;
 	}
@@ -342,7 +347,8 @@ struct newcomer {
 	struct bufferevent *bev;
 };
 
-/* By now evhttp has made its connection and set it as the argument of the callbacks, or has given up. */
+/* By now evhttp has made its connection and set it as the argument of the callbacks, or has given
+ * up. */
 static void on_adopted(evutil_socket_t fd, short what, void *arg)
 {
 	struct newcomer *newcomer = arg;
@@ -360,8 +366,9 @@ static void on_adopted(evutil_socket_t fd, short what, void *arg)
 }
 
 /*
- * Called at each accept; at the limit nobody is accepted any more: further clients wait in the backlog.
- * evhttp shows its connection only with the first request, and one that sends none has to be counted as well.
+ * Called at each accept; at the limit nobody is accepted any more: further clients wait in the
+ * backlog. evhttp shows its connection only with the first request, and one that sends none has to
+ * be counted as well.
  */
 static struct bufferevent *new_connection(struct event_base *base, void *arg)
 {
@@ -397,7 +404,7 @@ static void on_accept_error(struct evconnlistener *listener, void *arg)
 	lb_log(LB_LOG_WARN, "api", "accept: %s", strerror(errno));
 	// the connection stays in the backlog: without a pause the loop would spin on it
 	if (event_base_once(evconnlistener_get_base(listener), -1, EV_TIMEOUT, on_resume, listener,
-		&pause) == 0)
+		    &pause) == 0)
 		evconnlistener_disable(listener);
 }
 
@@ -432,8 +439,9 @@ static struct server *server_start(struct lb_api *api, evutil_socket_t fd, bool 
 	evhttp_set_max_headers_size(server->http, MAX_HEADER_BYTES);
 	evhttp_set_max_body_size(server->http, metrics_only ? 0 : LB_CONFIG_MAX_BYTES);
 	evhttp_set_timeout(server->http, metrics_only ? METRICS_TIMEOUT_S : TIMEOUT_S);
-	evhttp_set_allowed_methods(server->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD
-		| EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_PATCH | EVHTTP_REQ_OPTIONS);
+	evhttp_set_allowed_methods(
+		server->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT |
+				      EVHTTP_REQ_DELETE | EVHTTP_REQ_PATCH | EVHTTP_REQ_OPTIONS);
 	evhttp_set_bevcb(server->http, new_connection, server);
 	evhttp_set_gencb(server->http, on_request, server);
 	server->listener = evhttp_bound_socket_get_listener(bound);
@@ -457,7 +465,8 @@ static bool is_answered(const struct sockaddr_un *addr)
 
 	if (fd < 0)
 		return true;
-	answered = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN;
+	answered =
+		connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN;
 	close(fd);
 	return answered;
 }
@@ -482,7 +491,8 @@ static int bind_unix(const struct sockaddr_un *addr, char *why, size_t why_bytes
 		if (!S_ISSOCK(st.st_mode))
 			return failed(EEXIST, "not a socket:", path, why, why_bytes);
 		if (is_answered(addr))
-			return failed(EADDRINUSE, "another daemon answers on", path, why, why_bytes);
+			return failed(
+				EADDRINUSE, "another daemon answers on", path, why, why_bytes);
 		unlink(path);
 	}
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -535,9 +545,9 @@ int lb_api_listen_metrics(struct lb_api *api, const char *address, char *why, si
 	struct sockaddr_storage addr;
 	int len = sizeof(addr), one = 1, fd, rc;
 
-	if (evutil_parse_sockaddr_port(address, (struct sockaddr *)&addr, &len) < 0
-		|| (addr.ss_family == AF_INET && ((struct sockaddr_in *)&addr)->sin_port == 0)
-		|| (addr.ss_family == AF_INET6 && ((struct sockaddr_in6 *)&addr)->sin6_port == 0))
+	if (evutil_parse_sockaddr_port(address, (struct sockaddr *)&addr, &len) < 0 ||
+		(addr.ss_family == AF_INET && ((struct sockaddr_in *)&addr)->sin_port == 0) ||
+		(addr.ss_family == AF_INET6 && ((struct sockaddr_in6 *)&addr)->sin6_port == 0))
 		return failed(EINVAL, "not ADDR:PORT or [ADDR6]:PORT:", address, why, why_bytes);
 	fd = socket(addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
@@ -549,7 +559,8 @@ int lb_api_listen_metrics(struct lb_api *api, const char *address, char *why, si
 		return rc;
 	}
 	api->metrics_side = server_start(api, fd, true);
-	return api->metrics_side == NULL ? failed(ENOMEM, "cannot serve", address, why, why_bytes) : 0;
+	return api->metrics_side == NULL ? failed(ENOMEM, "cannot serve", address, why, why_bytes)
+					 : 0;
 }
 
 void lb_api_destroy(struct lb_api *api)

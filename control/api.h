@@ -8,9 +8,9 @@
 #include "control/model.h"
 
 /*
- * The HTTP API of docs/api.md on a Unix socket, and GET /metrics on a TCP address: listening, limits,
- * routing, answers. The handlers are in api_*.c. A handler answers at once, or holds its request: then it
- * sets `cancel` and answers later from the loop.
+ * The HTTP API of docs/api.md on a Unix socket, and GET /metrics on a TCP address: listening,
+ * limits, routing, answers. The handlers are in api_*.c. A handler answers at once, or holds its
+ * request: then it sets `cancel` and answers later from the loop.
  */
 struct lb_api;
 
@@ -27,12 +27,14 @@ struct lb_api_request {
 	size_t n_segments;
 	struct evkeyvalq query;
 	void *state; /* the handler's, while it holds the request */
-	/* Frees `state`: called once before the request ends, answered or not (the client has gone). */
+	/* Frees `state`: called once before the request ends, answered or not (the client has
+	 * gone). */
 	void (*cancel)(struct lb_api_request *request);
 };
 
 /**
- * Listen on @p socket_path: mode 0660, group fulcrum where there is one; a socket left by a dead daemon is replaced.
+ * Listen on @p socket_path: mode 0660, group fulcrum where there is one; a socket left by a dead
+ * daemon is replaced.
  * @return 0; -EADDRINUSE somebody answers there; -errno; @p why says more.
  */
 int lb_api_create(struct lb_model *model, const char *socket_path, struct lb_api **out, char *why,
@@ -50,8 +52,8 @@ struct lb_model *lb_api_model(const struct lb_api *api);
 
 /** Answer with @p json (stolen; NULL: 500, out of memory). */
 void lb_api_reply(struct lb_api_request *request, int status, json_t *json);
-void lb_api_reply_text(struct lb_api_request *request, int status, const char *content_type,
-	const char *text);
+void lb_api_reply_text(
+	struct lb_api_request *request, int status, const char *content_type, const char *text);
 /** @p code as in docs/api.md; @p where may be NULL or "". */
 void lb_api_error(struct lb_api_request *request, int status, const char *code, const char *where,
 	const char *format, ...) __attribute__((format(printf, 5, 6)));
@@ -62,7 +64,8 @@ const char *lb_api_param(const struct lb_api_request *request, const char *name)
 /** Whether the parameter is there and true (1, true, yes). */
 bool lb_api_flag(const struct lb_api_request *request, const char *name);
 
-/** A parameter as an integer 0..max. @return false if it is there and is none: the request has been answered. */
+/** A parameter as an integer 0..max. @return false if it is there and is none: the request has been
+ * answered. */
 bool lb_api_number(struct lb_api_request *request, const char *name, uint64_t max, uint64_t *value);
 
 /** The body; @p len 0: none. Valid as long as the request. */
@@ -76,11 +79,12 @@ bool lb_api_need_dataplane(struct lb_api_request *request);
 
 typedef void lb_api_handler(struct lb_api_request *request);
 
-lb_api_handler lb_api_version, lb_api_status, lb_api_services, lb_api_service, lb_api_backends; /* api_status.c */
-lb_api_handler lb_api_stats, lb_api_drops, lb_api_flows;                              /* api_stats.c */
-lb_api_handler lb_api_events;                                                         /* api_events.c */
-lb_api_handler lb_api_trace, lb_api_flush;                                            /* api_trace.c */
-lb_api_handler lb_api_config_get, lb_api_config_put, lb_api_config_diff;              /* api_config.c */
+lb_api_handler lb_api_version, lb_api_status, lb_api_services, lb_api_service,
+	lb_api_backends;                                                 /* api_status.c */
+lb_api_handler lb_api_stats, lb_api_drops, lb_api_flows;                 /* api_stats.c */
+lb_api_handler lb_api_events;                                            /* api_events.c */
+lb_api_handler lb_api_trace, lb_api_flush;                               /* api_trace.c */
+lb_api_handler lb_api_config_get, lb_api_config_put, lb_api_config_diff; /* api_config.c */
 lb_api_handler lb_api_service_add, lb_api_service_set, lb_api_service_del;
 lb_api_handler lb_api_backend_add, lb_api_backend_set, lb_api_backend_del;
 lb_api_handler lb_api_metrics; /* metrics.c */
@@ -90,7 +94,8 @@ json_t *lb_api_workers_json(const struct lb_model *model);
 json_t *lb_api_ports_json(const struct lb_model *model);
 json_t *lb_api_refusal_json(const struct lb_refusal *refusal);
 /** Counters of a backend since it has its id. */
-void lb_api_backend_counters(const struct lb_backend *backend, struct lb_backend_counters *counters);
+void lb_api_backend_counters(
+	const struct lb_backend *backend, struct lb_backend_counters *counters);
 json_t *lb_api_backend_counters_json(const struct lb_backend_counters *counters);
 json_t *lb_api_service_counters_json(const struct lb_service *service);
 

@@ -25,8 +25,8 @@ static void add_change(void *arg, char sign, const char *path, const char *text)
 {
 	char sign_text[2] = {sign, '\0'};
 
-	json_array_append_new(arg, json_pack("{s:s, s:o, s:o}", "sign", sign_text, "path", lb_json_text(path),
-		"text", lb_json_text(text)));
+	json_array_append_new(arg, json_pack("{s:s, s:o, s:o}", "sign", sign_text, "path",
+					   lb_json_text(path), "text", lb_json_text(text)));
 }
 
 static json_t *changes_of(const struct lb_model *model, const struct lb_config *config)
@@ -38,8 +38,8 @@ static json_t *changes_of(const struct lb_model *model, const struct lb_config *
 }
 
 /* Takes @p changes. */
-static json_t *answer_json(const struct lb_model *model, json_t *changes, bool dry_run, uint64_t n_refusals_before,
-	bool settled)
+static json_t *answer_json(const struct lb_model *model, json_t *changes, bool dry_run,
+	uint64_t n_refusals_before, bool settled)
 {
 	json_t *refused = json_array();
 	uint64_t first = n_refusals_before;
@@ -48,9 +48,10 @@ static json_t *answer_json(const struct lb_model *model, json_t *changes, bool d
 	if (model->n_refusals - first > LB_N_REFUSALS)
 		first = model->n_refusals - LB_N_REFUSALS;
 	for (uint64_t i = first; i < model->n_refusals; i++)
-		json_array_append_new(refused, lb_api_refusal_json(&model->refusals[i % LB_N_REFUSALS]));
-	live = !dry_run && settled && lb_dp_state(model->dp) == LB_DP_UP
-		&& model->n_refusals == n_refusals_before;
+		json_array_append_new(
+			refused, lb_api_refusal_json(&model->refusals[i % LB_N_REFUSALS]));
+	live = !dry_run && settled && lb_dp_state(model->dp) == LB_DP_UP &&
+	       model->n_refusals == n_refusals_before;
 	return json_pack("{s:o, s:I, s:b, s:s, s:b, s:o}", "changes", changes, "n_changes",
 		(json_int_t)json_array_size(changes), "dry_run", dry_run, "dataplane",
 		lb_dp_state_name(lb_dp_state(model->dp)), "live", live, "refused", refused);
@@ -71,8 +72,9 @@ static void answer_change(struct change *change, bool settled)
 {
 	struct lb_api_request *request = change->request;
 
-	lb_api_reply(request, change->status, answer_json(request->model, json_incref(change->changes), false,
-		change->n_refusals_before, settled));
+	lb_api_reply(request, change->status,
+		answer_json(request->model, json_incref(change->changes), false,
+			change->n_refusals_before, settled));
 }
 
 static void on_settled(void *arg)
@@ -91,14 +93,19 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Takes @p changes. */
-static void answer_when_settled(struct lb_api_request *request, int status, json_t *changes, uint64_t n_refusals)
+static void answer_when_settled(
+	struct lb_api_request *request, int status, json_t *changes, uint64_t n_refusals)
 {
 	static const struct timeval delay = {.tv_sec = SETTLE_S};
 	struct change *change = lb_xcalloc(1, sizeof(*change));
 
 	*change = (struct change){
-		.request = request, .status = status, .changes = changes, .n_refusals_before = n_refusals,
-		.waiter = {.settled = on_settled, .arg = change}, .waiting = true,
+		.request = request,
+		.status = status,
+		.changes = changes,
+		.n_refusals_before = n_refusals,
+		.waiter = {.settled = on_settled, .arg = change},
+		.waiting = true,
 		.deadline = evtimer_new(request->model->base, on_deadline, change),
 	};
 	if (change->deadline == NULL)
@@ -109,7 +116,8 @@ static void answer_when_settled(struct lb_api_request *request, int status, json
 	lb_sync_wait_settled(request->model, &change->waiter);
 }
 
-static void answer_failure(struct lb_api_request *request, int rc, const struct lb_config_error *error)
+static void answer_failure(
+	struct lb_api_request *request, int rc, const struct lb_config_error *error)
 {
 	switch (rc) {
 	case -EINVAL:
@@ -159,7 +167,8 @@ void lb_api_config_get(struct lb_api_request *request)
 	char *text;
 
 	if (format != NULL && strcmp(format, "yaml") != 0 && strcmp(format, "json") != 0) {
-		lb_api_error(request, 400, "invalid", "format", "format is not json or yaml: %s", format);
+		lb_api_error(request, 400, "invalid", "format", "format is not json or yaml: %s",
+			format);
 		return;
 	}
 	if (format != NULL)
@@ -204,8 +213,9 @@ void lb_api_config_diff(struct lb_api_request *request)
 	if (rc < 0)
 		answer_failure(request, rc, &error);
 	else
-		lb_api_reply(request, 200, answer_json(request->model, changes_of(request->model, config),
-			true, request->model->n_refusals, false));
+		lb_api_reply(request, 200,
+			answer_json(request->model, changes_of(request->model, config), true,
+				request->model->n_refusals, false));
 	lb_config_free(config);
 }
 
@@ -276,7 +286,8 @@ static int add_backend(struct lb_api_request *request, struct lb_config *config,
 static int set_backend(struct lb_api_request *request, struct lb_config *config, json_t *body,
 	struct lb_config_error *error)
 {
-	return lb_config_backend_set(config, request->segments[2], request->segments[4], body, error);
+	return lb_config_backend_set(
+		config, request->segments[2], request->segments[4], body, error);
 }
 
 static int del_backend(struct lb_api_request *request, struct lb_config *config, json_t *body,

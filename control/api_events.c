@@ -31,10 +31,12 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	lb_api_reply(request, 200, lb_events_to_json(request->model->events, waiting->since, waiting->limit));
+	lb_api_reply(request, 200,
+		lb_events_to_json(request->model->events, waiting->since, waiting->limit));
 }
 
-/* Answer at the end of the loop turn: what happens together is told together, and no list changes under our feet. */
+/* Answer at the end of the loop turn: what happens together is told together, and no list changes
+ * under our feet. */
 static void on_added(void *arg)
 {
 	struct waiting *waiting = arg;
@@ -42,7 +44,8 @@ static void on_added(void *arg)
 	event_active(waiting->deadline, EV_TIMEOUT, 0);
 }
 
-static void wait_for_event(struct lb_api_request *request, uint64_t since, uint32_t limit, uint64_t wait_s)
+static void wait_for_event(
+	struct lb_api_request *request, uint64_t since, uint32_t limit, uint64_t wait_s)
 {
 	struct waiting *waiting = lb_xcalloc(1, sizeof(*waiting));
 	struct timeval delay = {.tv_sec = (time_t)wait_s};
@@ -69,9 +72,9 @@ void lb_api_events(struct lb_api_request *request)
 	const struct lb_events *events = request->model->events;
 	uint64_t since = 0, wait_s = 0, limit = DEFAULT_LIMIT;
 
-	if (!lb_api_number(request, "since", INT64_MAX, &since)
-		|| !lb_api_number(request, "wait", MAX_WAIT_S, &wait_s)
-		|| !lb_api_number(request, "limit", LB_EVENTS_CAPACITY, &limit))
+	if (!lb_api_number(request, "since", INT64_MAX, &since) ||
+		!lb_api_number(request, "wait", MAX_WAIT_S, &wait_s) ||
+		!lb_api_number(request, "limit", LB_EVENTS_CAPACITY, &limit))
 		return;
 	if (limit == 0)
 		lb_api_error(request, 400, "invalid", "limit", "limit is not an integer in 1..%u",

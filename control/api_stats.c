@@ -21,13 +21,15 @@ json_t *lb_api_workers_json(const struct lb_model *model)
 
 	for (unsigned i = 0; map != NULL && i < map->n_workers; i++) {
 		lb_counters_worker(map, i, &sum);
-		json_array_append_new(list, json_pack(
-			"{s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", i, "lcore",
-			(json_int_t)sum.lcore, "rx_pkts", lb_json_u64(sum.rx_pkts), "rx_bytes",
-			lb_json_u64(sum.rx_bytes), "tx_pkts", lb_json_u64(sum.tx_pkts), "tx_bytes",
-			lb_json_u64(sum.tx_bytes), "polls", lb_json_u64(sum.polls), "polls_idle",
-			lb_json_u64(sum.polls_idle), "events_lost", lb_json_u64(sum.events_lost),
-			"flows_used", lb_json_u64(sum.flows_used)));
+		json_array_append_new(list,
+			json_pack("{s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", i,
+				"lcore", (json_int_t)sum.lcore, "rx_pkts", lb_json_u64(sum.rx_pkts),
+				"rx_bytes", lb_json_u64(sum.rx_bytes), "tx_pkts",
+				lb_json_u64(sum.tx_pkts), "tx_bytes", lb_json_u64(sum.tx_bytes),
+				"polls", lb_json_u64(sum.polls), "polls_idle",
+				lb_json_u64(sum.polls_idle), "events_lost",
+				lb_json_u64(sum.events_lost), "flows_used",
+				lb_json_u64(sum.flows_used)));
 	}
 	return list;
 }
@@ -38,19 +40,22 @@ static json_t *port_json(unsigned id, const struct lb_shm_port *port)
 	bool has_name = port->ifindex != 0 && if_indextoname(port->ifindex, ifname) != NULL;
 	json_t *json;
 
-	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", port->mac[0], port->mac[1], port->mac[2],
-		port->mac[3], port->mac[4], port->mac[5]);
+	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", port->mac[0], port->mac[1],
+		port->mac[2], port->mac[3], port->mac[4], port->mac[5]);
 	json = json_pack("{s:i, s:o, s:o, s:o, s:o, s:b, s:I, s:i, s:s, s:i}", "id", id, "name",
 		lb_json_text(port->name), "driver", lb_json_text(port->driver), "ifindex",
 		port->ifindex != 0 ? json_integer(port->ifindex) : json_null(), "ifname",
 		lb_json_text(has_name ? ifname : NULL), "link_up", port->link_up != 0, "speed_mbps",
-		(json_int_t)port->speed_mbps, "mtu", port->mtu, "mac", mac, "n_queues", port->n_queues);
-	json_object_update_new(json, json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "rx_pkts",
-		lb_json_u64(port->rx_pkts), "rx_bytes", lb_json_u64(port->rx_bytes), "tx_pkts",
-		lb_json_u64(port->tx_pkts), "tx_bytes", lb_json_u64(port->tx_bytes), "rx_missed_pkts",
-		lb_json_u64(port->rx_missed), "rx_error_pkts", lb_json_u64(port->rx_errors),
-		"rx_nombuf_pkts", lb_json_u64(port->rx_nombuf), "tx_error_pkts",
-		lb_json_u64(port->tx_errors)));
+		(json_int_t)port->speed_mbps, "mtu", port->mtu, "mac", mac, "n_queues",
+		port->n_queues);
+	json_object_update_new(json,
+		json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "rx_pkts",
+			lb_json_u64(port->rx_pkts), "rx_bytes", lb_json_u64(port->rx_bytes),
+			"tx_pkts", lb_json_u64(port->tx_pkts), "tx_bytes",
+			lb_json_u64(port->tx_bytes), "rx_missed_pkts", lb_json_u64(port->rx_missed),
+			"rx_error_pkts", lb_json_u64(port->rx_errors), "rx_nombuf_pkts",
+			lb_json_u64(port->rx_nombuf), "tx_error_pkts",
+			lb_json_u64(port->tx_errors)));
 	return json;
 }
 
@@ -91,17 +96,18 @@ static json_t *totals_json(const struct lb_shm_map *map, const struct lb_flow_co
 		lb_json_u64(sum.tx_pkts), "tx_bytes", lb_json_u64(sum.tx_bytes), "forward_pkts",
 		lb_json_u64(verdicts[LB_VERDICT_FORWARD]), "reply_pkts",
 		lb_json_u64(verdicts[LB_VERDICT_REPLY]), "host_pkts",
-		lb_json_u64(verdicts[LB_VERDICT_HOST]), "drop_pkts", lb_json_u64(n_drops), "flows_used",
-		lb_json_u64(flow->used), "flows_max", lb_json_u64(flows_max(map)));
+		lb_json_u64(verdicts[LB_VERDICT_HOST]), "drop_pkts", lb_json_u64(n_drops),
+		"flows_used", lb_json_u64(flow->used), "flows_max", lb_json_u64(flows_max(map)));
 }
 
 static json_t *flow_json(const struct lb_flow_counters *flow)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "hit", lb_json_u64(flow->hit),
-		"miss", lb_json_u64(flow->miss), "insert", lb_json_u64(flow->insert), "expire",
-		lb_json_u64(flow->expire), "evict", lb_json_u64(flow->evict), "insert_failed",
-		lb_json_u64(flow->insert_failed), "origin", lb_json_u64(flow->origin), "moved",
-		lb_json_u64(flow->moved), "tracking_changes", lb_json_u64(flow->tracking_changes));
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "hit",
+		lb_json_u64(flow->hit), "miss", lb_json_u64(flow->miss), "insert",
+		lb_json_u64(flow->insert), "expire", lb_json_u64(flow->expire), "evict",
+		lb_json_u64(flow->evict), "insert_failed", lb_json_u64(flow->insert_failed),
+		"origin", lb_json_u64(flow->origin), "moved", lb_json_u64(flow->moved),
+		"tracking_changes", lb_json_u64(flow->tracking_changes));
 }
 
 static json_t *service_stats_json(const struct lb_service *service)
@@ -113,10 +119,11 @@ static json_t *service_stats_json(const struct lb_service *service)
 		const struct lb_backend *backend = service->backends[i];
 
 		lb_api_backend_counters(backend, &counters);
-		json_array_append_new(backends, json_pack("{s:s, s:s, s:I, s:o}", "name",
-			backend->config->name, "effective", lb_backend_state_name(backend->effective),
-			"weight", (json_int_t)backend->config->weight, "counters",
-			lb_api_backend_counters_json(&counters)));
+		json_array_append_new(
+			backends, json_pack("{s:s, s:s, s:I, s:o}", "name", backend->config->name,
+					  "effective", lb_backend_state_name(backend->effective),
+					  "weight", (json_int_t)backend->config->weight, "counters",
+					  lb_api_backend_counters_json(&counters)));
 	}
 	return json_pack("{s:s, s:o, s:o}", "name", service->config->name, "counters",
 		lb_api_service_counters_json(service), "backends", backends);
@@ -134,10 +141,11 @@ void lb_api_stats(struct lb_api_request *request)
 	snprintf(boot_id, sizeof(boot_id), "%016" PRIx64, model->boot_id);
 	for (size_t i = 0; i < model->n_services; i++)
 		json_array_append_new(services, service_stats_json(model->services[i]));
-	json_object_update_new(json, json_pack("{s:s?, s:o, s:o, s:o, s:o, s:o}", "boot_id",
-		map != NULL ? boot_id : NULL, "totals", totals_json(map, &flow), "flow", flow_json(&flow),
-		"workers", lb_api_workers_json(model), "ports", lb_api_ports_json(model), "services",
-		services));
+	json_object_update_new(
+		json, json_pack("{s:s?, s:o, s:o, s:o, s:o, s:o}", "boot_id",
+			      map != NULL ? boot_id : NULL, "totals", totals_json(map, &flow),
+			      "flow", flow_json(&flow), "workers", lb_api_workers_json(model),
+			      "ports", lb_api_ports_json(model), "services", services));
 	lb_api_reply(request, 200, json);
 }
 
@@ -148,13 +156,13 @@ void lb_api_drops(struct lb_api_request *request)
 
 	lb_counters_verdicts(lb_dp_map(request->model->dp), verdicts);
 	for (unsigned i = 0; i < LB_VERDICT_N; i++) {
-		json_array_append_new(i < LB_VERDICT_FIRST_DROP ? other : drops, json_pack(
-			"{s:s, s:s, s:o}", "reason", lb_verdict_name(i), "meaning", lb_verdict_meaning(i),
-			"pkts", lb_json_u64(verdicts[i])));
+		json_array_append_new(i < LB_VERDICT_FIRST_DROP ? other : drops,
+			json_pack("{s:s, s:s, s:o}", "reason", lb_verdict_name(i), "meaning",
+				lb_verdict_meaning(i), "pkts", lb_json_u64(verdicts[i])));
 		n_drops += i < LB_VERDICT_FIRST_DROP ? 0 : verdicts[i];
 	}
-	json_object_update_new(json, json_pack("{s:o, s:o, s:o}", "total_pkts", lb_json_u64(n_drops), "drops",
-		drops, "other", other));
+	json_object_update_new(json, json_pack("{s:o, s:o, s:o}", "total_pkts",
+					     lb_json_u64(n_drops), "drops", drops, "other", other));
 	lb_api_reply(request, 200, json);
 }
 
@@ -169,9 +177,10 @@ static json_t *service_flows_json(const struct lb_service *service)
 
 		lb_api_backend_counters(backend, &counters);
 		n_flows += (uint64_t)counters.active_flows;
-		json_array_append_new(backends, json_pack("{s:s, s:s, s:o}", "name", backend->config->name,
-			"effective", lb_backend_state_name(backend->effective), "active_flows",
-			lb_json_u64((uint64_t)counters.active_flows)));
+		json_array_append_new(backends,
+			json_pack("{s:s, s:s, s:o}", "name", backend->config->name, "effective",
+				lb_backend_state_name(backend->effective), "active_flows",
+				lb_json_u64((uint64_t)counters.active_flows)));
 	}
 	return json_pack("{s:s, s:o, s:o}", "name", service->config->name, "active_flows",
 		lb_json_u64(n_flows), "backends", backends);
@@ -197,7 +206,8 @@ void lb_api_flows(struct lb_api_request *request)
 			json_array_append_new(services, service_flows_json(model->services[i]));
 	lb_counters_flow(map, &flow);
 	json = stamped(model);
-	json_object_update_new(json, json_pack("{s:o, s:o, s:o}", "flows_used", lb_json_u64(flow.used),
-		"flows_max", lb_json_u64(flows_max(map)), "services", services));
+	json_object_update_new(
+		json, json_pack("{s:o, s:o, s:o}", "flows_used", lb_json_u64(flow.used),
+			      "flows_max", lb_json_u64(flows_max(map)), "services", services));
 	lb_api_reply(request, 200, json);
 }

@@ -33,8 +33,9 @@ static json_t *stamped(const struct lb_model *model)
 
 void lb_api_version(struct lb_api_request *request)
 {
-	lb_api_reply(request, 200, json_pack("{s:s, s:i, s:s}", "version", LB_VERSION, "api", API_VERSION,
-		"instance", request->model->instance));
+	lb_api_reply(request, 200,
+		json_pack("{s:s, s:i, s:s}", "version", LB_VERSION, "api", API_VERSION, "instance",
+			request->model->instance));
 }
 
 /* Counters. */
@@ -54,17 +55,18 @@ void lb_api_backend_counters(const struct lb_backend *backend, struct lb_backend
 
 json_t *lb_api_backend_counters_json(const struct lb_backend_counters *counters)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "in_pkts", lb_json_u64(counters->in_pkts),
-		"in_bytes", lb_json_u64(counters->in_bytes), "out_pkts", lb_json_u64(counters->out_pkts),
-		"out_bytes", lb_json_u64(counters->out_bytes), "new_flows",
-		lb_json_u64(counters->new_flows), "active_flows",
-		lb_json_u64((uint64_t)counters->active_flows), "resets", lb_json_u64(counters->resets));
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "in_pkts",
+		lb_json_u64(counters->in_pkts), "in_bytes", lb_json_u64(counters->in_bytes),
+		"out_pkts", lb_json_u64(counters->out_pkts), "out_bytes",
+		lb_json_u64(counters->out_bytes), "new_flows", lb_json_u64(counters->new_flows),
+		"active_flows", lb_json_u64((uint64_t)counters->active_flows), "resets",
+		lb_json_u64(counters->resets));
 }
 
 uint64_t lb_api_no_backend(const struct lb_service *service)
 {
-	return lb_counters_no_backend(lb_dp_map(service->model->dp), service->id)
-		- service->baseline_no_backend;
+	return lb_counters_no_backend(lb_dp_map(service->model->dp), service->id) -
+	       service->baseline_no_backend;
 }
 
 json_t *lb_api_service_counters_json(const struct lb_service *service)
@@ -100,19 +102,22 @@ static json_t *service_json(const struct lb_service *service)
 	table = json_pack("{s:I, s:I, s:b}", "n_slots", (json_int_t)config->table_size, "version",
 		(json_int_t)service->table_version, "published",
 		service->table_version != 0 && service->live_version == service->table_version);
-	json = json_pack("{s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:s}", "name", config->name, "id", service->id,
-		"vip", addr_json(&config->key.addr), "port", port_json(config->key.port_be), "protocol",
-		config->key.proto == IPPROTO_UDP ? "udp" : "tcp", "mode", lb_mode_name(config->mode),
-		"scheduler", lb_scheduler_name(config->scheduler), "on_empty",
-		lb_on_empty_name(config->on_empty));
-	json_object_update_new(json, json_pack("{s:s, s:I, s:i, s:i, s:i, s:o, s:s, s:s, s:o, s:o}", "state",
-		service->state != NULL ? service->state : "down", "n_backends",
-		(json_int_t)service->n_backends, "n_up", n[LB_BACKEND_UP], "n_drain", n[LB_BACKEND_DRAIN],
-		"n_down", n[LB_BACKEND_DOWN], "active_tier",
-		service->active_tier >= 0 ? json_integer(service->active_tier) : json_null(), "tracking",
-		lb_tracking_name(config->tracking), "tracking_now",
-		lb_tracking_name(service->tracking_now), "table", table, "counters",
-		lb_api_service_counters_json(service)));
+	json = json_pack("{s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:s}", "name", config->name, "id",
+		service->id, "vip", addr_json(&config->key.addr), "port",
+		port_json(config->key.port_be), "protocol",
+		config->key.proto == IPPROTO_UDP ? "udp" : "tcp", "mode",
+		lb_mode_name(config->mode), "scheduler", lb_scheduler_name(config->scheduler),
+		"on_empty", lb_on_empty_name(config->on_empty));
+	json_object_update_new(
+		json, json_pack("{s:s, s:I, s:i, s:i, s:i, s:o, s:s, s:s, s:o, s:o}", "state",
+			      service->state != NULL ? service->state : "down", "n_backends",
+			      (json_int_t)service->n_backends, "n_up", n[LB_BACKEND_UP], "n_drain",
+			      n[LB_BACKEND_DRAIN], "n_down", n[LB_BACKEND_DOWN], "active_tier",
+			      service->active_tier >= 0 ? json_integer(service->active_tier)
+							: json_null(),
+			      "tracking", lb_tracking_name(config->tracking), "tracking_now",
+			      lb_tracking_name(service->tracking_now), "table", table, "counters",
+			      lb_api_service_counters_json(service)));
 	return json;
 }
 
@@ -125,18 +130,18 @@ static json_t *health_json(const struct lb_backend *backend)
 		lb_check_type_name(backend->service->config->check.type), "state",
 		lb_health_state_name(status.state), "reason",
 		status.last_ns != 0 ? lb_json_text(status.reason) : json_null(), "last_ns",
-		lb_json_time(status.last_ns), "last_duration_us", lb_json_u64(status.last_duration_us),
-		"n_checks", lb_json_u64(status.n_checks), "n_failed", lb_json_u64(status.n_failed),
-		"n_successes", lb_json_u64(status.n_successes), "n_failures",
-		lb_json_u64(status.n_failures));
+		lb_json_time(status.last_ns), "last_duration_us",
+		lb_json_u64(status.last_duration_us), "n_checks", lb_json_u64(status.n_checks),
+		"n_failed", lb_json_u64(status.n_failed), "n_successes",
+		lb_json_u64(status.n_successes), "n_failures", lb_json_u64(status.n_failures));
 }
 
 static json_t *mac_json(const uint8_t mac[6])
 {
 	char text[18];
 
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
-		mac[5]);
+	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
+		mac[3], mac[4], mac[5]);
 	return json_string(text);
 }
 
@@ -145,12 +150,13 @@ static json_t *nexthop_json(const struct lb_backend *backend)
 	const struct lb_nexthop *nexthop = backend->nexthop;
 
 	if (nexthop == NULL)
-		return json_pack("{s:n, s:b, s:n, s:n, s:n, s:o}", "id", "resolved", 0, "address", "mac",
-			"port", "reason", lb_json_text(backend->nexthop_why));
-	return json_pack("{s:i, s:b, s:o, s:o, s:i, s:s?}", "id", nexthop->id, "resolved", nexthop->resolved,
-		"address", nexthop->is_static ? json_null() : addr_json(&nexthop->addr), "mac",
-		nexthop->resolved ? mac_json(nexthop->mac) : json_null(), "port", nexthop->port, "reason",
-		nexthop->resolved ? NULL : LB_NEXTHOP_UNRESOLVED);
+		return json_pack("{s:n, s:b, s:n, s:n, s:n, s:o}", "id", "resolved", 0, "address",
+			"mac", "port", "reason", lb_json_text(backend->nexthop_why));
+	return json_pack("{s:i, s:b, s:o, s:o, s:i, s:s?}", "id", nexthop->id, "resolved",
+		nexthop->resolved, "address",
+		nexthop->is_static ? json_null() : addr_json(&nexthop->addr), "mac",
+		nexthop->resolved ? mac_json(nexthop->mac) : json_null(), "port", nexthop->port,
+		"reason", nexthop->resolved ? NULL : LB_NEXTHOP_UNRESOLVED);
 }
 
 static json_t *backend_json(const struct lb_backend *backend)
@@ -163,14 +169,16 @@ static json_t *backend_json(const struct lb_backend *backend)
 	lb_api_backend_counters(backend, &counters);
 	json = json_pack("{s:s, s:s, s:i, s:o, s:i, s:I, s:I, s:s, s:s, s:o}", "service",
 		backend->service->config->name, "name", config->name, "id", backend->id, "address",
-		addr_json(&backend->endpoint.addr), "port", ntohs(backend->endpoint.port_be), "weight",
-		(json_int_t)config->weight, "tier", (json_int_t)config->tier, "state",
+		addr_json(&backend->endpoint.addr), "port", ntohs(backend->endpoint.port_be),
+		"weight", (json_int_t)config->weight, "tier", (json_int_t)config->tier, "state",
 		lb_admin_state_name(config->admin), "effective",
-		lb_backend_state_name(backend->effective), "since_ns", lb_json_u64(backend->since_ns));
-	json_object_update_new(json, json_pack("{s:I, s:f, s:o, s:o, s:o}", "slots", (json_int_t)n_slots,
-		"share", (double)n_slots / (double)backend->service->config->table_size, "health",
-		health_json(backend), "nexthop", nexthop_json(backend), "counters",
-		lb_api_backend_counters_json(&counters)));
+		lb_backend_state_name(backend->effective), "since_ns",
+		lb_json_u64(backend->since_ns));
+	json_object_update_new(
+		json, json_pack("{s:I, s:f, s:o, s:o, s:o}", "slots", (json_int_t)n_slots, "share",
+			      (double)n_slots / (double)backend->service->config->table_size,
+			      "health", health_json(backend), "nexthop", nexthop_json(backend),
+			      "counters", lb_api_backend_counters_json(&counters)));
 	return json;
 }
 
@@ -202,7 +210,8 @@ void lb_api_services(struct lb_api_request *request)
 static json_t *service_config_json(const struct lb_model *model, const struct lb_service *service)
 {
 	struct lb_config only = {
-		.services = (struct lb_config_service *)service->config, .n_services = 1,
+		.services = (struct lb_config_service *)service->config,
+		.n_services = 1,
 	};
 	json_t *whole = lb_config_to_json(&only), *json;
 
@@ -218,14 +227,16 @@ void lb_api_service(struct lb_api_request *request)
 	json_t *json, *backends;
 
 	if (service == NULL) {
-		lb_api_error(request, 404, "not_found", NULL, "no service %s", request->segments[2]);
+		lb_api_error(
+			request, 404, "not_found", NULL, "no service %s", request->segments[2]);
 		return;
 	}
 	backends = json_array();
 	append_backends(backends, service);
 	json = stamped(request->model);
-	json_object_update_new(json, json_pack("{s:o, s:o, s:o}", "service", service_json(service), "config",
-		service_config_json(request->model, service), "backends", backends));
+	json_object_update_new(
+		json, json_pack("{s:o, s:o, s:o}", "service", service_json(service), "config",
+			      service_config_json(request->model, service), "backends", backends));
 	lb_api_reply(request, 200, json);
 }
 
@@ -258,8 +269,8 @@ static json_t *control_json(const struct lb_model *model)
 	for (size_t i = 0; i < model->n_services; i++)
 		n_backends += model->services[i]->n_backends;
 	snprintf(path, sizeof(path), "%.*s/state.json", PATH_MAX - 32, model->run_dir);
-	return json_pack("{s:s, s:i, s:o, s:o, s:I, s:I, s:I, s:o}", "version", LB_VERSION, "pid", getpid(),
-		"started_ns", lb_json_u64(model->started_ns), "config_file",
+	return json_pack("{s:s, s:i, s:o, s:o, s:I, s:I, s:I, s:o}", "version", LB_VERSION, "pid",
+		getpid(), "started_ns", lb_json_u64(model->started_ns), "config_file",
 		lb_json_text(model->config_file), "resumed_changes", (json_int_t)model->n_resumed,
 		"n_services", (json_int_t)model->n_services, "n_backends", (json_int_t)n_backends,
 		"state_file", lb_json_text(path));
@@ -267,8 +278,9 @@ static json_t *control_json(const struct lb_model *model)
 
 json_t *lb_api_refusal_json(const struct lb_refusal *refusal)
 {
-	return json_pack("{s:s, s:o, s:s, s:o}", "op", refusal->op, "subject", lb_json_text(refusal->subject),
-		"error", strerror(-refusal->status), "time_ns", lb_json_u64(refusal->time_ns));
+	return json_pack("{s:s, s:o, s:s, s:o}", "op", refusal->op, "subject",
+		lb_json_text(refusal->subject), "error", strerror(-refusal->status), "time_ns",
+		lb_json_u64(refusal->time_ns));
 }
 
 static json_t *refusals_json(const struct lb_model *model)
@@ -277,7 +289,8 @@ static json_t *refusals_json(const struct lb_model *model)
 	json_t *list = json_array();
 
 	for (uint64_t i = n > LB_N_REFUSALS ? n - LB_N_REFUSALS : 0; i < n; i++)
-		json_array_append_new(list, lb_api_refusal_json(&model->refusals[i % LB_N_REFUSALS]));
+		json_array_append_new(
+			list, lb_api_refusal_json(&model->refusals[i % LB_N_REFUSALS]));
 	return list;
 }
 
@@ -292,22 +305,25 @@ static json_t *header_json(const struct lb_shm_map *map)
 	lb_counters_flow(map, &flow);
 	if (map == NULL)
 		return json_pack("{s:n, s:n, s:n, s:n, s:n, s:n, s:i, s:i, s:i, s:i, s:i, s:i, "
-			"s:{s:i, s:i, s:i}}", "version", "pid", "boot_id", "started_ns",
-			"heartbeat_age_ms", "hash_impl", "n_workers", 0, "n_services", 0, "n_backends", 0,
-			"n_commands", 0, "n_commands_refused", 0, "n_ring_corrupt", 0, "flows", "used", 0,
-			"max", 0, "adopted", 0);
+				 "s:{s:i, s:i, s:i}}",
+			"version", "pid", "boot_id", "started_ns", "heartbeat_age_ms", "hash_impl",
+			"n_workers", 0, "n_services", 0, "n_backends", 0, "n_commands", 0,
+			"n_commands_refused", 0, "n_ring_corrupt", 0, "flows", "used", 0, "max", 0,
+			"adopted", 0);
 	header = map->shm->header; // one copy: it may change
 	age_ns = lb_shm_heartbeat_age_ns(map->shm, LB_SIDE_DATA);
 	lb_counters_text(version, sizeof(version), header.version, sizeof(header.version));
 	lb_counters_text(hash_impl, sizeof(hash_impl), header.hash_impl, sizeof(header.hash_impl));
 	snprintf(boot_id, sizeof(boot_id), "%016" PRIx64, header.boot_id);
-	return json_pack("{s:o, s:I, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:o, s:o, s:o, s:{s:o, s:o, s:I}}",
+	return json_pack(
+		"{s:o, s:I, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:o, s:o, s:o, s:{s:o, s:o, s:I}}",
 		"version", lb_json_text(version), "pid", (json_int_t)header.side[LB_SIDE_DATA].pid,
-		"boot_id", boot_id, "started_ns", lb_json_u64(header.started_ns), "heartbeat_age_ms",
+		"boot_id", boot_id, "started_ns", lb_json_u64(header.started_ns),
+		"heartbeat_age_ms",
 		age_ns != UINT64_MAX ? lb_json_u64(age_ns / 1000000) : json_null(), "hash_impl",
 		lb_json_text(hash_impl), "n_workers", (json_int_t)map->n_workers, "n_services",
-		(json_int_t)header.n_services, "n_backends", (json_int_t)header.n_backends, "n_commands",
-		lb_json_u64(header.n_commands), "n_commands_refused",
+		(json_int_t)header.n_services, "n_backends", (json_int_t)header.n_backends,
+		"n_commands", lb_json_u64(header.n_commands), "n_commands_refused",
 		lb_json_u64(header.n_commands_refused), "n_ring_corrupt",
 		lb_json_u64(header.n_ring_corrupt), "flows", "used", lb_json_u64(flow.used), "max",
 		lb_json_u64(header.flows_max), "adopted", (json_int_t)header.adopted_flows);
@@ -316,13 +332,15 @@ static json_t *header_json(const struct lb_shm_map *map)
 static json_t *dataplane_json(const struct lb_model *model)
 {
 	const struct lb_dp *dp = model->dp;
-	json_t *json = json_pack("{s:s, s:o, s:o}", "state", lb_dp_state_name(lb_dp_state(dp)), "reason",
-		lb_json_text(lb_dp_reason(dp)), "since_ns", lb_json_u64(lb_dp_since_ns(dp)));
+	json_t *json = json_pack("{s:s, s:o, s:o}", "state", lb_dp_state_name(lb_dp_state(dp)),
+		"reason", lb_json_text(lb_dp_reason(dp)), "since_ns",
+		lb_json_u64(lb_dp_since_ns(dp)));
 
 	json_object_update_new(json, header_json(lb_dp_map(dp)));
-	json_object_update_new(json, json_pack("{s:I, s:o, s:o, s:o}", "n_pending",
-		(json_int_t)lb_dp_n_pending(dp), "refused", refusals_json(model), "workers",
-		lb_api_workers_json(model), "ports", lb_api_ports_json(model)));
+	json_object_update_new(json,
+		json_pack("{s:I, s:o, s:o, s:o}", "n_pending", (json_int_t)lb_dp_n_pending(dp),
+			"refused", refusals_json(model), "workers", lb_api_workers_json(model),
+			"ports", lb_api_ports_json(model)));
 	return json;
 }
 
@@ -330,8 +348,9 @@ void lb_api_status(struct lb_api_request *request)
 {
 	const struct lb_model *model = request->model;
 
-	lb_api_reply(request, 200, json_pack("{s:o, s:s, s:o, s:o, s:o}", "timestamp_ns",
-		lb_json_u64(lb_realtime_ns()), "instance", model->instance, "control",
-		control_json(model), "dataplane", dataplane_json(model), "services",
-		services_json(model)));
+	lb_api_reply(request, 200,
+		json_pack("{s:o, s:s, s:o, s:o, s:o}", "timestamp_ns",
+			lb_json_u64(lb_realtime_ns()), "instance", model->instance, "control",
+			control_json(model), "dataplane", dataplane_json(model), "services",
+			services_json(model)));
 }

@@ -11,14 +11,15 @@
 #include "lb/flowtable.h"
 
 /*
- * The two requests that need an answer of the data plane. The command outlives the request when the client goes
- * away first, so the link between the two is an object of its own.
+ * The two requests that need an answer of the data plane. The command outlives the request when the
+ * client goes away first, so the link between the two is an object of its own.
  */
 struct question {
 	struct lb_api_request *request; /* NULL: nobody listens any more */
 	void (*answer)(struct question *question, const struct lb_msg *reply);
 	struct lb_msg_trace trace;
-	char service[LB_CONFIG_NAME_MAX + 1], backend[LB_CONFIG_NAME_MAX + 1]; /* flush: of whom; empty: all */
+	char service[LB_CONFIG_NAME_MAX + 1],
+		backend[LB_CONFIG_NAME_MAX + 1]; /* flush: of whom; empty: all */
 };
 
 static void on_cancel(struct lb_api_request *request)
@@ -28,7 +29,8 @@ static void on_cancel(struct lb_api_request *request)
 	question->request = NULL;
 }
 
-static void on_reply(void *arg, const struct lb_msg *command, int status, const struct lb_msg *reply)
+static void on_reply(
+	void *arg, const struct lb_msg *command, int status, const struct lb_msg *reply)
 {
 	struct question *question = arg;
 	struct lb_api_request *request = question->request;
@@ -36,10 +38,11 @@ static void on_reply(void *arg, const struct lb_msg *command, int status, const 
 	if (request != NULL && status == 0 && reply != NULL)
 		question->answer(question, reply);
 	else if (request != NULL && status == -ENOTCONN)
-		lb_api_error(request, 504, "dataplane_timeout", NULL, "the data plane did not answer");
+		lb_api_error(
+			request, 504, "dataplane_timeout", NULL, "the data plane did not answer");
 	else if (request != NULL)
-		lb_api_error(request, 502, "dataplane_refused", NULL, "%s: %s", lb_op_name(command->op),
-			strerror(-status));
+		lb_api_error(request, 502, "dataplane_refused", NULL, "%s: %s",
+			lb_op_name(command->op), strerror(-status));
 	free(question);
 }
 
@@ -76,7 +79,8 @@ static const char *backend_name(const struct lb_model *model, uint16_t id)
 	return backend != NULL ? backend->config->name : NULL;
 }
 
-static const struct lb_service *service_of(const struct lb_model *model, const struct lb_msg_trace_reply *reply)
+static const struct lb_service *service_of(
+	const struct lb_model *model, const struct lb_msg_trace_reply *reply)
 {
 	return reply->service < LB_MAX_SERVICES ? model->service_by_id[reply->service] : NULL;
 }
@@ -96,20 +100,25 @@ static void explain(const struct lb_model *model, const struct lb_msg_trace_repl
 	slot_name = slot_name != NULL ? slot_name : "nobody";
 	switch (reply->decision) {
 	case LB_DECISION_ENTRY:
-		snprintf(why, bytes, "worker %u has a flow entry for %s, last used %" PRIu32 " s ago",
+		snprintf(why, bytes,
+			"worker %u has a flow entry for %s, last used %" PRIu32 " s ago",
 			reply->worker, name, reply->entry_age_s);
 		break;
 	case LB_DECISION_SLOT:
-		snprintf(why, bytes, "no flow entry; slot %" PRIu32 " of %" PRIu32 " belongs to %s (%s)",
+		snprintf(why, bytes,
+			"no flow entry; slot %" PRIu32 " of %" PRIu32 " belongs to %s (%s)",
 			reply->slot, n_slots, name, since);
 		break;
 	case LB_DECISION_ORIGIN:
-		snprintf(why, bytes, "no flow entry; slot %" PRIu32 " of %" PRIu32 " went from %s to %s (%s), and "
-			"a connection older than that is at %s", reply->slot, n_slots, name, slot_name, since,
-			name);
+		snprintf(why, bytes,
+			"no flow entry; slot %" PRIu32 " of %" PRIu32
+			" went from %s to %s (%s), and "
+			"a connection older than that is at %s",
+			reply->slot, n_slots, name, slot_name, since, name);
 		break;
 	case LB_DECISION_REPLY:
-		snprintf(why, bytes, "from backend %s to a client: the source becomes the VIP", name);
+		snprintf(why, bytes, "from backend %s to a client: the source becomes the VIP",
+			name);
 		break;
 	default:
 		snprintf(why, bytes, "%s", lb_verdict_meaning(reply->verdict));
@@ -125,20 +134,26 @@ static json_t *entry_json(const struct lb_msg_trace_reply *reply)
 		flow_state_name(reply->entry_state), "age_s", (json_int_t)reply->entry_age_s);
 }
 
-static void add_slot(json_t *json, const struct lb_model *model, const struct lb_msg_trace_reply *reply)
+static void add_slot(
+	json_t *json, const struct lb_model *model, const struct lb_msg_trace_reply *reply)
 {
 	const struct lb_service *service = service_of(model, reply);
-	bool has_slot = service != NULL && reply->decision != LB_DECISION_NONE
-		&& reply->decision != LB_DECISION_REPLY;
+	bool has_slot = service != NULL && reply->decision != LB_DECISION_NONE &&
+			reply->decision != LB_DECISION_REPLY;
 	bool has_age = has_slot && reply->slot_age_s != UINT32_MAX;
 
-	json_object_update_new(json, json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "slot",
-		has_slot ? json_integer(reply->slot) : json_null(), "n_slots",
-		has_slot ? json_integer(service->config->table_size) : json_null(), "slot_backend",
-		lb_json_text(has_slot ? backend_name(model, reply->slot_backend) : NULL), "slot_age_s",
-		has_age ? json_integer(reply->slot_age_s) : json_null(), "origin",
-		lb_json_text(has_slot ? backend_name(model, reply->origin) : NULL), "table_version",
-		has_slot ? json_integer(reply->table_version) : json_null(), "entry", entry_json(reply)));
+	json_object_update_new(json,
+		json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "slot",
+			has_slot ? json_integer(reply->slot) : json_null(), "n_slots",
+			has_slot ? json_integer(service->config->table_size) : json_null(),
+			"slot_backend",
+			lb_json_text(has_slot ? backend_name(model, reply->slot_backend) : NULL),
+			"slot_age_s", has_age ? json_integer(reply->slot_age_s) : json_null(),
+			"origin",
+			lb_json_text(has_slot ? backend_name(model, reply->origin) : NULL),
+			"table_version",
+			has_slot ? json_integer(reply->table_version) : json_null(), "entry",
+			entry_json(reply)));
 }
 
 static void answer_trace(struct question *question, const struct lb_msg *msg)
@@ -158,15 +173,18 @@ static void answer_trace(struct question *question, const struct lb_msg *msg)
 		lb_endpoint_format(&trace->dst, trace->dport_be, dst), "proto",
 		trace->proto == IPPROTO_UDP ? "udp" : "tcp", "syn", trace->syn, "service",
 		lb_json_text(service != NULL ? service->config->name : NULL), "backend",
-		lb_json_text(reply->decision != LB_DECISION_NONE ? backend_name(model, reply->backend)
-			: NULL), "verdict", lb_verdict_name(reply->verdict), "meaning",
-		lb_verdict_meaning(reply->verdict), "decision", lb_decision_name(reply->decision), "why",
-		why, "hash", hash);
+		lb_json_text(reply->decision != LB_DECISION_NONE
+				     ? backend_name(model, reply->backend)
+				     : NULL),
+		"verdict", lb_verdict_name(reply->verdict), "meaning",
+		lb_verdict_meaning(reply->verdict), "decision", lb_decision_name(reply->decision),
+		"why", why, "hash", hash);
 	add_slot(json, model, reply);
 	lb_api_reply(request, 200, json);
 }
 
-static bool parse_endpoint(struct lb_api_request *request, const char *name, struct lb_endpoint *endpoint)
+static bool parse_endpoint(
+	struct lb_api_request *request, const char *name, struct lb_endpoint *endpoint)
 {
 	const char *text = lb_api_param(request, name);
 
@@ -189,11 +207,13 @@ void lb_api_trace(struct lb_api_request *request)
 	if (!parse_endpoint(request, "src", &src) || !parse_endpoint(request, "dst", &dst))
 		return;
 	if (proto != NULL && strcmp(proto, "tcp") != 0 && strcmp(proto, "udp") != 0) {
-		lb_api_error(request, 400, "invalid", "proto", "proto is not tcp or udp: %s", proto);
+		lb_api_error(
+			request, 400, "invalid", "proto", "proto is not tcp or udp: %s", proto);
 		return;
 	}
 	if (lb_addr_is_ipv4(&src.addr) != lb_addr_is_ipv4(&dst.addr)) {
-		lb_api_error(request, 400, "invalid", "dst", "src and dst are not of one address family");
+		lb_api_error(request, 400, "invalid", "dst",
+			"src and dst are not of one address family");
 		return;
 	}
 	is_udp = proto != NULL && strcmp(proto, "udp") == 0;
@@ -201,8 +221,12 @@ void lb_api_trace(struct lb_api_request *request)
 	if (!lb_api_number(request, "syn", 1, &syn) || !lb_api_need_dataplane(request))
 		return;
 	msg.trace = (struct lb_msg_trace){
-		.src = src.addr, .dst = dst.addr, .sport_be = src.port_be, .dport_be = dst.port_be,
-		.proto = is_udp ? IPPROTO_UDP : IPPROTO_TCP, .syn = syn && !is_udp,
+		.src = src.addr,
+		.dst = dst.addr,
+		.sport_be = src.port_be,
+		.dport_be = dst.port_be,
+		.proto = is_udp ? IPPROTO_UDP : IPPROTO_TCP,
+		.syn = syn && !is_udp,
 	};
 	question = lb_xcalloc(1, sizeof(*question));
 	question->request = request;
@@ -215,8 +239,10 @@ void lb_api_trace(struct lb_api_request *request)
 
 static void answer_flush(struct question *question, const struct lb_msg *reply)
 {
-	lb_api_reply(question->request, 200, json_pack("{s:s, s:o, s:o}", "service", question->service,
-		"backend", lb_json_text(question->backend), "n_flows", lb_json_u64(reply->reply.n_flows)));
+	lb_api_reply(question->request, 200,
+		json_pack("{s:s, s:o, s:o}", "service", question->service, "backend",
+			lb_json_text(question->backend), "n_flows",
+			lb_json_u64(reply->reply.n_flows)));
 }
 
 /* Find what the body names. @return false: answered. */
@@ -226,18 +252,23 @@ static bool find_flushed(struct lb_api_request *request, json_t *body, struct lb
 	const char *service_name = NULL, *backend_name = NULL;
 	json_error_t error;
 
-	if (json_unpack_ex(body, &error, JSON_STRICT, "{s:s, s?s}", "service", &service_name, "backend",
-		&backend_name) < 0) {
-		lb_api_error(request, 400, "invalid", "request:1", "{\"service\": NAME, \"backend\": NAME} "
-			"is expected: %s", error.text);
+	if (json_unpack_ex(body, &error, JSON_STRICT, "{s:s, s?s}", "service", &service_name,
+		    "backend", &backend_name) < 0) {
+		lb_api_error(request, 400, "invalid", "request:1",
+			"{\"service\": NAME, \"backend\": NAME} "
+			"is expected: %s",
+			error.text);
 		return false;
 	}
 	*service = lb_model_service(request->model, service_name);
-	*backend = *service != NULL && backend_name != NULL ? lb_model_backend(*service, backend_name) : NULL;
+	*backend = *service != NULL && backend_name != NULL
+			   ? lb_model_backend(*service, backend_name)
+			   : NULL;
 	if (*service != NULL && (backend_name == NULL || *backend != NULL))
 		return true;
-	lb_api_error(request, 404, "not_found", NULL, *service == NULL ? "no service %s"
-		: "no backend %2$s in service %1$s", service_name, backend_name);
+	lb_api_error(request, 404, "not_found", NULL,
+		*service == NULL ? "no service %s" : "no backend %2$s in service %1$s",
+		service_name, backend_name);
 	return false;
 }
 
@@ -258,7 +289,8 @@ void lb_api_flush(struct lb_api_request *request)
 		snprintf(question->service, sizeof(question->service), "%s", service->config->name);
 		msg.flush.service = service->id;
 		if (backend != NULL) {
-			snprintf(question->backend, sizeof(question->backend), "%s", backend->config->name);
+			snprintf(question->backend, sizeof(question->backend), "%s",
+				backend->config->name);
 			msg.flush.backend = backend->id;
 		}
 		ask(question, &msg);

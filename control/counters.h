@@ -5,11 +5,12 @@
 #include "lb/shm.h"
 
 /*
- * Counters of the region, summed over its workers. @p map may be NULL (no region): all zero. Each value is
- * read once and only added up, so that whatever the region holds does no harm.
+ * Counters of the region, summed over its workers. @p map may be NULL (no region): all zero. Each
+ * value is read once and only added up, so that whatever the region holds does no harm.
  */
 
-void lb_counters_backend(const struct lb_shm_map *map, uint16_t id, struct lb_backend_counters *sum);
+void lb_counters_backend(
+	const struct lb_shm_map *map, uint16_t id, struct lb_backend_counters *sum);
 
 /** Packets of the service that found no backend. @p id below LB_MAX_SERVICES. */
 uint64_t lb_counters_no_backend(const struct lb_shm_map *map, uint16_t id);
@@ -28,10 +29,12 @@ struct lb_worker_sum {
 /** @p worker below map->n_workers. */
 void lb_counters_worker(const struct lb_shm_map *map, unsigned worker, struct lb_worker_sum *sum);
 
-/** @p port below LB_SHM_MAX_PORTS: a copy with terminated, printable strings. @return whether the port is in use. */
+/** @p port below LB_SHM_MAX_PORTS: a copy with terminated, printable strings. @return whether the
+ * port is in use. */
 bool lb_counters_port(const struct lb_shm_map *map, unsigned port, struct lb_shm_port *copy);
 
-/** Copy text from the region: at most @p src_bytes, up to its NUL, what is not printable ASCII becomes "?". */
+/** Copy text from the region: at most @p src_bytes, up to its NUL, what is not printable ASCII
+ * becomes "?". */
 void lb_counters_text(char *dst, size_t dst_bytes, const char *src, size_t src_bytes);
 
 #endif

@@ -13,8 +13,8 @@
 #include "lb/log.h"
 
 #define NS_PER_MS UINT64_C(1000000)
-#define TICK_MS 50u            /* at rest: half of LB_SHM_HEARTBEAT_NS */
-#define BUSY_TICK_MS 1u        /* while replies are expected: the ring has no wake-up in this direction */
+#define TICK_MS 50u     /* at rest: half of LB_SHM_HEARTBEAT_NS */
+#define BUSY_TICK_MS 1u /* while replies are expected: this direction has no wake-up */
 #define PROBE_TICK_MS 5u
 #define NO_ANSWER_NS LB_SHM_DEAD_NS
 #define MAY_SYNC_WAIT_NS UINT64_C(1000000000)
@@ -67,7 +67,8 @@ struct lb_dp {
 	struct lb_log_limit limit;
 };
 
-static void go_down(struct lb_dp *dp, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void go_down(struct lb_dp *dp, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 const char *lb_dp_state_name(enum lb_dp_state state)
 {
@@ -106,7 +107,8 @@ static void command_free(struct command *command)
 }
 
 /* The command is in no queue any more; its reply function may queue others. */
-static void complete(struct lb_dp *dp, struct command *command, int status, const struct lb_msg *reply)
+static void complete(
+	struct lb_dp *dp, struct command *command, int status, const struct lb_msg *reply)
 {
 	if (command->has_buffer)
 		dp->buffer_busy[command->msg.table.buffer] = false;
@@ -180,10 +182,11 @@ static int fill_table(struct lb_dp *dp, struct command *command)
 	rc = command->fill(command->fill_arg, dp->scratch, table->n_slots);
 	if (rc < 0)
 		return rc == -ENOBUFS ? -EIO : rc;
-	memcpy(dp->map.shm->tables[buffer].slots, dp->scratch, table->n_slots * sizeof(*dp->scratch));
+	memcpy(dp->map.shm->tables[buffer].slots, dp->scratch,
+		table->n_slots * sizeof(*dp->scratch));
 	table->buffer = (uint16_t)buffer;
-	table->checksum = lb_hash_bytes(dp->scratch, table->n_slots * sizeof(*dp->scratch),
-		table->version);
+	table->checksum =
+		lb_hash_bytes(dp->scratch, table->n_slots * sizeof(*dp->scratch), table->version);
 	dp->buffer_busy[buffer] = true;
 	command->has_buffer = true;
 	return 0;
@@ -217,7 +220,8 @@ static void pump(struct lb_dp *dp)
 		lb_shm_wake(dp->map.shm);
 }
 
-/* The data plane answers in order: what is before the answered command in the queue has lost its reply. */
+/* The data plane answers in order: what is before the answered command in the queue has lost its
+ * reply. */
 static void match_reply(struct lb_dp *dp, const struct lb_msg *reply)
 {
 	struct command *command = STAILQ_FIRST(&dp->inflight);
@@ -228,13 +232,16 @@ static void match_reply(struct lb_dp *dp, const struct lb_msg *reply)
 	if (n_before >= dp->n_inflight) {
 		// also the replies to the commands of a daemon that died
 		dp->n_bad_replies++;
-		lb_log_limited(&dp->limit, LB_LOG_DEBUG, "dp", "a reply with sequence number %u, which is "
-			"none of the %zu expected", reply->seq, dp->n_inflight);
+		lb_log_limited(&dp->limit, LB_LOG_DEBUG, "dp",
+			"a reply with sequence number %u, which is "
+			"none of the %zu expected",
+			reply->seq, dp->n_inflight);
 		return;
 	}
 	if (status > 0 || status < -4095)
 		status = -EPROTO;
-	for (uint32_t i = 0; i <= n_before && (command = STAILQ_FIRST(&dp->inflight)) != NULL; i++) {
+	for (uint32_t i = 0; i <= n_before && (command = STAILQ_FIRST(&dp->inflight)) != NULL;
+		i++) {
 		STAILQ_REMOVE_HEAD(&dp->inflight, link);
 		dp->n_inflight--;
 		complete(dp, command, i < n_before ? -EIO : status, i < n_before ? NULL : reply);
@@ -253,7 +260,8 @@ static bool take_replies(struct lb_dp *dp)
 		n++;
 	}
 	if (dp->replies.n_corrupt != n_corrupt)
-		lb_log_limited(&dp->limit, LB_LOG_WARN, "dp", "the reply ring's index is out of range: "
+		lb_log_limited(&dp->limit, LB_LOG_WARN, "dp",
+			"the reply ring's index is out of range: "
 			"replies were lost");
 	return n > 0;
 }
@@ -263,14 +271,15 @@ static void take_events(struct lb_dp *dp)
 	struct lb_msg event;
 
 	for (unsigned worker = 0; worker < dp->map.n_workers; worker++)
-		for (unsigned n = 0; n < MAX_EVENTS_PER_TICK
-			&& lb_ring_pop(&dp->events[worker], &event); n++)
+		for (unsigned n = 0;
+			n < MAX_EVENTS_PER_TICK && lb_ring_pop(&dp->events[worker], &event); n++)
 			dp->callbacks.event(dp->arg, worker, &event);
 }
 
 /* Syncing. */
 
-static void sync_done(void *arg, const struct lb_msg *command, int status, const struct lb_msg *reply)
+static void sync_done(
+	void *arg, const struct lb_msg *command, int status, const struct lb_msg *reply)
 {
 	struct lb_dp *dp = arg;
 
@@ -341,7 +350,8 @@ static void detach(struct lb_dp *dp)
 	dp->attached = false;
 }
 
-static void probe_done(void *arg, const struct lb_msg *command, int status, const struct lb_msg *reply)
+static void probe_done(
+	void *arg, const struct lb_msg *command, int status, const struct lb_msg *reply)
 {
 	struct lb_dp *dp = arg;
 
@@ -352,7 +362,8 @@ static void probe_done(void *arg, const struct lb_msg *command, int status, cons
 	dp->probing = false;
 	if (status < 0)
 		return;
-	// all that was in the ring before is done: no buffer is being read, not even on behalf of a dead daemon
+	// all that was in the ring before is done: no buffer is being read, not even on behalf of a
+	// dead daemon
 	memset(dp->buffer_busy, 0, sizeof(dp->buffer_busy));
 	dp->probed = true;
 	dp->probed_ns = lb_now_ns();
@@ -364,8 +375,8 @@ static void probe(struct lb_dp *dp, uint64_t now_ns)
 	struct command ping = {.msg.op = LB_OP_PING, .reply = probe_done, .arg = dp};
 
 	if (dp->probed) {
-		if (dp->callbacks.may_sync == NULL || dp->callbacks.may_sync(dp->arg)
-			|| now_ns - dp->probed_ns > MAY_SYNC_WAIT_NS)
+		if (dp->callbacks.may_sync == NULL || dp->callbacks.may_sync(dp->arg) ||
+			now_ns - dp->probed_ns > MAY_SYNC_WAIT_NS)
 			begin_sync(dp);
 		return;
 	}
@@ -450,8 +461,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
 /* The public side. */
 
-int lb_dp_create(struct event_base *base, const char *instance, const struct lb_dp_callbacks *callbacks,
-	void *arg, struct lb_dp **out)
+int lb_dp_create(struct event_base *base, const char *instance,
+	const struct lb_dp_callbacks *callbacks, void *arg, struct lb_dp **out)
 {
 	struct lb_dp *dp;
 
@@ -538,15 +549,22 @@ int lb_dp_send(struct lb_dp *dp, const struct lb_msg *msg, lb_dp_reply_fn *reply
 }
 
 int lb_dp_publish(struct lb_dp *dp, uint16_t service, uint32_t n_slots, uint32_t version,
-	lb_dp_fill_fn *fill, void (*fill_free)(void *arg), void *fill_arg, lb_dp_reply_fn *reply, void *arg)
+	lb_dp_fill_fn *fill, void (*fill_free)(void *arg), void *fill_arg, lb_dp_reply_fn *reply,
+	void *arg)
 {
 	struct command command = {
-		.msg = {
-			.op = LB_OP_TABLE_PUBLISH,
-			.table = {.service = service, .n_slots = n_slots, .version = version},
-		},
-		.reply = reply, .arg = arg,
-		.fill = fill, .fill_free = fill_free, .fill_arg = fill_arg,
+		.msg =
+			{
+				.op = LB_OP_TABLE_PUBLISH,
+				.table = {.service = service,
+					.n_slots = n_slots,
+					.version = version},
+			},
+		.reply = reply,
+		.arg = arg,
+		.fill = fill,
+		.fill_free = fill_free,
+		.fill_arg = fill_arg,
 	};
 	int rc;
 

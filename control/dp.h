@@ -9,30 +9,33 @@
 #include "lb/shm.h"
 
 /*
- * The daemon's end of the shared-memory region: attaches to it, notices when it is gone, hung or replaced,
- * keeps commands in order, waits for their replies, drains the workers' events. It knows nothing of what
- * the commands mean.
+ * The daemon's end of the shared-memory region: attaches to it, notices when it is gone, hung or
+ * replaced, keeps commands in order, waits for their replies, drains the workers' events. It knows
+ * nothing of what the commands mean.
  *
  *   DOWN --region there, heartbeat fresh, PING answered--> SYNCING --SYNC_END answered--> UP
  *   any  --region replaced, heartbeat old, or no answer for a second--> DOWN
  *
- * Commands are pushed in the order in which they were given; those that the ring has no room for, and table
- * publications for which no buffer is free, wait in memory. On the way to DOWN all are forgotten
- * (their reply functions hear -ENOTCONN): the next sync sends everything that is still wanted.
- * All functions belong to the loop's thread.
+ * Commands are pushed in the order in which they were given; those that the ring has no room for,
+ * and table publications for which no buffer is free, wait in memory. On the way to DOWN all are
+ * forgotten (their reply functions hear -ENOTCONN): the next sync sends everything that is still
+ * wanted. All functions belong to the loop's thread.
  */
 struct lb_dp;
 
 enum lb_dp_state { LB_DP_DOWN, LB_DP_SYNCING, LB_DP_UP };
 
 struct lb_dp_callbacks {
-	/* The region was mapped (first sight of this data plane); its mirror may be read. May be NULL. */
+	/* The region was mapped (first sight of this data plane); its mirror may be read. May be
+	 * NULL. */
 	void (*attached)(void *arg);
 	/* May the sync begin? Asked at every tick, for at most a second. NULL: yes. */
 	bool (*may_sync)(void *arg);
-	/* Send every object now; called between SYNC_BEGIN and SYNC_END. Not 0: out of memory, the sync is given up. */
+	/* Send every object now; called between SYNC_BEGIN and SYNC_END. Not 0: out of memory, the
+	 * sync is given up. */
 	int (*sync)(void *arg);
-	void (*state_changed)(void *arg, enum lb_dp_state from, enum lb_dp_state to, const char *reason);
+	void (*state_changed)(
+		void *arg, enum lb_dp_state from, enum lb_dp_state to, const char *reason);
 	/* A message from worker @p worker's ring: its fields are not to be trusted. */
 	void (*event)(void *arg, unsigned worker, const struct lb_msg *event);
 	/* A command without a reply function of its own, or a sync, was refused. */
@@ -42,21 +45,24 @@ struct lb_dp_callbacks {
 };
 
 /**
- * @param status 0 or -errno as the data plane replied; -ENOTCONN it went away before it did; -EIO it skipped
- * this command's reply. -ENOMEM or what the fill function returned: never sent.
+ * @param status 0 or -errno as the data plane replied; -ENOTCONN it went away before it did; -EIO
+ * it skipped this command's reply. -ENOMEM or what the fill function returned: never sent.
  * @param reply  NULL with -ENOTCONN, -EIO and commands never sent.
  */
-typedef void lb_dp_reply_fn(void *arg, const struct lb_msg *command, int status, const struct lb_msg *reply);
+typedef void lb_dp_reply_fn(
+	void *arg, const struct lb_msg *command, int status, const struct lb_msg *reply);
 
-/** Writes @p n_slots backend ids; called when a table buffer is free, before @p arg goes to the free function. @return 0 or -errno. */
+/** Writes @p n_slots backend ids; called when a table buffer is free, before @p arg goes to the
+ * free function. @return 0 or -errno. */
 typedef int lb_dp_fill_fn(void *arg, uint16_t *slots, uint32_t n_slots);
 
 /**
- * Begin to look for the region of @p instance; the first attempt is made here, later ones from the loop.
+ * Begin to look for the region of @p instance; the first attempt is made here, later ones from the
+ * loop.
  * @return 0; -EINVAL bad instance name; -ENOMEM.
  */
-int lb_dp_create(struct event_base *base, const char *instance, const struct lb_dp_callbacks *callbacks,
-	void *arg, struct lb_dp **out);
+int lb_dp_create(struct event_base *base, const char *instance,
+	const struct lb_dp_callbacks *callbacks, void *arg, struct lb_dp **out);
 /** Forgets all commands (their reply functions hear -ENOTCONN). NULL is allowed. */
 void lb_dp_destroy(struct lb_dp *dp);
 
@@ -75,7 +81,8 @@ size_t lb_dp_n_pending(const struct lb_dp *dp);
 uint64_t lb_dp_n_bad_replies(const struct lb_dp *dp);
 
 /**
- * Queue a copy of @p command (its seq is set here). While the data plane is down it is dropped: -ENOTCONN.
+ * Queue a copy of @p command (its seq is set here). While the data plane is down it is dropped:
+ * -ENOTCONN.
  * @param reply  called once, from the loop; NULL: the refused callback on failure.
  * @return 0; -ENOTCONN; -ENOMEM.
  */
@@ -84,11 +91,13 @@ int lb_dp_send(struct lb_dp *dp, const struct lb_msg *command, lb_dp_reply_fn *r
 /**
  * Queue a TABLE_PUBLISH of @p n_slots for @p service.
  * @param fill     called when its turn has come; its slots are copied into the shared buffer.
- * @param fill_free called once with @p fill_arg, also when this function fails; NULL: nothing to free.
+ * @param fill_free called once with @p fill_arg, also when this function fails; NULL: nothing to
+ * free.
  * @return as lb_dp_send(); -EINVAL too many slots.
  */
 int lb_dp_publish(struct lb_dp *dp, uint16_t service, uint32_t n_slots, uint32_t version,
-	lb_dp_fill_fn *fill, void (*fill_free)(void *arg), void *fill_arg, lb_dp_reply_fn *reply, void *arg);
+	lb_dp_fill_fn *fill, void (*fill_free)(void *arg), void *fill_arg, lb_dp_reply_fn *reply,
+	void *arg);
 
 /** Sync again although it is up: after a refusal, for example. Does nothing unless it is UP. */
 void lb_dp_resync(struct lb_dp *dp);

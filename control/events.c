@@ -28,7 +28,8 @@ struct lb_events {
 
 struct lb_events *lb_events_create(uint32_t capacity)
 {
-	struct lb_events *events = calloc(1, sizeof(*events) + capacity * sizeof(events->entries[0]));
+	struct lb_events *events =
+		calloc(1, sizeof(*events) + capacity * sizeof(events->entries[0]));
 
 	if (events == NULL)
 		return NULL;
@@ -74,13 +75,14 @@ static void log_entry(const struct entry *entry)
 
 	if (entry->from[0] != '\0' || entry->to[0] != '\0')
 		snprintf(states, sizeof(states), " %s%s%s", entry->from,
-			entry->from[0] != '\0' ? " -> " : "", entry->to[0] != '\0' ? entry->to : "removed");
+			entry->from[0] != '\0' ? " -> " : "",
+			entry->to[0] != '\0' ? entry->to : "removed");
 	lb_log(LB_LOG_INFO, "events", "%s: %s%s%s%s", entry->kind, entry->subject, states,
 		entry->cause[0] != '\0' ? ": " : "", entry->cause);
 }
 
-void lb_events_add(struct lb_events *events, const char *kind, const char *subject, const char *from,
-	const char *to, const char *cause, ...)
+void lb_events_add(struct lb_events *events, const char *kind, const char *subject,
+	const char *from, const char *to, const char *cause, ...)
 {
 	struct entry *entry = &events->entries[events->n_added % events->capacity];
 	struct lb_events_listener *listener;
@@ -101,7 +103,7 @@ void lb_events_add(struct lb_events *events, const char *kind, const char *subje
 	trim_utf8(entry->subject);
 	trim_utf8(entry->cause);
 	log_entry(entry);
-	TAILQ_FOREACH(listener, &events->listeners, link)
+	TAILQ_FOREACH (listener, &events->listeners, link)
 		listener->added(listener->arg);
 }
 

@@ -35,16 +35,17 @@ void lb_events_unlisten(struct lb_events *events, struct lb_events_listener *lis
  * @param from, to states before and after; copied; NULL where that makes no sense.
  * @param cause   printf format of the reason, cut at 399 bytes; NULL: none.
  */
-void lb_events_add(struct lb_events *events, const char *kind, const char *subject, const char *from,
-	const char *to, const char *cause, ...) __attribute__((format(printf, 6, 7)));
+void lb_events_add(struct lb_events *events, const char *kind, const char *subject,
+	const char *from, const char *to, const char *cause, ...)
+	__attribute__((format(printf, 6, 7)));
 
 /** Sequence number of the newest and the oldest in memory; 0: none. */
 uint64_t lb_events_last(const struct lb_events *events);
 uint64_t lb_events_first(const struct lb_events *events);
 
 /**
- * The document of GET /v1/events: those after @p since, at most @p limit: the oldest if @p since is above
- * 0, else the newest. NULL without memory. New reference.
+ * The document of GET /v1/events: those after @p since, at most @p limit: the oldest if @p since is
+ * above 0, else the newest. NULL without memory. New reference.
  */
 json_t *lb_events_to_json(const struct lb_events *events, uint64_t since, uint32_t limit);
 

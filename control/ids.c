@@ -42,7 +42,10 @@ int lb_ids_create(uint32_t first, uint32_t n, uint32_t start, struct lb_ids **ou
 	if (ids == NULL)
 		return -ENOMEM;
 	*ids = (struct lb_ids){
-		.first = first, .n = n, .cursor = start % n, .bucket_mask = n_buckets - 1,
+		.first = first,
+		.n = n,
+		.cursor = start % n,
+		.bucket_mask = n_buckets - 1,
 		.buckets = malloc(n_buckets * sizeof(*ids->buckets)),
 		.entries = calloc(n, sizeof(*ids->entries)),
 	};
@@ -143,7 +146,8 @@ int lb_ids_del(struct lb_ids *ids, const char *key)
 
 const char *lb_ids_key(const struct lb_ids *ids, uint32_t id)
 {
-	return id >= ids->first && id - ids->first < ids->n ? ids->entries[id - ids->first].key : NULL;
+	return id >= ids->first && id - ids->first < ids->n ? ids->entries[id - ids->first].key
+							    : NULL;
 }
 
 uint32_t lb_ids_count(const struct lb_ids *ids)
@@ -163,7 +167,8 @@ json_t *lb_ids_to_json(const struct lb_ids *ids)
 	for (uint32_t i = 0; i < ids->n && map != NULL; i++) {
 		const char *key = ids->entries[i].key;
 
-		if (key != NULL && json_object_set_new(map, key, json_integer(ids->first + i)) < 0) {
+		if (key != NULL &&
+			json_object_set_new(map, key, json_integer(ids->first + i)) < 0) {
 			json_decref(map);
 			return NULL;
 		}
@@ -181,12 +186,12 @@ static int take_over(struct lb_ids *ids, json_int_t next, json_t *map)
 	if (next < ids->first || next - ids->first >= ids->n)
 		return -EINVAL;
 	ids->cursor = (uint32_t)next - ids->first;
-	json_object_foreach(map, key, value) {
+	json_object_foreach (map, key, value) {
 		json_int_t id = json_integer_value(value);
 		int rc;
 
-		if (!json_is_integer(value) || id < ids->first || id - ids->first >= ids->n
-			|| ids->entries[id - ids->first].key != NULL)
+		if (!json_is_integer(value) || id < ids->first || id - ids->first >= ids->n ||
+			ids->entries[id - ids->first].key != NULL)
 			return -EINVAL;
 		rc = insert_at(ids, (uint32_t)id - ids->first, key);
 		if (rc < 0)

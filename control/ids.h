@@ -7,12 +7,13 @@
 #include <jansson.h>
 
 /*
- * Small numbers for things that have a name: what the data plane calls services, backends and next hops.
- * A key is what the data plane sees of a thing ("203.0.113.10:443/tcp", "… 10.0.0.11:8080"), so that giving a service
- * or backend another name in the config changes nothing there.
+ * Small numbers for things that have a name: what the data plane calls services, backends and next
+ * hops. A key is what the data plane sees of a thing ("203.0.113.10:443/tcp", "… 10.0.0.11:8080"),
+ * so that giving a service or backend another name in the config changes nothing there.
  *
- * Ids are handed out in a cycle: one that became free is used again only after all others have had their turn, since flow
- * entries name backends by id, and an entry of a removed backend must not come to mean a new one.
+ * Ids are handed out in a cycle: one that became free is used again only after all others have had
+ * their turn, since flow entries name backends by id, and an entry of a removed backend must not
+ * come to mean a new one.
  */
 struct lb_ids;
 
@@ -26,7 +27,8 @@ void lb_ids_destroy(struct lb_ids *ids);
 /** @return 0 and @p id; -ENOENT. */
 int lb_ids_lookup(const struct lb_ids *ids, const char *key, uint32_t *id);
 
-/** Give @p key the next free id. @return 0 and @p id; -EEXIST it has one (also in @p id); -ENOSPC; -ENOMEM. */
+/** Give @p key the next free id. @return 0 and @p id; -EEXIST it has one (also in @p id); -ENOSPC;
+ * -ENOMEM. */
 int lb_ids_add(struct lb_ids *ids, const char *key, uint32_t *id);
 
 /** Free the id of @p key. @return 0; -ENOENT. */
@@ -37,13 +39,15 @@ const char *lb_ids_key(const struct lb_ids *ids, uint32_t id);
 
 uint32_t lb_ids_count(const struct lb_ids *ids);
 
-/** Let the cycle go on @p n ids further: after a restart that may have lost the last ids handed out. */
+/** Let the cycle go on @p n ids further: after a restart that may have lost the last ids handed
+ * out. */
 void lb_ids_skip(struct lb_ids *ids, uint32_t n);
 
 /** {"next": 17, "ids": {"KEY": 3, …}}; NULL without memory. New reference. */
 json_t *lb_ids_to_json(const struct lb_ids *ids);
 
-/** Take over what lb_ids_to_json() wrote into an empty set. @return 0; -EINVAL, with the set empty; -ENOMEM. */
+/** Take over what lb_ids_to_json() wrote into an empty set. @return 0; -EINVAL, with the set empty;
+ * -ENOMEM. */
 int lb_ids_from_json(struct lb_ids *ids, const json_t *json);
 
 #endif

@@ -6,7 +6,8 @@
 
 #include <jansson.h>
 
-/** A string; null for NULL and ""; bytes that are no UTF-8 make every byte that is not ASCII a "?". */
+/** A string; null for NULL and ""; bytes that are no UTF-8 make every byte that is not ASCII a "?".
+ */
 json_t *lb_json_text(const char *text);
 
 /** An integer; counters from the region may hold anything, JSON's stop at 2^63 - 1. */

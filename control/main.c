@@ -18,8 +18,8 @@
 #include "lb/notify.h"
 
 /*
- * lb-control: one libevent loop. The model (model.c) holds what runs, state.c what survives, dp.c talks to
- * the data plane, api.c to everybody else.
+ * lb-control: one libevent loop. The model (model.c) holds what runs, state.c what survives, dp.c
+ * talks to the data plane, api.c to everybody else.
  */
 
 #define RUN_DIR "/run/fulcrum"
@@ -43,7 +43,8 @@ struct daemon {
 static const char usage_text[] =
 	"usage: lb-control --config FILE [--instance NAME] [--listen ADDR:PORT] [--verbose]\n"
 	"\n"
-	"The control plane of Fulcrum: checks backends, builds lookup tables for lb-dataplane, and serves the\n"
+	"The control plane of Fulcrum: checks backends, builds lookup tables for lb-dataplane, and "
+	"serves the\n"
 	"API that lbctl speaks. Run-time files are in " RUN_DIR "/NAME, or $FULCRUM_RUN_DIR/NAME.\n"
 	"\n"
 	"  --config FILE        services and backends (YAML or JSON); SIGHUP loads it again\n"
@@ -55,9 +56,13 @@ static const char usage_text[] =
 static int parse_options(struct options *options, int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"config", required_argument, NULL, 'c'}, {"instance", required_argument, NULL, 'i'},
-		{"listen", required_argument, NULL, 'l'}, {"verbose", no_argument, NULL, 'v'},
-		{"version", no_argument, NULL, 'V'}, {"help", no_argument, NULL, 'h'}, {0},
+		{"config", required_argument, NULL, 'c'},
+		{"instance", required_argument, NULL, 'i'},
+		{"listen", required_argument, NULL, 'l'},
+		{"verbose", no_argument, NULL, 'v'},
+		{"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
 	};
 	int c;
 
@@ -89,8 +94,11 @@ static int parse_options(struct options *options, int argc, char **argv)
 	if (optind != argc || options->config_file == NULL)
 		return -EINVAL;
 	if (!lb_instance_valid(options->instance)) {
-		fprintf(stderr, "lb-control: instance name \"%s\": 1 to %d of a-z, 0-9, \"_\" and \"-\" are "
-			"expected\n", options->instance, LB_INSTANCE_MAX);
+		fprintf(stderr,
+			"lb-control: instance name \"%s\": 1 to %d of a-z, 0-9, \"_\" and \"-\" "
+			"are "
+			"expected\n",
+			options->instance, LB_INSTANCE_MAX);
 		return -EINVAL;
 	}
 	return 0;
@@ -109,8 +117,10 @@ static int take_run_dir(struct daemon *daemon)
 		return -ENAMETOOLONG;
 	}
 	snprintf(daemon->run_dir, sizeof(daemon->run_dir), "%s/%s", root, daemon->options.instance);
-	if ((mkdir(root, 0755) < 0 && errno != EEXIST) || (mkdir(daemon->run_dir, 0755) < 0 && errno != EEXIST)) {
-		lb_log(LB_LOG_ERROR, "main", "cannot make %s: %s", daemon->run_dir, strerror(errno));
+	if ((mkdir(root, 0755) < 0 && errno != EEXIST) ||
+		(mkdir(daemon->run_dir, 0755) < 0 && errno != EEXIST)) {
+		lb_log(LB_LOG_ERROR, "main", "cannot make %s: %s", daemon->run_dir,
+			strerror(errno));
 		return -errno;
 	}
 	snprintf(path, sizeof(path), "%s/" LOCK_FILE, daemon->run_dir);
@@ -136,7 +146,8 @@ static void raise_file_limit(void)
 		return;
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-		lb_log(LB_LOG_WARN, "main", "cannot raise the limit of open files: %s", strerror(errno));
+		lb_log(LB_LOG_WARN, "main", "cannot raise the limit of open files: %s",
+			strerror(errno));
 }
 
 static void on_stop(evutil_socket_t number, short what, void *arg)
@@ -144,7 +155,8 @@ static void on_stop(evutil_socket_t number, short what, void *arg)
 	struct daemon *daemon = arg;
 
 	(void)what;
-	lb_log(LB_LOG_INFO, "main", "%s: stopping; forwarding goes on", number == SIGINT ? "SIGINT" : "SIGTERM");
+	lb_log(LB_LOG_INFO, "main", "%s: stopping; forwarding goes on",
+		number == SIGINT ? "SIGINT" : "SIGTERM");
 	lb_notify("STOPPING=1");
 	event_base_loopbreak(daemon->base);
 }
@@ -158,8 +170,8 @@ static void on_reload(evutil_socket_t number, short what, void *arg)
 	(void)what;
 	lb_notify("RELOADING=1");
 	if (lb_state_reload(daemon->model, &error) < 0)
-		lb_events_add(daemon->model->events, "config_refused", "config", NULL, NULL, "%s%s%s",
-			error.where, error.where[0] != '\0' ? ": " : "", error.message);
+		lb_events_add(daemon->model->events, "config_refused", "config", NULL, NULL,
+			"%s%s%s", error.where, error.where[0] != '\0' ? ": " : "", error.message);
 	lb_notify("READY=1");
 }
 
@@ -186,12 +198,12 @@ static int start_model(struct daemon *daemon)
 		lb_log(LB_LOG_ERROR, "main", "cannot start: %s", strerror(-rc));
 		return rc;
 	}
-	lb_events_add(daemon->model->events, "daemon_started", "control", NULL, NULL, "version %s, pid %d",
-		LB_VERSION, (int)getpid());
+	lb_events_add(daemon->model->events, "daemon_started", "control", NULL, NULL,
+		"version %s, pid %d", LB_VERSION, (int)getpid());
 	rc = lb_state_start(daemon->model, &error);
 	if (rc < 0)
-		lb_log(LB_LOG_ERROR, "main", "%s%s%s", error.where, error.where[0] != '\0' ? ": " : "",
-			error.message);
+		lb_log(LB_LOG_ERROR, "main", "%s%s%s", error.where,
+			error.where[0] != '\0' ? ": " : "", error.message);
 	return rc;
 }
 

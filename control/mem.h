@@ -7,9 +7,10 @@
 #include <string.h>
 
 /*
- * Allocation of the daemon's own small objects. Without memory the process ends: its state is on disk and in
- * the shared region, forwarding goes on without it, and a restart resumes without a flap: better than a
- * half-applied change. What a request can make large (bodies, configs, JSON) is checked for NULL instead.
+ * Allocation of the daemon's own small objects. Without memory the process ends: its state is on
+ * disk and in the shared region, forwarding goes on without it, and a restart resumes without a
+ * flap: better than a half-applied change. What a request can make large (bodies, configs, JSON) is
+ * checked for NULL instead.
  */
 static inline void *lb_xcalloc(size_t n, size_t bytes)
 {

@@ -7,8 +7,8 @@
 #include "control/counters.h"
 
 /*
- * Prometheus text format 0.0.4. Names of services and backends need no escaping: the config allows neither quotes nor
- * backslashes in them.
+ * Prometheus text format 0.0.4. Names of services and backends need no escaping: the config allows
+ * neither quotes nor backslashes in them.
  */
 
 /* A growing text. */
@@ -36,7 +36,8 @@ static void head(struct out *out, const char *name, const char *type, const char
 	line(out, "# TYPE fulcrum_%s %s", name, type);
 }
 
-static void single(struct out *out, const char *name, const char *type, const char *help, uint64_t value)
+static void single(
+	struct out *out, const char *name, const char *type, const char *help, uint64_t value)
 {
 	head(out, name, type, help);
 	line(out, "fulcrum_%s %" PRIu64, name, value);
@@ -63,15 +64,16 @@ static void global_metrics(struct out *out, const struct lb_model *model)
 	single(out, "flow_hits_total", "counter", "Packets that found their flow entry.", flow.hit);
 	single(out, "flow_misses_total", "counter", "Packets that found no flow entry.", flow.miss);
 	single(out, "flow_inserts_total", "counter", "Flow entries made.", flow.insert);
-	single(out, "flow_expired_total", "counter", "Flow entries reclaimed because idle or closed.",
-		flow.expire);
+	single(out, "flow_expired_total", "counter",
+		"Flow entries reclaimed because idle or closed.", flow.expire);
 	single(out, "flow_evicted_total", "counter", "Live flow entries replaced for want of room.",
 		flow.evict);
 	single(out, "flow_insert_failed_total", "counter", "Flows that could not be recorded.",
 		flow.insert_failed);
-	single(out, "flow_origin_total", "counter", "Packets sent to the origin of their slot.", flow.origin);
-	single(out, "flow_moved_total", "counter", "Flows sent elsewhere as their backend was down.",
-		flow.moved);
+	single(out, "flow_origin_total", "counter", "Packets sent to the origin of their slot.",
+		flow.origin);
+	single(out, "flow_moved_total", "counter",
+		"Flows sent elsewhere as their backend was down.", flow.moved);
 	single(out, "tracking_changes_total", "counter", "Turns of flow tracking under pressure.",
 		flow.tracking_changes);
 }
@@ -81,17 +83,20 @@ static void verdict_metrics(struct out *out, const struct lb_model *model)
 	uint64_t verdicts[LB_VERDICT_N];
 
 	lb_counters_verdicts(lb_dp_map(model->dp), verdicts);
-	head(out, "packets_total", "counter", "Packets that were no drops, by what became of them.");
+	head(out, "packets_total", "counter",
+		"Packets that were no drops, by what became of them.");
 	for (unsigned i = 0; i < LB_VERDICT_FIRST_DROP; i++)
-		line(out, "fulcrum_packets_total{verdict=\"%s\"} %" PRIu64, lb_verdict_name(i), verdicts[i]);
+		line(out, "fulcrum_packets_total{verdict=\"%s\"} %" PRIu64, lb_verdict_name(i),
+			verdicts[i]);
 	head(out, "drops_total", "counter", "Packets dropped, by reason.");
 	for (unsigned i = LB_VERDICT_FIRST_DROP; i < LB_VERDICT_N; i++)
-		line(out, "fulcrum_drops_total{reason=\"%s\"} %" PRIu64, lb_verdict_name(i), verdicts[i]);
+		line(out, "fulcrum_drops_total{reason=\"%s\"} %" PRIu64, lb_verdict_name(i),
+			verdicts[i]);
 }
 
 /* One metric of every worker: @p offset of its value in struct lb_worker_sum. */
-static void worker_metric(struct out *out, const struct lb_shm_map *map, const char *name, const char *help,
-	size_t offset)
+static void worker_metric(struct out *out, const struct lb_shm_map *map, const char *name,
+	const char *help, size_t offset)
 {
 	struct lb_worker_sum sum;
 
@@ -113,14 +118,16 @@ static void worker_metrics(struct out *out, const struct lb_model *model)
 	worker_metric(out, map, "worker_rx_bytes_total", "Bytes received.", WORKER(rx_bytes));
 	worker_metric(out, map, "worker_tx_packets_total", "Packets sent.", WORKER(tx_pkts));
 	worker_metric(out, map, "worker_tx_bytes_total", "Bytes sent.", WORKER(tx_bytes));
-	worker_metric(out, map, "worker_polls_total", "Polls of the receive queues.", WORKER(polls));
-	worker_metric(out, map, "worker_idle_polls_total", "Polls that found nothing.", WORKER(polls_idle));
+	worker_metric(
+		out, map, "worker_polls_total", "Polls of the receive queues.", WORKER(polls));
+	worker_metric(out, map, "worker_idle_polls_total", "Polls that found nothing.",
+		WORKER(polls_idle));
 	worker_metric(out, map, "worker_events_lost_total", "Events lost as the ring was full.",
 		WORKER(events_lost));
 }
 
-static void port_metric(struct out *out, const struct lb_shm_map *map, const char *name, const char *type,
-	const char *help, size_t offset)
+static void port_metric(struct out *out, const struct lb_shm_map *map, const char *name,
+	const char *type, const char *help, size_t offset)
 {
 	struct lb_shm_port port;
 
@@ -142,27 +149,30 @@ static void port_metrics(struct out *out, const struct lb_model *model)
 	for (unsigned i = 0; i < LB_SHM_MAX_PORTS; i++)
 		if (lb_counters_port(map, i, &port))
 			line(out, "fulcrum_port_up{port=\"%u\"} %d", i, port.link_up != 0);
-	port_metric(out, map, "port_rx_packets_total", "counter", "Packets received.", PORT(rx_pkts));
+	port_metric(
+		out, map, "port_rx_packets_total", "counter", "Packets received.", PORT(rx_pkts));
 	port_metric(out, map, "port_rx_bytes_total", "counter", "Bytes received.", PORT(rx_bytes));
 	port_metric(out, map, "port_tx_packets_total", "counter", "Packets sent.", PORT(tx_pkts));
 	port_metric(out, map, "port_tx_bytes_total", "counter", "Bytes sent.", PORT(tx_bytes));
-	port_metric(out, map, "port_rx_missed_total", "counter", "Packets lost as the queue was full.",
-		PORT(rx_missed));
+	port_metric(out, map, "port_rx_missed_total", "counter",
+		"Packets lost as the queue was full.", PORT(rx_missed));
 	port_metric(out, map, "port_rx_errors_total", "counter", "Packets received with errors.",
 		PORT(rx_errors));
-	port_metric(out, map, "port_rx_nombuf_total", "counter", "Packets lost for want of buffers.",
-		PORT(rx_nombuf));
+	port_metric(out, map, "port_rx_nombuf_total", "counter",
+		"Packets lost for want of buffers.", PORT(rx_nombuf));
 	port_metric(out, map, "port_tx_errors_total", "counter", "Packets that could not be sent.",
 		PORT(tx_errors));
 }
 
 static void service_metrics(struct out *out, const struct lb_model *model)
 {
-	head(out, "service_active_tier", "gauge", "Highest tier that takes part, -1: no backend is eligible.");
+	head(out, "service_active_tier", "gauge",
+		"Highest tier that takes part, -1: no backend is eligible.");
 	for (size_t i = 0; i < model->n_services; i++)
 		line(out, "fulcrum_service_active_tier{service=\"%s\"} %d",
 			model->services[i]->config->name, model->services[i]->active_tier);
-	head(out, "service_no_backend_total", "counter", "Packets dropped as no backend could take them.");
+	head(out, "service_no_backend_total", "counter",
+		"Packets dropped as no backend could take them.");
 	for (size_t i = 0; i < model->n_services; i++)
 		line(out, "fulcrum_service_no_backend_total{service=\"%s\"} %" PRIu64,
 			model->services[i]->config->name, lb_api_no_backend(model->services[i]));
@@ -178,21 +188,25 @@ struct backend_metric {
 static const struct backend_metric backend_counters[] = {
 	{"backend_in_packets_total", "counter", "Packets to the backend.", BACKEND(in_pkts)},
 	{"backend_in_bytes_total", "counter", "Bytes to the backend.", BACKEND(in_bytes)},
-	{"backend_out_packets_total", "counter", "Packets of the backend to clients.", BACKEND(out_pkts)},
-	{"backend_out_bytes_total", "counter", "Bytes of the backend to clients.", BACKEND(out_bytes)},
+	{"backend_out_packets_total", "counter", "Packets of the backend to clients.",
+		BACKEND(out_pkts)},
+	{"backend_out_bytes_total", "counter", "Bytes of the backend to clients.",
+		BACKEND(out_bytes)},
 	{"backend_new_flows_total", "counter", "Flows that began.", BACKEND(new_flows)},
 	{"backend_active_flows", "gauge", "Flow entries in use.", BACKEND(active_flows)},
 	{"backend_resets_total", "counter", "Resets sent by the backend.", BACKEND(resets)},
 };
 #define N_BACKEND_COUNTERS (sizeof(backend_counters) / sizeof(backend_counters[0]))
 
-static void backend_line(struct out *out, const char *name, const struct lb_backend *backend, uint64_t value)
+static void backend_line(
+	struct out *out, const char *name, const struct lb_backend *backend, uint64_t value)
 {
-	line(out, "fulcrum_%s{service=\"%s\",backend=\"%s\"} %" PRIu64, name, backend->service->config->name,
-		backend->config->name, value);
+	line(out, "fulcrum_%s{service=\"%s\",backend=\"%s\"} %" PRIu64, name,
+		backend->service->config->name, backend->config->name, value);
 }
 
-static void backend_metrics(struct out *out, const struct lb_model *model, const struct backend_metric *metric)
+static void backend_metrics(
+	struct out *out, const struct lb_model *model, const struct backend_metric *metric)
 {
 	struct lb_backend_counters counters;
 
@@ -210,7 +224,8 @@ static void backend_metrics(struct out *out, const struct lb_model *model, const
 
 static void state_metrics(struct out *out, const struct lb_model *model)
 {
-	head(out, "backend_up", "gauge", "1 if the backend takes new flows, by health and admin state.");
+	head(out, "backend_up", "gauge",
+		"1 if the backend takes new flows, by health and admin state.");
 	for (size_t i = 0; i < model->n_services; i++)
 		for (size_t j = 0; j < model->services[i]->n_backends; j++)
 			backend_line(out, "backend_up", model->services[i]->backends[j],
@@ -243,6 +258,7 @@ void lb_api_metrics(struct lb_api_request *request)
 	if (fclose(out.file) != 0)
 		lb_api_reply(request, 500, NULL);
 	else
-		lb_api_reply_text(request, 200, "text/plain; version=0.0.4; charset=utf-8", out.text);
+		lb_api_reply_text(
+			request, 200, "text/plain; version=0.0.4; charset=utf-8", out.text);
 	free(out.text);
 }

@@ -34,7 +34,8 @@ void lb_mirror_write(const struct lb_backend *backend)
 	mirror[backend->id] = entry;
 }
 
-void lb_mirror_read(const struct lb_backend *backend, enum lb_health_state *health, uint64_t *since_ns)
+void lb_mirror_read(
+	const struct lb_backend *backend, enum lb_health_state *health, uint64_t *since_ns)
 {
 	const struct lb_shm_mirror *mirror = lb_dp_mirror(backend->service->model->dp);
 	struct lb_shm_mirror entry;

@@ -14,18 +14,21 @@
 #include "control/sync.h"
 #include "lb/log.h"
 
-/* Changes of one apply that become events of their own; a whole new config of thousands would fill the log. */
+/* Changes of one apply that become events of their own; a whole new config of thousands would fill
+ * the log. */
 #define MAX_CHANGE_EVENTS 64u
 
 static void on_nexthops_changed(void *arg);
 static void on_nexthop_state(void *arg, const struct lb_nexthop *nexthop);
 
-void lb_service_id_key(const struct lb_service_key *key, enum lb_mode mode, char buf[LB_SERVICE_ID_KEY_MAX])
+void lb_service_id_key(
+	const struct lb_service_key *key, enum lb_mode mode, char buf[LB_SERVICE_ID_KEY_MAX])
 {
 	char endpoint[LB_ENDPOINT_STRLEN];
 
 	snprintf(buf, LB_SERVICE_ID_KEY_MAX, "%s/%u/%s",
-		lb_endpoint_format(&key->addr, key->port_be, endpoint), key->proto, lb_mode_name(mode));
+		lb_endpoint_format(&key->addr, key->port_be, endpoint), key->proto,
+		lb_mode_name(mode));
 }
 
 void lb_backend_id_key(const struct lb_service_key *key, enum lb_mode mode,
@@ -69,16 +72,19 @@ static enum lb_backend_state effective_of(const struct lb_backend *backend)
 	return backend->config->admin == LB_ADMIN_DRAIN ? LB_BACKEND_DRAIN : LB_BACKEND_UP;
 }
 
-static void event_of_backend(struct lb_backend *backend, const char *from, const char *to, const char *cause)
+static void event_of_backend(
+	struct lb_backend *backend, const char *from, const char *to, const char *cause)
 {
 	char subject[160] = "backend ";
 
 	lb_backend_label(backend, subject + 8, sizeof(subject) - 8);
-	lb_events_add(backend->service->model->events, "backend_state", subject, from, to, "%s", cause);
+	lb_events_add(
+		backend->service->model->events, "backend_state", subject, from, to, "%s", cause);
 }
 
 /* The backend came (@p from is NULL) or went with a config: of a large one not all are told. */
-static void event_of_object(struct lb_backend *backend, const char *from, const char *to, const char *cause)
+static void event_of_object(
+	struct lb_backend *backend, const char *from, const char *to, const char *cause)
 {
 	if (backend->service->model->n_object_events++ < MAX_CHANGE_EVENTS)
 		event_of_backend(backend, from, to, cause);
@@ -96,8 +102,8 @@ void lb_model_update_backend(struct lb_backend *backend, const char *cause)
 	lb_push_touch(backend->service);
 }
 
-static void on_health_changed(void *arg, struct lb_health_check *check,
-	const struct lb_health_status *status)
+static void on_health_changed(
+	void *arg, struct lb_health_check *check, const struct lb_health_status *status)
 {
 	struct lb_backend *backend = arg;
 	char cause[160];
@@ -117,15 +123,16 @@ static void refresh_nexthop(struct lb_backend *backend)
 	struct lb_nexthop *old = backend->nexthop;
 
 	backend->nexthop_why = NULL;
-	backend->nexthop = lb_nexthops_get(nexthops, &backend->endpoint.addr, &backend->nexthop_why);
+	backend->nexthop =
+		lb_nexthops_get(nexthops, &backend->endpoint.addr, &backend->nexthop_why);
 	lb_nexthops_put(nexthops, old);
 	if (backend->nexthop != old)
 		lb_push_touch(backend->service);
 }
 
 /*
- * A VIP should be on no interface: the data plane serves it all the same, but a kernel that sees its packets too
- * takes them for its own and, knowing no such connection, resets it.
+ * A VIP should be on no interface: the data plane serves it all the same, but a kernel that sees
+ * its packets too takes them for its own and, knowing no such connection, resets it.
  */
 static void judge_vip(struct lb_service *service)
 {
@@ -142,11 +149,15 @@ static void judge_vip(struct lb_service *service)
 	snprintf(subject, sizeof(subject), "service %s", service->config->name);
 	lb_addr_format(&service->key.addr, vip);
 	if (is_own)
-		lb_log(LB_LOG_WARN, "model", "service %s: its VIP %s is a local address of this host, whose kernel may "
-			"answer clients too (with resets): take it off the interface", service->config->name, vip);
-	lb_events_add(model->events, "vip_local", subject, is_own ? NULL : "local", is_own ? "local" : "ok",
+		lb_log(LB_LOG_WARN, "model",
+			"service %s: its VIP %s is a local address of this host, whose kernel may "
+			"answer clients too (with resets): take it off the interface",
+			service->config->name, vip);
+	lb_events_add(model->events, "vip_local", subject, is_own ? NULL : "local",
+		is_own ? "local" : "ok",
 		is_own ? "%s is an address of this host, whose kernel may answer clients too"
-		       : "%s is no address of this host any more", vip);
+		       : "%s is no address of this host any more",
+		vip);
 }
 
 static void on_nexthops_changed(void *arg)
@@ -166,14 +177,14 @@ static void on_nexthop_state(void *arg, const struct lb_nexthop *nexthop)
 	char subject[80] = "nexthop ";
 
 	lb_nexthops_label(model->nexthops, nexthop->id, subject + 8, sizeof(subject) - 8);
-	lb_events_add(model->events, "nexthop", subject, NULL, nexthop->resolved ? "resolved" : "unresolved",
-		NULL);
+	lb_events_add(model->events, "nexthop", subject, NULL,
+		nexthop->resolved ? "resolved" : "unresolved", NULL);
 }
 
 /* Objects. */
 
-static struct lb_backend *backend_create(struct lb_service *service, uint16_t id,
-	const struct lb_config_backend *config)
+static struct lb_backend *backend_create(
+	struct lb_service *service, uint16_t id, const struct lb_config_backend *config)
 {
 	struct lb_model *model = service->model;
 	struct lb_backend *backend = lb_xcalloc(1, sizeof(*backend));
@@ -186,8 +197,8 @@ static struct lb_backend *backend_create(struct lb_service *service, uint16_t id
 	backend->endpoint = config->endpoint;
 	backend->since_ns = lb_realtime_ns();
 	lb_mirror_read(backend, &initial, &backend->since_ns);
-	backend->check = lb_health_check_create(model->health, &service->config->check, &backend->endpoint,
-		initial, on_health_changed, backend);
+	backend->check = lb_health_check_create(model->health, &service->config->check,
+		&backend->endpoint, initial, on_health_changed, backend);
 	if (backend->check == NULL)
 		abort(); // as in lb_xcalloc()
 	lb_health_check_status(backend->check, &status);
@@ -216,8 +227,8 @@ static void backend_release(struct lb_backend *backend)
 	backend->nexthop = NULL;
 }
 
-static struct lb_service *service_create(struct lb_model *model, uint16_t id,
-	const struct lb_config_service *config)
+static struct lb_service *service_create(
+	struct lb_model *model, uint16_t id, const struct lb_config_service *config)
 {
 	struct lb_service *service = lb_xcalloc(1, sizeof(*service));
 
@@ -285,8 +296,8 @@ static int take_ids(struct lb_model *model, const struct lb_config *config, stru
 		lb_service_id_key(&service->key, service->mode, service_key);
 		rc = take_id(model->service_ids, service_key, &new->service_keys, &new->n_services);
 		for (size_t j = 0; j < service->n_backends && rc == 0; j++) {
-			lb_backend_id_key(&service->key, service->mode, &service->backends[j].endpoint,
-				backend_key);
+			lb_backend_id_key(&service->key, service->mode,
+				&service->backends[j].endpoint, backend_key);
 			rc = take_id(model->backend_ids, backend_key, &new->backend_keys,
 				&new->n_backends);
 		}
@@ -318,11 +329,11 @@ static bool same_text(const char *a, const char *b)
 
 static bool same_check(const struct lb_config_check *a, const struct lb_config_check *b)
 {
-	return a->type == b->type && a->port == b->port && same_text(a->path, b->path)
-		&& same_text(a->host, b->host) && same_text(a->expect_body, b->expect_body)
-		&& a->expect_status_min == b->expect_status_min
-		&& a->expect_status_max == b->expect_status_max && a->interval_ms == b->interval_ms
-		&& a->timeout_ms == b->timeout_ms && a->rise == b->rise && a->fall == b->fall;
+	return a->type == b->type && a->port == b->port && same_text(a->path, b->path) &&
+	       same_text(a->host, b->host) && same_text(a->expect_body, b->expect_body) &&
+	       a->expect_status_min == b->expect_status_min &&
+	       a->expect_status_max == b->expect_status_max && a->interval_ms == b->interval_ms &&
+	       a->timeout_ms == b->timeout_ms && a->rise == b->rise && a->fall == b->fall;
 }
 
 static void update_check(struct lb_backend *backend, const char *cause)
@@ -355,7 +366,8 @@ static void adopt_backends(struct lb_service *service, bool check_changed, const
 		backend = service->model->backend_by_id[id];
 		if (backend == NULL) {
 			backend = backend_create(service, (uint16_t)id, &config->backends[i]);
-			event_of_object(backend, NULL, lb_backend_state_name(backend->effective), cause);
+			event_of_object(
+				backend, NULL, lb_backend_state_name(backend->effective), cause);
 		} else {
 			backend->config = &config->backends[i];
 			if (check_changed)
@@ -376,8 +388,8 @@ static void adopt_backends(struct lb_service *service, bool check_changed, const
 	free(old);
 }
 
-static struct lb_service *adopt_service(struct lb_model *model, const struct lb_config_service *config,
-	const char *cause)
+static struct lb_service *adopt_service(
+	struct lb_model *model, const struct lb_config_service *config, const char *cause)
 {
 	char key[LB_SERVICE_ID_KEY_MAX];
 	struct lb_service *service;
@@ -418,7 +430,8 @@ static void mark_kept(struct lb_model *model, const struct lb_config *config)
 		model->services[i]->kept = false;
 	for (size_t i = 0; i < config->n_services; i++) {
 		lb_service_id_key(&config->services[i].key, config->services[i].mode, key);
-		if (lb_ids_lookup(model->service_ids, key, &id) == 0 && model->service_by_id[id] != NULL)
+		if (lb_ids_lookup(model->service_ids, key, &id) == 0 &&
+			model->service_by_id[id] != NULL)
 			model->service_by_id[id]->kept = true;
 	}
 }
@@ -456,8 +469,8 @@ static void log_change(void *arg, char sign, const char *path, const char *text)
 	struct change_log *log = arg;
 
 	if (log->n++ < MAX_CHANGE_EVENTS)
-		lb_events_add(log->model->events, "config_applied", "config", NULL, NULL, "%s: %c %s: %s",
-			log->cause, sign, path, text);
+		lb_events_add(log->model->events, "config_applied", "config", NULL, NULL,
+			"%s: %c %s: %s", log->cause, sign, path, text);
 }
 
 static void log_changes(struct lb_model *model, const struct lb_config *config, const char *cause)
@@ -472,14 +485,16 @@ static void log_changes(struct lb_model *model, const struct lb_config *config, 
 			"%s: and %zu changes more", cause, log.n - MAX_CHANGE_EVENTS);
 }
 
-int lb_model_check(const struct lb_model *model, const struct lb_config *config,
-	struct lb_config_error *error)
+int lb_model_check(
+	const struct lb_model *model, const struct lb_config *config, struct lb_config_error *error)
 {
-	if (!config->has_secret || memcmp(config->secret, model->secret, sizeof(model->secret)) == 0
-		|| model->is_starting || lb_dp_state(model->dp) == LB_DP_DOWN)
+	if (!config->has_secret ||
+		memcmp(config->secret, model->secret, sizeof(model->secret)) == 0 ||
+		model->is_starting || lb_dp_state(model->dp) == LB_DP_DOWN)
 		return 0;
 	snprintf(error->where, sizeof(error->where), "hash_secret");
-	snprintf(error->message, sizeof(error->message), "it cannot change while the data plane runs, as "
+	snprintf(error->message, sizeof(error->message),
+		"it cannot change while the data plane runs, as "
 		"every connection would move: stop the data plane, apply, and start it again");
 	return -EBUSY;
 }
@@ -499,8 +514,8 @@ int lb_model_apply(struct lb_model *model, struct lb_config *config, const char 
 	error->where[0] = '\0';
 	rc = take_ids(model, config, &new);
 	if (rc < 0)
-		snprintf(error->message, sizeof(error->message), "more than %u services or %u backends",
-			LB_MAX_SERVICES, LB_MAX_BACKENDS);
+		snprintf(error->message, sizeof(error->message),
+			"more than %u services or %u backends", LB_MAX_SERVICES, LB_MAX_BACKENDS);
 	else
 		rc = lb_state_save(model, config, error->message, sizeof(error->message));
 	end_ids(model, &new, rc < 0);
@@ -538,12 +553,14 @@ int lb_model_create(struct event_base *base, const char *instance, const char *r
 	model->config_file = lb_xstrdup(config_file);
 	TAILQ_INIT(&model->gone);
 	TAILQ_INIT(&model->waiters);
-	// a data plane may have objects of a daemon whose state is lost: begin where they hardly are
+	// a data plane may have objects of a daemon whose state is lost: begin where they hardly
+	// are
 	if (getrandom(&start, sizeof(start), 0) < 0)
 		start = (uint32_t)lb_now_ns();
 	model->events = lb_events_create(LB_EVENTS_CAPACITY);
-	if (model->events == NULL || lb_ids_create(0, LB_MAX_SERVICES, start, &model->service_ids) < 0
-		|| lb_ids_create(0, LB_MAX_BACKENDS, start, &model->backend_ids) < 0)
+	if (model->events == NULL ||
+		lb_ids_create(0, LB_MAX_SERVICES, start, &model->service_ids) < 0 ||
+		lb_ids_create(0, LB_MAX_BACKENDS, start, &model->backend_ids) < 0)
 		goto fail;
 	rc = lb_health_create(base, &model->health);
 	if (rc == 0)

@@ -15,13 +15,14 @@
 #include "control/table.h"
 
 /*
- * The running state: the config in force and, for each of its services and backends, what goes beyond the
- * config: ids, health, effective state, the lookup table, and what the data plane was last told. Everything
- * belongs to the loop's thread.
+ * The running state: the config in force and, for each of its services and backends, what goes
+ * beyond the config: ids, health, effective state, the lookup table, and what the data plane was
+ * last told. Everything belongs to the loop's thread.
  *
- * Changes flow one way. A config is applied (model.c), health or admin state changes an effective state
- * (model.c), the service is marked dirty; at the end of the loop turn each dirty service is compared with
- * what the data plane was told, and the difference is sent in an order that loses no packet (push.c).
+ * Changes flow one way. A config is applied (model.c), health or admin state changes an effective
+ * state (model.c), the service is marked dirty; at the end of the loop turn each dirty service is
+ * compared with what the data plane was told, and the difference is sent in an order that loses no
+ * packet (push.c).
  */
 
 struct lb_service;
@@ -41,9 +42,9 @@ struct lb_backend {
 	uint64_t since_ns;   /* CLOCK_REALTIME of the last change of `effective` */
 	uint64_t suspect_ns; /* last suspicion of the data plane that was acted upon */
 
-	struct lb_nexthop *nexthop; /* a reference; NULL: none known */
-	const char *nexthop_why;    /* then: why not */
-	uint32_t n_slots;           /* of service->table, if its counts are valid */
+	struct lb_nexthop *nexthop;          /* a reference; NULL: none known */
+	const char *nexthop_why;             /* then: why not */
+	uint32_t n_slots;                    /* of service->table, if its counts are valid */
 	struct lb_backend_counters baseline; /* of the id when it was assigned */
 
 	bool sent; /* the data plane was told of it, last as sent_msg */
@@ -60,19 +61,19 @@ struct lb_service {
 	struct lb_backend **backends; /* in the order of the config */
 	size_t n_backends;
 
-	bool kept; /* used while a config is applied */
+	bool kept;       /* used while a config is applied */
 	bool vip_is_own; /* an address of this host, whose kernel may answer too */
 
 	bool dirty;
-	bool blocked;            /* one of its backends is */
-	bool table_pending;      /* a publication is not answered yet */
-	struct lb_table *table;  /* as last published, or wanted while the data plane is down */
-	bool counted;            /* n_slots of the backends are those of `table` */
-	uint32_t table_version;  /* of `table` */
-	uint32_t live_version;   /* that the data plane confirmed; 0: none */
-	int active_tier;         /* -1: none */
-	const char *state;       /* "ok", "degraded", "down"; NULL: not judged yet */
-	uint8_t tracking_now;    /* enum lb_tracking, as the data plane says */
+	bool blocked;           /* one of its backends is */
+	bool table_pending;     /* a publication is not answered yet */
+	struct lb_table *table; /* as last published, or wanted while the data plane is down */
+	bool counted;           /* n_slots of the backends are those of `table` */
+	uint32_t table_version; /* of `table` */
+	uint32_t live_version;  /* that the data plane confirmed; 0: none */
+	int active_tier;        /* -1: none */
+	const char *state;      /* "ok", "degraded", "down"; NULL: not judged yet */
+	uint8_t tracking_now;   /* enum lb_tracking, as the data plane says */
 	uint64_t baseline_no_backend;
 
 	bool sent;
@@ -100,7 +101,7 @@ struct lb_model {
 	char instance[LB_INSTANCE_MAX + 1];
 	char run_dir[PATH_MAX];
 	char *config_file;
-	uint64_t file_hash; /* of the content of config_file when it was last loaded */
+	uint64_t file_hash;            /* of the content of config_file when it was last loaded */
 	struct lb_config *file_config; /* that content, parsed */
 	uint64_t started_ns;
 	bool is_starting; /* until the first config is in force */
@@ -114,7 +115,8 @@ struct lb_model {
 	struct lb_service *service_by_id[LB_MAX_SERVICES];
 	struct lb_backend *backend_by_id[LB_MAX_BACKENDS + 1u];
 	uint32_t slot_counts[LB_MAX_BACKENDS + 1u]; /* scratch of push.c, by backend id */
-	/* Backends that the config lost and the data plane still has; each belongs to a service that stays. */
+	/* Backends that the config lost and the data plane still has; each belongs to a service
+	 * that stays. */
 	TAILQ_HEAD(, lb_backend) gone;
 
 	struct lb_events *events;
@@ -131,9 +133,9 @@ struct lb_model {
 	TAILQ_HEAD(, lb_settle_waiter) waiters;
 	struct lb_refusal refusals[LB_N_REFUSALS];
 	uint64_t n_refusals; /* since start; the newest is at (n_refusals - 1) % LB_N_REFUSALS */
-	uint64_t n_refusals_at_sync; /* when the last sync began */
-	struct event *resync;        /* pending after a refusal */
-	unsigned resync_step;        /* how many syncs were refused in a row */
+	uint64_t n_refusals_at_sync;  /* when the last sync began */
+	struct event *resync;         /* pending after a refusal */
+	unsigned resync_step;         /* how many syncs were refused in a row */
 	uint64_t dp_events_window_ns; /* limit of what the data plane may put into the event log */
 	unsigned n_dp_events;
 };
@@ -148,16 +150,18 @@ int lb_model_create(struct event_base *base, const char *instance, const char *r
 void lb_model_destroy(struct lb_model *model);
 
 /**
- * Put @p config in force: assign ids, save, then change the running state and let the data plane know.
+ * Put @p config in force: assign ids, save, then change the running state and let the data plane
+ * know.
  * @param config on success it belongs to the model.
  * @param cause  of the events: "api", "reload", "start"; a literal.
- * @return 0; -EBUSY it changes the secret under a running data plane; -ENOSPC no ids left; -errno of saving; on
- * failure @p error is set and nothing has changed.
+ * @return 0; -EBUSY it changes the secret under a running data plane; -ENOSPC no ids left; -errno
+ * of saving; on failure @p error is set and nothing has changed.
  */
 int lb_model_apply(struct lb_model *model, struct lb_config *config, const char *cause,
 	struct lb_config_error *error);
 
-/** Whether lb_model_apply() would refuse @p config for what it says. @return 0; -EBUSY as there, with @p error. */
+/** Whether lb_model_apply() would refuse @p config for what it says. @return 0; -EBUSY as there,
+ * with @p error. */
 int lb_model_check(const struct lb_model *model, const struct lb_config *config,
 	struct lb_config_error *error);
 
@@ -172,12 +176,13 @@ void lb_model_update_backend(struct lb_backend *backend, const char *cause);
 char *lb_backend_label(const struct lb_backend *backend, char *buf, size_t bytes);
 
 /*
- * The names under which ids are kept: what a service (or backend) is to the data plane and may not change
- * while it has its id.
+ * The names under which ids are kept: what a service (or backend) is to the data plane and may not
+ * change while it has its id.
  */
 #define LB_SERVICE_ID_KEY_MAX 80
 #define LB_BACKEND_ID_KEY_MAX 144
-void lb_service_id_key(const struct lb_service_key *key, enum lb_mode mode, char buf[LB_SERVICE_ID_KEY_MAX]);
+void lb_service_id_key(
+	const struct lb_service_key *key, enum lb_mode mode, char buf[LB_SERVICE_ID_KEY_MAX]);
 void lb_backend_id_key(const struct lb_service_key *key, enum lb_mode mode,
 	const struct lb_endpoint *endpoint, char buf[LB_BACKEND_ID_KEY_MAX]);
 

@@ -22,9 +22,11 @@
 /* Ids of next hops are saved this much later; a restart that lost some skips this many. */
 #define SAVE_DELAY_S 1
 #define SKIP_IDS 1024u
-/* How long the last known MAC is used after the kernel lost a neighbour: long enough to ask again. */
+/* How long the last known MAC is used after the kernel lost a neighbour: long enough to ask again.
+ */
 #define GRACE_NS UINT64_C(3000000000)
-/* The same for clients, which we do not keep resolved: ARP cache times of hosts are about a minute. */
+/* The same for clients, which we do not keep resolved: ARP cache times of hosts are about a minute.
+ */
 #define NEIGHBOUR_GRACE_NS UINT64_C(60000000000)
 #define SWEEP_S 1
 #define PURGE_AFTER_SWEEPS 60u
@@ -35,7 +37,7 @@ struct node {
 	struct node *chain;
 	uint32_t n_users; /* backends, and routes with this as their gateway */
 	uint32_t n_host;  /* its own host route, in the set in force or the one being built */
-	bool neighbour;   /* the kernel knew it by itself: it may be a client and gets a host route */
+	bool neighbour; /* the kernel knew it by itself: it may be a client and gets a host route */
 	bool watched;
 	uint64_t lost_ns; /* CLOCK_MONOTONIC since when the kernel does not know it; 0: it does */
 	bool sent;
@@ -46,9 +48,9 @@ struct lb_nexthops {
 	struct event_base *base;
 	struct lb_dp *dp;
 	struct lb_kernel *kernel; /* NULL: ports not known, or no netlink */
-	bool has_interfaces;      /* next hops are asked of it; else only the host's own addresses */
-	bool kernel_told;         /* it knows its routes and addresses */
-	bool is_ready;            /* and `routes` are made of them */
+	bool has_interfaces; /* next hops are asked of it; else only the host's own addresses */
+	bool kernel_told;    /* it knows its routes and addresses */
+	bool is_ready;       /* and `routes` are made of them */
 	void (*changed)(void *arg);
 	void (*state)(void *arg, const struct lb_nexthop *nexthop);
 	void *arg;
@@ -75,7 +77,8 @@ static struct node *node_of(struct lb_nexthop *nexthop)
 	return (struct node *)nexthop;
 }
 
-static struct node **bucket_of(struct lb_nexthops *nexthops, uint32_t ifindex, const struct lb_addr *addr)
+static struct node **bucket_of(
+	struct lb_nexthops *nexthops, uint32_t ifindex, const struct lb_addr *addr)
 {
 	return &nexthops->buckets[lb_hash_bytes(addr, sizeof(*addr), ifindex) % N_BUCKETS];
 }
@@ -84,8 +87,8 @@ static struct node *find(struct lb_nexthops *nexthops, uint32_t ifindex, const s
 {
 	struct node *node = *bucket_of(nexthops, ifindex, addr);
 
-	while (node != NULL && (node->nexthop.ifindex != ifindex
-		|| !lb_addr_equal(&node->nexthop.addr, addr)))
+	while (node != NULL &&
+		(node->nexthop.ifindex != ifindex || !lb_addr_equal(&node->nexthop.addr, addr)))
 		node = node->chain;
 	return node;
 }
@@ -140,7 +143,9 @@ static void node_push(struct lb_nexthops *nexthops, struct node *node)
 	const struct lb_nexthop *nexthop = &node->nexthop;
 	struct lb_msg msg = {
 		.op = LB_OP_NEXTHOP_SET,
-		.nexthop = {.id = nexthop->id, .port = nexthop->port, .resolved = nexthop->resolved},
+		.nexthop = {.id = nexthop->id,
+			.port = nexthop->port,
+			.resolved = nexthop->resolved},
 	};
 
 	memcpy(msg.nexthop.mac, nexthop->mac, sizeof(nexthop->mac));
@@ -216,10 +221,12 @@ static void node_watch(struct lb_nexthops *nexthops, struct node *node)
 {
 	if (node->watched || nexthops->kernel == NULL || node->nexthop.is_static)
 		return;
-	node->watched = lb_kernel_watch(nexthops->kernel, node->nexthop.ifindex, &node->nexthop.addr) == 0;
+	node->watched =
+		lb_kernel_watch(nexthops->kernel, node->nexthop.ifindex, &node->nexthop.addr) == 0;
 }
 
-static struct node *node_get(struct lb_nexthops *nexthops, uint32_t ifindex, const struct lb_addr *addr)
+static struct node *node_get(
+	struct lb_nexthops *nexthops, uint32_t ifindex, const struct lb_addr *addr)
 {
 	struct lb_nexthop template = {.ifindex = ifindex, .addr = *addr};
 	struct node *node = find(nexthops, ifindex, addr);
@@ -232,8 +239,8 @@ static struct node *node_get(struct lb_nexthops *nexthops, uint32_t ifindex, con
 	return node;
 }
 
-struct lb_nexthop *lb_nexthops_get(struct lb_nexthops *nexthops, const struct lb_addr *addr,
-	const char **why)
+struct lb_nexthop *lb_nexthops_get(
+	struct lb_nexthops *nexthops, const struct lb_addr *addr, const char **why)
 {
 	static const struct lb_addr none;
 	struct lb_kernel_route route;
@@ -300,13 +307,14 @@ static bool is_on_link(const struct lb_nexthops *nexthops, const struct node *no
 	static const struct lb_addr none;
 	struct lb_kernel_route route;
 
-	return !is_link_local(&node->nexthop.addr)
-		&& !lb_kernel_is_local(nexthops->kernel, &node->nexthop.addr)
-		&& lb_kernel_lookup(nexthops->kernel, &node->nexthop.addr, &route) == 0
-		&& route.ifindex == node->nexthop.ifindex && lb_addr_equal(&route.gateway, &none);
+	return !is_link_local(&node->nexthop.addr) &&
+	       !lb_kernel_is_local(nexthops->kernel, &node->nexthop.addr) &&
+	       lb_kernel_lookup(nexthops->kernel, &node->nexthop.addr, &route) == 0 &&
+	       route.ifindex == node->nexthop.ifindex && lb_addr_equal(&route.gateway, &none);
 }
 
-/* First of all, since of several routes with one prefix the first one stays, as it is in the kernel. */
+/* First of all, since of several routes with one prefix the first one stays, as it is in the
+ * kernel. */
 static void want_own_routes(const struct lb_nexthops *nexthops, struct lb_routes *wanted)
 {
 	const struct lb_kernel_route *locals;
@@ -314,7 +322,8 @@ static void want_own_routes(const struct lb_nexthops *nexthops, struct lb_routes
 
 	locals = lb_kernel_locals(nexthops->kernel, &n);
 	for (size_t i = 0; i < n; i++)
-		lb_routes_add(wanted, &locals[i].prefix, locals[i].family, locals[i].length, LB_NEXTHOP_HOST);
+		lb_routes_add(wanted, &locals[i].prefix, locals[i].family, locals[i].length,
+			LB_NEXTHOP_HOST);
 }
 
 static void want_kernel_routes(struct lb_nexthops *nexthops, struct lb_routes *wanted)
@@ -332,9 +341,10 @@ static void want_kernel_routes(struct lb_nexthops *nexthops, struct lb_routes *w
 		if (node == NULL)
 			continue;
 		node_watch(nexthops, node);
-		lb_routes_add(wanted, &routes[i].prefix, routes[i].family, routes[i].length, node->nexthop.id);
+		lb_routes_add(wanted, &routes[i].prefix, routes[i].family, routes[i].length,
+			node->nexthop.id);
 	}
-	TAILQ_FOREACH(node, &nexthops->nodes, link) {
+	TAILQ_FOREACH (node, &nexthops->nodes, link) {
 		bool ipv4 = lb_addr_is_ipv4(&node->nexthop.addr);
 
 		if (node->nexthop.resolved && is_on_link(nexthops, node))
@@ -352,8 +362,8 @@ static void hold(struct lb_nexthops *nexthops, const struct lb_routes *routes, i
 
 		if (route->nexthop == LB_NEXTHOP_HOST)
 			continue; // always there, and no node
-		is_own = route->length == (route->family == 4 ? 32 : 128)
-			&& lb_addr_equal(&route->prefix, &node->nexthop.addr);
+		is_own = route->length == (route->family == 4 ? 32 : 128) &&
+			 lb_addr_equal(&route->prefix, &node->nexthop.addr);
 		*(is_own ? &node->n_host : &node->n_users) += (uint32_t)by;
 		if (node->n_users == 0)
 			nexthops->idle_nodes = true;
@@ -448,7 +458,8 @@ static void on_neighbour_changed(void *arg, uint32_t ifindex, const struct lb_ad
 	const uint8_t mac[6], bool resolved)
 {
 	struct lb_nexthops *nexthops = arg;
-	struct node *node = resolved ? node_get(nexthops, ifindex, addr) : find(nexthops, ifindex, addr);
+	struct node *node =
+		resolved ? node_get(nexthops, ifindex, addr) : find(nexthops, ifindex, addr);
 
 	if (node == NULL)
 		return;
@@ -475,10 +486,11 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	TAILQ_FOREACH(node, &nexthops->nodes, link) {
+	TAILQ_FOREACH (node, &nexthops->nodes, link) {
 		uint64_t grace_ns = node->n_users > 0 ? GRACE_NS : NEIGHBOUR_GRACE_NS;
 
-		if (node->lost_ns == 0 || now_ns - node->lost_ns < grace_ns || !node->nexthop.resolved)
+		if (node->lost_ns == 0 || now_ns - node->lost_ns < grace_ns ||
+			!node->nexthop.resolved)
 			continue;
 		node->nexthop.resolved = node->neighbour = false;
 		node_push(nexthops, node);
@@ -508,7 +520,7 @@ static void start_kernel(struct lb_nexthops *nexthops)
 	lb_kernel_destroy(nexthops->kernel);
 	nexthops->kernel = NULL;
 	nexthops->kernel_told = nexthops->is_ready = false;
-	TAILQ_FOREACH(node, &nexthops->nodes, link) {
+	TAILQ_FOREACH (node, &nexthops->nodes, link) {
 		node->watched = node->neighbour = false;
 		if (node->lost_ns == 0 && !node->nexthop.is_static)
 			node->lost_ns = lb_now_ns();
@@ -517,15 +529,17 @@ static void start_kernel(struct lb_nexthops *nexthops)
 	for (unsigned i = 0; i < nexthops->n_ports && nexthops->gateway == NULL; i++)
 		if (nexthops->ifindexes[i] != 0)
 			ifindexes[n++] = nexthops->ifindexes[i];
-	rc = lb_kernel_create(nexthops->base, ifindexes, n, &kernel_callbacks, nexthops, &nexthops->kernel);
+	rc = lb_kernel_create(
+		nexthops->base, ifindexes, n, &kernel_callbacks, nexthops, &nexthops->kernel);
 	if (rc < 0)
-		lb_log(LB_LOG_ERROR, "nexthop", "cannot mirror the kernel's routes and addresses: %s",
-			strerror(-rc));
+		lb_log(LB_LOG_ERROR, "nexthop",
+			"cannot mirror the kernel's routes and addresses: %s", strerror(-rc));
 	nexthops->has_interfaces = rc == 0 && n > 0;
-	TAILQ_FOREACH(node, &nexthops->nodes, link) {
+	TAILQ_FOREACH (node, &nexthops->nodes, link) {
 		if (node->n_users > 0)
 			node_watch(nexthops, node);
-		if (!node->nexthop.is_static && port_of(nexthops, node->nexthop.ifindex, &node->nexthop.port))
+		if (!node->nexthop.is_static &&
+			port_of(nexthops, node->nexthop.ifindex, &node->nexthop.port))
 			node_push(nexthops, node);
 	}
 	update_soon(nexthops, true);
@@ -542,8 +556,8 @@ void lb_nexthops_set_ports(struct lb_nexthops *nexthops, const struct lb_shm_map
 	for (unsigned i = 0; i < n; i++)
 		if (header->ports[i].in_use)
 			ifindexes[i] = *(const volatile uint32_t *)&header->ports[i].ifindex;
-	if (n == 0 || (n == nexthops->n_ports
-		&& memcmp(ifindexes, nexthops->ifindexes, sizeof(ifindexes)) == 0))
+	if (n == 0 || (n == nexthops->n_ports &&
+			      memcmp(ifindexes, nexthops->ifindexes, sizeof(ifindexes)) == 0))
 		return;
 	nexthops->n_ports = n;
 	memcpy(nexthops->ifindexes, ifindexes, sizeof(ifindexes));
@@ -586,7 +600,7 @@ int lb_nexthops_sync(struct lb_nexthops *nexthops)
 {
 	struct node *node;
 
-	TAILQ_FOREACH(node, &nexthops->nodes, link) {
+	TAILQ_FOREACH (node, &nexthops->nodes, link) {
 		node->sent = false;
 		node_push(nexthops, node);
 		if (!node->sent)
@@ -612,8 +626,8 @@ static void load_ids(struct lb_nexthops *nexthops)
 }
 
 int lb_nexthops_create(struct event_base *base, struct lb_dp *dp, const char *path,
-	void (*changed)(void *arg), void (*state)(void *arg, const struct lb_nexthop *nexthop), void *arg,
-	struct lb_nexthops **out)
+	void (*changed)(void *arg), void (*state)(void *arg, const struct lb_nexthop *nexthop),
+	void *arg, struct lb_nexthops **out)
 {
 	static const struct timeval period = {.tv_sec = SWEEP_S};
 	struct lb_nexthops *nexthops = lb_xcalloc(1, sizeof(*nexthops));
@@ -629,8 +643,8 @@ int lb_nexthops_create(struct event_base *base, struct lb_dp *dp, const char *pa
 	nexthops->save = evtimer_new(base, on_save, nexthops);
 	nexthops->update = evtimer_new(base, on_update, nexthops);
 	nexthops->sweep = event_new(base, -1, EV_PERSIST, on_sweep, nexthops);
-	if (nexthops->save == NULL || nexthops->update == NULL || nexthops->sweep == NULL
-		|| lb_ids_create(1, LB_NEXTHOP_HOST - 1, 0, &nexthops->ids) < 0) {
+	if (nexthops->save == NULL || nexthops->update == NULL || nexthops->sweep == NULL ||
+		lb_ids_create(1, LB_NEXTHOP_HOST - 1, 0, &nexthops->ids) < 0) {
 		lb_nexthops_destroy(nexthops);
 		return -ENOMEM;
 	}
@@ -679,7 +693,8 @@ void lb_nexthops_label(const struct lb_nexthops *nexthops, uint16_t id, char *bu
 
 bool lb_nexthops_is_complete(const struct lb_nexthops *nexthops)
 {
-	return nexthops->is_ready && (nexthops->kernel == NULL || lb_kernel_is_complete(nexthops->kernel));
+	return nexthops->is_ready &&
+	       (nexthops->kernel == NULL || lb_kernel_is_complete(nexthops->kernel));
 }
 
 bool lb_nexthops_is_ready(const struct lb_nexthops *nexthops)

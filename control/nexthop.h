@@ -11,20 +11,22 @@
 #include "control/kernel.h"
 
 /*
- * Where frames go: next hops (a DPDK port and a MAC address) and routes to them, as the data plane wants
- * them, taken from the kernel's tables or from the config's static gateway.
+ * Where frames go: next hops (a DPDK port and a MAC address) and routes to them, as the data plane
+ * wants them, taken from the kernel's tables or from the config's static gateway.
  *
- * Each neighbour that the kernel knows on one of our interfaces is a next hop and, if it is on a connected network, has a
- * host route: a connected prefix cannot be one route, since each host in it has a MAC address of its own.
+ * Each neighbour that the kernel knows on one of our interfaces is a next hop and, if it is on a
+ * connected network, has a host route: a connected prefix cannot be one route, since each host in
+ * it has a MAC address of its own.
  *
- * The host's own addresses have routes to LB_NEXTHOP_HOST, with a static gateway too: what nat backends answer
- * to the host itself (its health checks, above all) is no reply to a client, and left to the kernel.
+ * The host's own addresses have routes to LB_NEXTHOP_HOST, with a static gateway too: what nat
+ * backends answer to the host itself (its health checks, above all) is no reply to a client, and
+ * left to the kernel.
  */
 struct lb_nexthops;
 
 struct lb_nexthop {
 	uint16_t id;
-	bool is_static;      /* the config's gateway: no address */
+	bool is_static; /* the config's gateway: no address */
 	uint32_t ifindex;
 	struct lb_addr addr; /* the neighbour */
 	uint16_t port;       /* DPDK port id */
@@ -47,11 +49,12 @@ struct lb_nexthop {
  * @return 0; -ENOMEM.
  */
 int lb_nexthops_create(struct event_base *base, struct lb_dp *dp, const char *path,
-	void (*changed)(void *arg), void (*state)(void *arg, const struct lb_nexthop *nexthop), void *arg,
-	struct lb_nexthops **out);
+	void (*changed)(void *arg), void (*state)(void *arg, const struct lb_nexthop *nexthop),
+	void *arg, struct lb_nexthops **out);
 void lb_nexthops_destroy(struct lb_nexthops *nexthops);
 
-/** Use the static gateway (@p mac not NULL), or the kernel (NULL). Does nothing if that is so already. */
+/** Use the static gateway (@p mac not NULL), or the kernel (NULL). Does nothing if that is so
+ * already. */
 void lb_nexthops_set_gateway(struct lb_nexthops *nexthops, const uint8_t *mac, uint16_t port);
 
 /** The data plane's ports may have changed: mirror the kernel for these interfaces. */
@@ -61,8 +64,8 @@ void lb_nexthops_set_ports(struct lb_nexthops *nexthops, const struct lb_shm_map
  * The next hop towards @p addr; it is being resolved if it is not. Takes a reference.
  * @param why receives one of the texts above if NULL is returned.
  */
-struct lb_nexthop *lb_nexthops_get(struct lb_nexthops *nexthops, const struct lb_addr *addr,
-	const char **why);
+struct lb_nexthop *lb_nexthops_get(
+	struct lb_nexthops *nexthops, const struct lb_addr *addr, const char **why);
 /** Give a reference back; NULL is allowed. */
 void lb_nexthops_put(struct lb_nexthops *nexthops, struct lb_nexthop *nexthop);
 
@@ -76,8 +79,8 @@ int lb_nexthops_sync(struct lb_nexthops *nexthops);
 void lb_nexthops_label(const struct lb_nexthops *nexthops, uint16_t id, char *buf, size_t bytes);
 
 /**
- * Whether all that is to be known before a first sync is: the kernel's routes and the host's own addresses. A
- * data plane without the latter would send answers to health checks on to clients.
+ * Whether all that is to be known before a first sync is: the kernel's routes and the host's own
+ * addresses. A data plane without the latter would send answers to health checks on to clients.
  */
 bool lb_nexthops_is_ready(const struct lb_nexthops *nexthops);
 

@@ -26,15 +26,16 @@ static void service_msg(const struct lb_service *service, struct lb_msg *msg)
 
 	*msg = (struct lb_msg){
 		.op = LB_OP_SERVICE_SET,
-		.service = {
-			.key = service->key,
-			.id = service->id,
-			.mode = (uint8_t)config->mode,
-			.on_empty = (uint8_t)config->on_empty,
-			.tracking = (uint8_t)config->tracking,
-			.scheduler = (uint8_t)config->scheduler,
-			.idle_timeout_ms = config->idle_timeout_ms,
-		},
+		.service =
+			{
+				.key = service->key,
+				.id = service->id,
+				.mode = (uint8_t)config->mode,
+				.on_empty = (uint8_t)config->on_empty,
+				.tracking = (uint8_t)config->tracking,
+				.scheduler = (uint8_t)config->scheduler,
+				.idle_timeout_ms = config->idle_timeout_ms,
+			},
 	};
 }
 
@@ -42,15 +43,17 @@ static void backend_msg(const struct lb_backend *backend, struct lb_msg *msg)
 {
 	*msg = (struct lb_msg){
 		.op = LB_OP_BACKEND_SET,
-		.backend = {
-			.addr = backend->endpoint.addr,
-			.port_be = backend->endpoint.port_be,
-			.id = backend->id,
-			.service = backend->service->id,
-			.nexthop = backend->nexthop != NULL ? backend->nexthop->id : LB_NEXTHOP_NONE,
-			.state = (uint8_t)backend->effective,
-			.weight = backend->config->weight,
-		},
+		.backend =
+			{
+				.addr = backend->endpoint.addr,
+				.port_be = backend->endpoint.port_be,
+				.id = backend->id,
+				.service = backend->service->id,
+				.nexthop = backend->nexthop != NULL ? backend->nexthop->id
+								    : LB_NEXTHOP_NONE,
+				.state = (uint8_t)backend->effective,
+				.weight = backend->config->weight,
+			},
 	};
 }
 
@@ -85,17 +88,17 @@ static bool is_blocked(const struct lb_backend *backend)
 {
 	const struct lb_backend *gone;
 
-	TAILQ_FOREACH(gone, &backend->service->model->gone, gone_link)
-		if (gone->endpoint.port_be == backend->endpoint.port_be
-			&& lb_addr_equal(&gone->endpoint.addr, &backend->endpoint.addr))
+	TAILQ_FOREACH (gone, &backend->service->model->gone, gone_link)
+		if (gone->endpoint.port_be == backend->endpoint.port_be &&
+			lb_addr_equal(&gone->endpoint.addr, &backend->endpoint.addr))
 			return true;
 	return false;
 }
 
 static bool leaves(const struct lb_backend *backend)
 {
-	return backend->sent && backend->sent_msg.state == LB_BACKEND_UP
-		&& backend->effective != LB_BACKEND_UP;
+	return backend->sent && backend->sent_msg.state == LB_BACKEND_UP &&
+	       backend->effective != LB_BACKEND_UP;
 }
 
 /* Tables. */
@@ -119,7 +122,8 @@ static struct lb_table *wanted_table(struct lb_service *service)
 			.state = backend->blocked ? LB_BACKEND_DOWN : backend->effective,
 		};
 	}
-	service->active_tier = lb_table_eligible(members, n, service->config->min_healthy, eligible);
+	service->active_tier =
+		lb_table_eligible(members, n, service->config->min_healthy, eligible);
 	table = lb_table_create(service->config->table_size, members, n, eligible, service->table);
 	free(members);
 	free(eligible);
@@ -165,7 +169,8 @@ static void free_fill(void *arg)
 	lb_table_unref(arg);
 }
 
-static void on_published(void *arg, const struct lb_msg *command, int status, const struct lb_msg *reply)
+static void on_published(
+	void *arg, const struct lb_msg *command, int status, const struct lb_msg *reply)
 {
 	struct lb_model *model = arg;
 	struct lb_service *service;
@@ -173,7 +178,8 @@ static void on_published(void *arg, const struct lb_msg *command, int status, co
 	(void)reply;
 	// the service may be gone, or its id another's by now
 	service = model->service_by_id[command->table.service % LB_MAX_SERVICES];
-	if (service != NULL && service->table_pending && service->table_version == command->table.version) {
+	if (service != NULL && service->table_pending &&
+		service->table_version == command->table.version) {
 		service->table_pending = false;
 		if (status == 0)
 			service->live_version = command->table.version;
@@ -184,7 +190,8 @@ static void on_published(void *arg, const struct lb_msg *command, int status, co
 		lb_sync_refused(model, command, status);
 }
 
-/* Versions go up over all services, so that a late reply never fits another service with a reused id. */
+/* Versions go up over all services, so that a late reply never fits another service with a reused
+ * id. */
 static uint32_t next_version(void)
 {
 	static uint32_t version;
@@ -198,7 +205,8 @@ static void publish(struct lb_service *service)
 	int rc;
 
 	rc = lb_dp_publish(model->dp, service->id, lb_table_n_slots(service->table),
-		service->table_version, fill, free_fill, lb_table_ref(service->table), on_published, model);
+		service->table_version, fill, free_fill, lb_table_ref(service->table), on_published,
+		model);
 	service->table_pending = rc == 0;
 }
 
@@ -225,8 +233,8 @@ static const char *judge_service(const struct lb_service *service)
 	if (service->active_tier < 0)
 		return "down";
 	for (size_t i = 0; i < service->n_backends; i++)
-		if (service->backends[i]->config->admin == LB_ADMIN_ENABLED
-			&& service->backends[i]->effective != LB_BACKEND_UP)
+		if (service->backends[i]->config->admin == LB_ADMIN_ENABLED &&
+			service->backends[i]->effective != LB_BACKEND_UP)
 			return "degraded";
 	return "ok";
 }
@@ -251,7 +259,8 @@ static void tell_changes(struct lb_service *service, int old_tier)
 		lb_events_add(service->model->events, "service_tier", subject, from, to, NULL);
 	}
 	if (service->state == NULL || strcmp(service->state, state) != 0)
-		lb_events_add(service->model->events, "service_state", subject, service->state, state, NULL);
+		lb_events_add(service->model->events, "service_state", subject, service->state,
+			state, NULL);
 	service->state = state;
 }
 
@@ -328,7 +337,8 @@ static void on_flush(evutil_socket_t fd, short what, void *arg)
 		struct lb_service *service = model->services[i];
 		int old_tier = service->active_tier;
 
-		// with a table on its way all else waits too: what follows it in order must not overtake it
+		// with a table on its way all else waits too: what follows it in order must not
+		// overtake it
 		if (!service->dirty || service->table_pending)
 			continue;
 		service->dirty = false;

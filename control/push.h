@@ -5,21 +5,23 @@
 #include "control/model.h"
 
 /*
- * Bringing the data plane to what the model wants: differences of dirty services at the end of a loop turn,
- * everything in a sync. The order of the commands of one service:
+ * Bringing the data plane to what the model wants: differences of dirty services at the end of a
+ * loop turn, everything in a sync. The order of the commands of one service:
  *
- *   SERVICE_SET → BACKEND_SET of those that come or change → TABLE_PUBLISH → BACKEND_SET of those that leave (down,
- *   drain) → BACKEND_DEL of those that are gone
+ *   SERVICE_SET → BACKEND_SET of those that come or change → TABLE_PUBLISH → BACKEND_SET of those
+ * that leave (down, drain) → BACKEND_DEL of those that are gone
  *
- * so that a table never names a backend that is not there, and no flow is sent away from a backend before the table has
- * somewhere else for it. While a table of a service is not answered, its further changes wait and become one.
+ * so that a table never names a backend that is not there, and no flow is sent away from a backend
+ * before the table has somewhere else for it. While a table of a service is not answered, its
+ * further changes wait and become one.
  */
 
 /** @return 0; -ENOMEM. */
 int lb_push_init(struct lb_model *model);
 void lb_push_fini(struct lb_model *model);
 
-/** The service differs from what the data plane was told: compare and send at the end of this turn. */
+/** The service differs from what the data plane was told: compare and send at the end of this turn.
+ */
 void lb_push_touch(struct lb_service *service);
 
 /** The service left the config: delete it at the data plane, now. */
@@ -28,19 +30,21 @@ void lb_push_service_del(struct lb_service *service);
 /** Send a new secret. */
 void lb_push_secret(struct lb_model *model);
 
-/** The backend is not in the config any more: to be deleted (and freed) when its service's table is without it. */
+/** The backend is not in the config any more: to be deleted (and freed) when its service's table is
+ * without it. */
 void lb_push_backend_gone(struct lb_backend *backend);
 
 /**
- * Send the secret, all next hops and routes, all services, backends and tables, in this order: what comes between
- * SYNC_BEGIN and SYNC_END. @return 0; -ENOMEM.
+ * Send the secret, all next hops and routes, all services, backends and tables, in this order: what
+ * comes between SYNC_BEGIN and SYNC_END. @return 0; -ENOMEM.
  */
 int lb_push_everything(struct lb_model *model);
 
 /** The data plane went away: forget what it was told. */
 void lb_push_disconnected(struct lb_model *model);
 
-/** Make the counts of service->backends[].n_slots those of service->table, building it if need be. */
+/** Make the counts of service->backends[].n_slots those of service->table, building it if need be.
+ */
 void lb_push_count_slots(struct lb_service *service);
 
 #endif

@@ -21,8 +21,8 @@ static void clear_host_bits(struct lb_addr *addr, unsigned length)
 	}
 }
 
-void lb_routes_add(struct lb_routes *routes, const struct lb_addr *prefix, uint8_t family, uint8_t length,
-	uint16_t nexthop)
+void lb_routes_add(struct lb_routes *routes, const struct lb_addr *prefix, uint8_t family,
+	uint8_t length, uint16_t nexthop)
 {
 	struct lb_msg_route *route;
 
@@ -32,11 +32,15 @@ void lb_routes_add(struct lb_routes *routes, const struct lb_addr *prefix, uint8
 	}
 	if (routes->n == routes->n_allocated) {
 		routes->n_allocated = routes->n_allocated > 0 ? 2 * routes->n_allocated : 16;
-		routes->list = lb_xrealloc(routes->list, routes->n_allocated, sizeof(*routes->list));
+		routes->list =
+			lb_xrealloc(routes->list, routes->n_allocated, sizeof(*routes->list));
 	}
 	route = &routes->list[routes->n++];
 	*route = (struct lb_msg_route){
-		.prefix = *prefix, .family = family, .length = length, .nexthop = nexthop,
+		.prefix = *prefix,
+		.family = family,
+		.length = length,
+		.nexthop = nexthop,
 		.zero = (uint32_t)routes->n, // the order of adding, until it is finished
 	};
 	clear_host_bits(&route->prefix, family == 4 ? 96u + length : length);
@@ -73,7 +77,8 @@ void lb_routes_finish(struct lb_routes *routes)
 	}
 	routes->n = n;
 	if (routes->overflow)
-		lb_log(LB_LOG_WARN, "nexthop", "more than %u routes: the rest is left out", LB_ROUTES_MAX);
+		lb_log(LB_LOG_WARN, "nexthop", "more than %u routes: the rest is left out",
+			LB_ROUTES_MAX);
 }
 
 static int send_one(const struct lb_msg_route *route, uint16_t op, struct lb_dp *dp)
@@ -83,7 +88,8 @@ static int send_one(const struct lb_msg_route *route, uint16_t op, struct lb_dp 
 	return lb_dp_send(dp, &msg, NULL, NULL);
 }
 
-void lb_routes_send_difference(const struct lb_routes *from, const struct lb_routes *to, struct lb_dp *dp)
+void lb_routes_send_difference(
+	const struct lb_routes *from, const struct lb_routes *to, struct lb_dp *dp)
 {
 	size_t i = 0;
 

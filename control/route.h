@@ -4,7 +4,8 @@
 
 #include "control/dp.h"
 
-/* A set of routes as the data plane is to have them, and the difference between two. Zero-initialised: empty. */
+/* A set of routes as the data plane is to have them, and the difference between two.
+ * Zero-initialised: empty. */
 struct lb_routes {
 	struct lb_msg_route *list; /* sorted by lb_routes_finish() */
 	size_t n, n_allocated;
@@ -15,14 +16,16 @@ struct lb_routes {
 #define LB_ROUTES_MAX 65536u
 
 /** Bits past @p length are cleared. */
-void lb_routes_add(struct lb_routes *routes, const struct lb_addr *prefix, uint8_t family, uint8_t length,
-	uint16_t nexthop);
+void lb_routes_add(struct lb_routes *routes, const struct lb_addr *prefix, uint8_t family,
+	uint8_t length, uint16_t nexthop);
 
 /** Sort; of several with one prefix the first one added stays. */
 void lb_routes_finish(struct lb_routes *routes);
 
-/** Send what turns @p from into @p to (both finished): first what is new or changed, then what is gone. */
-void lb_routes_send_difference(const struct lb_routes *from, const struct lb_routes *to, struct lb_dp *dp);
+/** Send what turns @p from into @p to (both finished): first what is new or changed, then what is
+ * gone. */
+void lb_routes_send_difference(
+	const struct lb_routes *from, const struct lb_routes *to, struct lb_dp *dp);
 
 /** @return 0; -ENOMEM. */
 int lb_routes_send_all(const struct lb_routes *routes, struct lb_dp *dp);

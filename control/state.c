@@ -46,15 +46,18 @@ static json_t *state_to_json(const struct lb_model *model, const struct lb_confi
 	rc |= json_object_set_new(state, "backend_ids", lb_ids_to_json(model->backend_ids));
 	rc |= json_object_set_new(state, "config", lb_config_to_json(config));
 	// what the file said, to tell later which changes on top of it were dropped
-	if (model->file_config != NULL && lb_config_diff(model->file_config, config, NULL, NULL) > 0)
-		rc |= json_object_set_new(state, "file_config", lb_config_to_json(model->file_config));
+	if (model->file_config != NULL &&
+		lb_config_diff(model->file_config, config, NULL, NULL) > 0)
+		rc |= json_object_set_new(
+			state, "file_config", lb_config_to_json(model->file_config));
 	if (rc == 0)
 		return state;
 	json_decref(state);
 	return NULL;
 }
 
-int lb_state_save(const struct lb_model *model, const struct lb_config *config, char *why, size_t why_bytes)
+int lb_state_save(
+	const struct lb_model *model, const struct lb_config *config, char *why, size_t why_bytes)
 {
 	json_t *state = state_to_json(model, config);
 	char path[PATH_MAX];
@@ -114,10 +117,10 @@ static bool take_state(struct lb_model *model, const json_t *json, struct saved 
 	uint8_t hash[8];
 
 	snprintf(why, why_bytes, "file_hash, secret or ids are missing or wrong");
-	if (!parse_hex(json_object_get(json, "file_hash"), hash, sizeof(hash))
-		|| !parse_hex(json_object_get(json, "secret"), saved->secret, sizeof(saved->secret))
-		|| lb_ids_from_json(model->service_ids, json_object_get(json, "service_ids")) < 0
-		|| lb_ids_from_json(model->backend_ids, json_object_get(json, "backend_ids")) < 0)
+	if (!parse_hex(json_object_get(json, "file_hash"), hash, sizeof(hash)) ||
+		!parse_hex(json_object_get(json, "secret"), saved->secret, sizeof(saved->secret)) ||
+		lb_ids_from_json(model->service_ids, json_object_get(json, "service_ids")) < 0 ||
+		lb_ids_from_json(model->backend_ids, json_object_get(json, "backend_ids")) < 0)
 		return false;
 	saved->has_secret = true;
 	for (unsigned i = 0; i < 8; i++)
@@ -147,7 +150,8 @@ static void load_state(struct lb_model *model, struct saved *saved)
 	}
 	json_decref(json);
 	if (rc < 0 && rc != -ENOENT)
-		lb_log(LB_LOG_ERROR, "state", "%s is ignored (a damaged file is kept as %s.corrupt): %s", path,
+		lb_log(LB_LOG_ERROR, "state",
+			"%s is ignored (a damaged file is kept as %s.corrupt): %s", path,
 			LB_STATE_FILE, why);
 }
 
@@ -178,14 +182,15 @@ static int read_text(const char *path, char **text, size_t *len, struct lb_confi
 	if (fd >= 0)
 		close(fd);
 	if (rc < 0) {
-		snprintf(error->message, sizeof(error->message), "cannot be read: %s", strerror(-rc));
+		snprintf(error->message, sizeof(error->message), "cannot be read: %s",
+			strerror(-rc));
 		free(*text);
 	}
 	return rc;
 }
 
-static int load_file(const char *path, struct lb_config **config, uint64_t *hash,
-	struct lb_config_error *error)
+static int load_file(
+	const char *path, struct lb_config **config, uint64_t *hash, struct lb_config_error *error)
 {
 	char *text;
 	size_t len;
@@ -237,15 +242,18 @@ static struct lb_config *choose(struct lb_model *model, struct lb_config *file, 
 		saved->config = NULL;
 	} else if (saved->valid && saved->file_config != NULL) {
 		lb_config_diff(saved->file_config, saved->config, log_difference, &dropped);
-		lb_log(LB_LOG_WARN, "state", "%s has changed and wins: %zu changes that were made while "
-			"running are dropped", model->config_file, dropped.n);
+		lb_log(LB_LOG_WARN, "state",
+			"%s has changed and wins: %zu changes that were made while "
+			"running are dropped",
+			model->config_file, dropped.n);
 	}
 	lb_config_free(saved->config);
 	lb_config_free(saved->file_config);
 	return file;
 }
 
-static int choose_secret(struct lb_model *model, const struct lb_config *config, const struct saved *saved)
+static int choose_secret(
+	struct lb_model *model, const struct lb_config *config, const struct saved *saved)
 {
 	if (config->has_secret)
 		memcpy(model->secret, config->secret, sizeof(model->secret));
@@ -280,7 +288,8 @@ int lb_state_start(struct lb_model *model, struct lb_config_error *error)
 	config = choose(model, config, &saved);
 	rc = choose_secret(model, config, &saved);
 	if (rc < 0)
-		snprintf(error->message, sizeof(error->message), "no random numbers: %s", strerror(-rc));
+		snprintf(error->message, sizeof(error->message), "no random numbers: %s",
+			strerror(-rc));
 	else
 		rc = lb_model_apply(model, config, "start", error);
 	if (rc < 0) {

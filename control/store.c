@@ -148,7 +148,8 @@ static json_t *check_and_parse(const char *text, size_t len, char *why, size_t w
 		snprintf(why, why_bytes, "its checksum or version does not match");
 		return NULL;
 	}
-	document = json_loadb(text + HEADER_BYTES, len - HEADER_BYTES, JSON_REJECT_DUPLICATES, &error);
+	document =
+		json_loadb(text + HEADER_BYTES, len - HEADER_BYTES, JSON_REJECT_DUPLICATES, &error);
 	if (document == NULL)
 		snprintf(why, why_bytes, "line %d: %s", error.line, error.text);
 	return document;

@@ -7,23 +7,23 @@
 #include <jansson.h>
 
 /*
- * A JSON document that survives a crash at any moment: written whole beside the old one, fsynced, renamed
- * over it, the directory fsynced. Its first line carries a checksum of the rest, so that a file damaged on
- * the disk is noticed even where it is still JSON.
+ * A JSON document that survives a crash at any moment: written whole beside the old one, fsynced,
+ * renamed over it, the directory fsynced. Its first line carries a checksum of the rest, so that a
+ * file damaged on the disk is noticed even where it is still JSON.
  */
 
 /**
  * Write @p document to @p path, mode 0600. On return the new content is durable.
  * @param why receives the reason of a failure; why_bytes.
- * @return 0; -ENOMEM; -errno of the file operation: the file is the old one, or (only the directory could not
- * be synced) the new one.
+ * @return 0; -ENOMEM; -errno of the file operation: the file is the old one, or (only the directory
+ * could not be synced) the new one.
  */
 int lb_store_save(const char *path, const json_t *document, char *why, size_t why_bytes);
 
 /**
  * Read what lb_store_save() wrote.
- * @return 0 and @p document (new reference); -ENOENT no file; -EBADMSG it is damaged: it has been renamed to
- * "PATH.corrupt", @p why says how it is damaged; -ENOMEM, -errno of the file operation.
+ * @return 0 and @p document (new reference); -ENOENT no file; -EBADMSG it is damaged: it has been
+ * renamed to "PATH.corrupt", @p why says how it is damaged; -ENOMEM, -errno of the file operation.
  */
 int lb_store_load(const char *path, json_t **document, char *why, size_t why_bytes);
 

@@ -12,16 +12,19 @@
 
 #define NS_PER_S UINT64_C(1000000000)
 
-/* After a refusal everything is sent again, in case its reason is gone: soon, then ever more rarely. */
+/* After a refusal everything is sent again, in case its reason is gone: soon, then ever more
+ * rarely. */
 static const unsigned resync_delays_ms[] = {100, 1000, 5000, 30000, 60000};
 #define N_RESYNC_DELAYS (sizeof(resync_delays_ms) / sizeof(resync_delays_ms[0]))
 
-/* What workers report is limited, so that a scribbled ring does not push everything else out of the log. */
+/* What workers report is limited, so that a scribbled ring does not push everything else out of the
+ * log. */
 #define MAX_DP_EVENTS_PER_S 50u
 
 /* Refusals. */
 
-static void subject_of(const struct lb_model *model, const struct lb_msg *command, char *buf, size_t bytes)
+static void subject_of(
+	const struct lb_model *model, const struct lb_msg *command, char *buf, size_t bytes)
 {
 	const struct lb_service *service = NULL;
 	const struct lb_backend *backend = NULL;
@@ -71,7 +74,8 @@ static void subject_of(const struct lb_model *model, const struct lb_msg *comman
 
 static void resync_later(struct lb_model *model)
 {
-	unsigned step = model->resync_step < N_RESYNC_DELAYS ? model->resync_step : N_RESYNC_DELAYS - 1;
+	unsigned step =
+		model->resync_step < N_RESYNC_DELAYS ? model->resync_step : N_RESYNC_DELAYS - 1;
 	struct timeval delay = {
 		.tv_sec = resync_delays_ms[step] / 1000,
 		.tv_usec = (suseconds_t)(resync_delays_ms[step] % 1000) * 1000,
@@ -119,7 +123,8 @@ static void note_boot(struct lb_model *model, uint64_t boot_id)
 		service->baseline_no_backend = 0;
 		service->tracking_now = (uint8_t)service->config->tracking;
 		for (size_t j = 0; j < service->n_backends; j++)
-			memset(&service->backends[j]->baseline, 0, sizeof(service->backends[j]->baseline));
+			memset(&service->backends[j]->baseline, 0,
+				sizeof(service->backends[j]->baseline));
 	}
 }
 
@@ -138,8 +143,9 @@ static void on_attached(void *arg)
 }
 
 /*
- * A data plane that forwards already must not be told that a route is gone or a next hop unresolved only
- * because the kernel has not been asked yet. And none may be given backends before it can tell which of their packets are ours.
+ * A data plane that forwards already must not be told that a route is gone or a next hop unresolved
+ * only because the kernel has not been asked yet. And none may be given backends before it can tell
+ * which of their packets are ours.
  */
 static bool on_may_sync(void *arg)
 {
@@ -173,7 +179,8 @@ static int on_sync(void *arg)
 	return lb_push_everything(model);
 }
 
-static void on_state_changed(void *arg, enum lb_dp_state from, enum lb_dp_state to, const char *reason)
+static void on_state_changed(
+	void *arg, enum lb_dp_state from, enum lb_dp_state to, const char *reason)
 {
 	struct lb_model *model = arg;
 
@@ -279,7 +286,8 @@ static void on_suspect(struct lb_model *model, uint16_t id)
 		return;
 	backend->suspect_ns = now_ns;
 	lb_backend_label(backend, subject + 8, sizeof(subject) - 8);
-	lb_events_add(model->events, "backend_suspect", subject, NULL, NULL, "no answer to clients");
+	lb_events_add(
+		model->events, "backend_suspect", subject, NULL, NULL, "no answer to clients");
 	lb_health_check_now(backend->check);
 }
 
@@ -305,11 +313,12 @@ static void on_event(void *arg, unsigned worker, const struct lb_msg *event)
 		break;
 	case LB_EVENT_PORT_LINK:
 		snprintf(subject, sizeof(subject), "port %u", event->link.port);
-		lb_events_add(model->events, "port_link", subject, NULL, event->link.up ? "up" : "down",
-			NULL);
+		lb_events_add(model->events, "port_link", subject, NULL,
+			event->link.up ? "up" : "down", NULL);
 		break;
 	default:
-		lb_log(LB_LOG_WARN, "sync", "worker %u sent an event of unknown kind %u", worker, event->op);
+		lb_log(LB_LOG_WARN, "sync", "worker %u sent an event of unknown kind %u", worker,
+			event->op);
 		break;
 	}
 }

@@ -5,8 +5,8 @@
 #include "control/model.h"
 
 /*
- * The model's side of the connection to the data plane: its coming and going, what it refuses, what its
- * workers report, and when it has answered everything.
+ * The model's side of the connection to the data plane: its coming and going, what it refuses, what
+ * its workers report, and when it has answered everything.
  */
 
 /** The callbacks for lb_dp_create(); their argument is the model. */
@@ -20,7 +20,8 @@ void lb_sync_fini(struct lb_model *model);
 void lb_sync_refused(struct lb_model *model, const struct lb_msg *command, int status);
 
 /**
- * Call @p waiter->settled once, from the loop, when nothing is left to be sent or answered, or the data plane is down.
+ * Call @p waiter->settled once, from the loop, when nothing is left to be sent or answered, or the
+ * data plane is down.
  */
 void lb_sync_wait_settled(struct lb_model *model, struct lb_settle_waiter *waiter);
 

@@ -12,7 +12,8 @@ struct population {
 	unsigned n_refs;
 	uint32_t n_slots;
 	size_t n;
-	struct lb_maglev *maglev; /* NULL until the first fill: building thousands at start takes seconds */
+	struct lb_maglev
+		*maglev; /* NULL until the first fill: building thousands at start takes seconds */
 	struct lb_maglev_node *nodes;
 	char *names; /* what nodes[].name point into */
 };
@@ -49,7 +50,8 @@ static uint32_t tier_after(const struct lb_table_member *members, size_t n, uint
 	return next;
 }
 
-int lb_table_eligible(const struct lb_table_member *members, size_t n, uint32_t min_healthy, bool *eligible)
+int lb_table_eligible(
+	const struct lb_table_member *members, size_t n, uint32_t min_healthy, bool *eligible)
 {
 	uint32_t n_healthy = 0;
 	int active = -1;
@@ -80,8 +82,8 @@ static void population_unref(struct population *population)
 	free(population);
 }
 
-static struct population *population_create(uint32_t n_slots, const struct lb_table_member *members,
-	size_t n)
+static struct population *population_create(
+	uint32_t n_slots, const struct lb_table_member *members, size_t n)
 {
 	struct population *population = calloc(1, sizeof(*population));
 	uint32_t base_tier = lowest_tier(members, n);
@@ -92,7 +94,9 @@ static struct population *population_create(uint32_t n_slots, const struct lb_ta
 	for (size_t i = 0; i < n; i++)
 		names_bytes += strlen(members[i].name) + 1;
 	*population = (struct population){
-		.n_refs = 1, .n_slots = n_slots, .n = n,
+		.n_refs = 1,
+		.n_slots = n_slots,
+		.n = n,
 		.nodes = calloc(n + 1, sizeof(*population->nodes)),
 		.names = malloc(names_bytes),
 	};
@@ -122,9 +126,9 @@ static bool population_fits(const struct population *population, uint32_t n_slot
 	for (size_t i = 0; i < n; i++) {
 		const struct lb_maglev_node *node = &population->nodes[i];
 
-		if (node->weight != members[i].weight || node->id != members[i].id
-			|| node->base != (members[i].tier == base_tier)
-			|| strcmp(node->name, members[i].name) != 0)
+		if (node->weight != members[i].weight || node->id != members[i].id ||
+			node->base != (members[i].tier == base_tier) ||
+			strcmp(node->name, members[i].name) != 0)
 			return false;
 	}
 	return true;
@@ -171,8 +175,8 @@ bool lb_table_equal(const struct lb_table *a, const struct lb_table *b)
 	if (a == NULL || b == NULL)
 		return a == b;
 	// a population is shared whenever it can be
-	return a->population == b->population
-		&& memcmp(a->eligible, b->eligible, a->population->n * sizeof(*a->eligible)) == 0;
+	return a->population == b->population &&
+	       memcmp(a->eligible, b->eligible, a->population->n * sizeof(*a->eligible)) == 0;
 }
 
 uint32_t lb_table_n_slots(const struct lb_table *table)
@@ -191,8 +195,8 @@ int lb_table_fill(struct lb_table *table, uint16_t *slots)
 		return 0;
 	}
 	if (population->maglev == NULL) {
-		rc = lb_maglev_create(population->n_slots, population->nodes, (uint32_t)population->n,
-			&population->maglev);
+		rc = lb_maglev_create(population->n_slots, population->nodes,
+			(uint32_t)population->n, &population->maglev);
 		if (rc < 0)
 			return rc;
 	}

@@ -9,8 +9,9 @@
 #include "lb/msg.h"
 
 /*
- * The lookup table of one service: which backends take part (health, admin state, tiers), and the Maglev
- * population behind it, which is built when first needed and kept while names, weights and tiers stay.
+ * The lookup table of one service: which backends take part (health, admin state, tiers), and the
+ * Maglev population behind it, which is built when first needed and kept while names, weights and
+ * tiers stay.
  */
 
 /** One backend as the table sees it. */
@@ -23,19 +24,21 @@ struct lb_table_member {
 };
 
 /**
- * Which members get slots: those that are up and have a weight, of every tier before which fewer than @p min_healthy such
- * members were found (the lowest tier always).
+ * Which members get slots: those that are up and have a weight, of every tier before which fewer
+ * than @p min_healthy such members were found (the lowest tier always).
  * @param eligible @p n flags, written.
  * @return the highest tier that takes part, -1 if nobody is eligible.
  */
-int lb_table_eligible(const struct lb_table_member *members, size_t n, uint32_t min_healthy, bool *eligible);
+int lb_table_eligible(
+	const struct lb_table_member *members, size_t n, uint32_t min_healthy, bool *eligible);
 
 /* Immutable, shared by reference: what a publication that waits for a buffer needs. */
 struct lb_table;
 
 /**
- * A table of @p n members (copied) with @p n_slots. If @p like has the same members and slots, its population is
- * shared and only the eligible flags differ; else a new one will be built by the first fill.
+ * A table of @p n members (copied) with @p n_slots. If @p like has the same members and slots, its
+ * population is shared and only the eligible flags differ; else a new one will be built by the
+ * first fill.
  * @param like      may be NULL.
  * @param eligible  @p n flags, copied.
  * @return a reference; NULL without memory.

@@ -18,15 +18,16 @@ static int service_set(struct fake_dp *fake, const struct lb_msg_service *msg)
 {
 	struct fake_service *service = &fake->services[msg->id % LB_MAX_SERVICES];
 
-	if (msg->id >= LB_MAX_SERVICES || msg->mode >= LB_MODE_N || msg->idle_timeout_ms < LB_IDLE_TIMEOUT_MIN_MS
-		|| msg->idle_timeout_ms > LB_IDLE_TIMEOUT_MAX_MS)
+	if (msg->id >= LB_MAX_SERVICES || msg->mode >= LB_MODE_N ||
+		msg->idle_timeout_ms < LB_IDLE_TIMEOUT_MIN_MS ||
+		msg->idle_timeout_ms > LB_IDLE_TIMEOUT_MAX_MS)
 		return -EINVAL;
 	for (unsigned i = 0; i < LB_MAX_SERVICES; i++)
-		if (i != msg->id && fake->services[i].in_use
-			&& memcmp(&fake->services[i].msg.key, &msg->key, sizeof(msg->key)) == 0)
+		if (i != msg->id && fake->services[i].in_use &&
+			memcmp(&fake->services[i].msg.key, &msg->key, sizeof(msg->key)) == 0)
 			return -EEXIST;
-	if (service->in_use && (service->msg.mode != msg->mode
-		|| memcmp(&service->msg.key, &msg->key, sizeof(msg->key)) != 0))
+	if (service->in_use && (service->msg.mode != msg->mode ||
+				       memcmp(&service->msg.key, &msg->key, sizeof(msg->key)) != 0))
 		return -EBUSY;
 	service->in_use = service->mentioned = true;
 	service->msg = *msg;
@@ -59,7 +60,8 @@ static int backend_set(struct fake_dp *fake, const struct lb_msg_backend *msg)
 {
 	struct fake_backend *backend = &fake->backends[msg->id];
 
-	if (msg->id >= LB_MAX_BACKENDS || msg->service >= LB_MAX_SERVICES || msg->state >= LB_BACKEND_STATE_N)
+	if (msg->id >= LB_MAX_BACKENDS || msg->service >= LB_MAX_SERVICES ||
+		msg->state >= LB_BACKEND_STATE_N)
 		return -EINVAL;
 	if (!fake->services[msg->service].in_use)
 		return -ENOENT;
@@ -67,17 +69,18 @@ static int backend_set(struct fake_dp *fake, const struct lb_msg_backend *msg)
 		return -EINVAL;
 	if (msg->nexthop >= LB_MAX_NEXTHOPS || (msg->nexthop != 0 && !fake->nexthops[msg->nexthop]))
 		return -ENOENT;
-	if (backend->in_use && (backend->msg.service != msg->service
-		|| !lb_addr_equal(&backend->msg.addr, &msg->addr) || backend->msg.port_be != msg->port_be))
+	if (backend->in_use && (backend->msg.service != msg->service ||
+				       !lb_addr_equal(&backend->msg.addr, &msg->addr) ||
+				       backend->msg.port_be != msg->port_be))
 		return -EBUSY;
 	for (unsigned i = 0; !backend->in_use && i < LB_MAX_BACKENDS; i++)
-		if (fake->backends[i].in_use && fake->backends[i].msg.port_be == msg->port_be
-			&& lb_addr_equal(&fake->backends[i].msg.addr, &msg->addr)
-			&& fake->services[fake->backends[i].msg.service].msg.key.proto
-				== fake->services[msg->service].msg.key.proto)
+		if (fake->backends[i].in_use && fake->backends[i].msg.port_be == msg->port_be &&
+			lb_addr_equal(&fake->backends[i].msg.addr, &msg->addr) &&
+			fake->services[fake->backends[i].msg.service].msg.key.proto ==
+				fake->services[msg->service].msg.key.proto)
 			return -EEXIST;
-	if (backend->in_use && backend->msg.state == LB_BACKEND_UP && msg->state != LB_BACKEND_UP
-		&& is_named(fake, msg->id))
+	if (backend->in_use && backend->msg.state == LB_BACKEND_UP && msg->state != LB_BACKEND_UP &&
+		is_named(fake, msg->id))
 		fake->n_losses++;
 	backend->in_use = backend->mentioned = true;
 	backend->msg = *msg;
@@ -100,8 +103,8 @@ static int table_publish(struct fake_dp *fake, const struct lb_msg_table *msg)
 	size_t bytes = msg->n_slots * sizeof(uint16_t);
 	uint16_t *slots;
 
-	if (msg->service >= LB_MAX_SERVICES || msg->buffer >= LB_SHM_N_TABLES
-		|| msg->n_slots < LB_MAGLEV_MIN_SLOTS || msg->n_slots > LB_MAGLEV_MAX_SLOTS)
+	if (msg->service >= LB_MAX_SERVICES || msg->buffer >= LB_SHM_N_TABLES ||
+		msg->n_slots < LB_MAGLEV_MIN_SLOTS || msg->n_slots > LB_MAGLEV_MAX_SLOTS)
 		return -EINVAL;
 	if (!service->in_use)
 		return -ENOENT;
@@ -113,8 +116,9 @@ static int table_publish(struct fake_dp *fake, const struct lb_msg_table *msg)
 		return -EBADMSG;
 	}
 	for (uint32_t i = 0; i < msg->n_slots; i++) {
-		if (slots[i] == LB_MAGLEV_EMPTY || (fake->backends[slots[i]].in_use
-			&& fake->backends[slots[i]].msg.service == msg->service))
+		if (slots[i] == LB_MAGLEV_EMPTY ||
+			(fake->backends[slots[i]].in_use &&
+				fake->backends[slots[i]].msg.service == msg->service))
 			continue;
 		free(slots);
 		return -ERANGE;
@@ -155,8 +159,8 @@ static struct fake_route *find_route(struct fake_dp *fake, const struct lb_msg_r
 	for (size_t i = 0; i < fake->n_routes; i++) {
 		struct fake_route *route = &fake->routes[i];
 
-		if (route->msg.family == msg->family && route->msg.length == msg->length
-			&& lb_addr_equal(&route->msg.prefix, &msg->prefix))
+		if (route->msg.family == msg->family && route->msg.length == msg->length &&
+			lb_addr_equal(&route->msg.prefix, &msg->prefix))
 			return route;
 	}
 	return NULL;
@@ -168,8 +172,8 @@ static int route_set(struct fake_dp *fake, const struct lb_msg_route *msg)
 
 	if (msg->nexthop == LB_NEXTHOP_NONE || msg->zero != 0)
 		return -EINVAL;
-	if (msg->nexthop != LB_NEXTHOP_HOST
-		&& (msg->nexthop >= LB_MAX_NEXTHOPS || !fake->nexthops[msg->nexthop]))
+	if (msg->nexthop != LB_NEXTHOP_HOST &&
+		(msg->nexthop >= LB_MAX_NEXTHOPS || !fake->nexthops[msg->nexthop]))
 		return -ENOENT;
 	if (route == NULL && fake->n_routes == FAKE_MAX_ROUTES)
 		return -ENOSPC;
@@ -263,7 +267,8 @@ static void note(struct fake_dp *fake, const struct lb_msg *msg, int status)
 	if (fake->n_log == fake->n_allocated) {
 		fake->n_allocated = fake->n_allocated > 0 ? 2 * fake->n_allocated : 1024;
 		fake->log = realloc(fake->log, fake->n_allocated * sizeof(*fake->log));
-		fake->statuses = realloc(fake->statuses, fake->n_allocated * sizeof(*fake->statuses));
+		fake->statuses =
+			realloc(fake->statuses, fake->n_allocated * sizeof(*fake->statuses));
 		assert_non_null(fake->log);
 		assert_non_null(fake->statuses);
 	}
@@ -317,7 +322,8 @@ static void *run(void *arg)
 
 		if (!fake->dead)
 			lb_shm_heartbeat(fake->map.shm, LB_SIDE_DATA);
-		while (!fake->dead && !fake->hang && !fake->stop && lb_ring_pop(&fake->command, &msg))
+		while (!fake->dead && !fake->hang && !fake->stop &&
+			lb_ring_pop(&fake->command, &msg))
 			answer(fake, &msg);
 		if (fake->dead || fake->hang)
 			usleep(2000);

@@ -8,11 +8,11 @@
 #include "lb/shm.h"
 
 /*
- * A data plane without packets: a thread that makes a real region, stamps its heartbeat, and answers
- * commands as lb/msg.h promises, refusing whatever breaks the rules there. It keeps what it was told and a
- * log of all commands, so that a test can say in which order things came and what is left at the end.
- * Beyond the rules it counts moments in which the real one would lose packets: a backend that leaves `up`
- * while a table still names it.
+ * A data plane without packets: a thread that makes a real region, stamps its heartbeat, and
+ * answers commands as lb/msg.h promises, refusing whatever breaks the rules there. It keeps what it
+ * was told and a log of all commands, so that a test can say in which order things came and what is
+ * left at the end. Beyond the rules it counts moments in which the real one would lose packets: a
+ * backend that leaves `up` while a table still names it.
  */
 struct fake_service {
 	bool in_use, mentioned;
@@ -40,12 +40,12 @@ struct fake_dp {
 	atomic_bool stop;
 
 	/* What the test sets; any time. */
-	atomic_bool hang;          /* takes no commands, but stamps its heartbeat */
-	atomic_bool dead;          /* does nothing at all */
-	atomic_int refuse_op;      /* this op is refused with refuse_status, refuse_count times */
+	atomic_bool hang;     /* takes no commands, but stamps its heartbeat */
+	atomic_bool dead;     /* does nothing at all */
+	atomic_int refuse_op; /* this op is refused with refuse_status, refuse_count times */
 	atomic_int refuse_status, refuse_count;
-	atomic_int skip_op;        /* the next command with this op gets no reply */
-	atomic_int garbage;        /* so many replies with wrong sequence numbers before the next one */
+	atomic_int skip_op; /* the next command with this op gets no reply */
+	atomic_int garbage; /* so many replies with wrong sequence numbers before the next one */
 
 	/* What it knows; under the lock. */
 	pthread_mutex_t lock;
@@ -69,7 +69,8 @@ struct fake_dp {
 /** Make the region and start. Asserts that it works. */
 struct fake_dp *fake_dp_start(const char *instance, unsigned n_workers);
 
-/** Stop the thread. @param unlink_file as a clean stop does; otherwise the region stays, as after SIGKILL. */
+/** Stop the thread. @param unlink_file as a clean stop does; otherwise the region stays, as after
+ * SIGKILL. */
 void fake_dp_stop(struct fake_dp *fake, bool unlink_file);
 
 /** Put an event into the ring of @p worker, as that worker. */
@@ -81,7 +82,8 @@ size_t fake_dp_count(struct fake_dp *fake, unsigned op);
 /** Index of the first log entry at or after @p from with @p op; SIZE_MAX: none. */
 size_t fake_dp_find(struct fake_dp *fake, size_t from, unsigned op);
 
-/** Make $FULCRUM_SHM_DIR a new directory, so that tests meet nobody's region; its path, to be removed at the end. */
+/** Make $FULCRUM_SHM_DIR a new directory, so that tests meet nobody's region; its path, to be
+ * removed at the end. */
 char *fake_dp_shm_dir(void);
 void fake_dp_remove_dir(char *dir);
 

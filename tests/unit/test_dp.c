@@ -92,17 +92,22 @@ static void on_progress(void *arg)
 }
 
 static const struct lb_dp_callbacks callbacks = {
-	.attached = on_attached, .may_sync = on_may_sync, .sync = on_sync, .state_changed = on_state,
-	.event = on_event, .refused = on_refused, .progress = on_progress,
+	.attached = on_attached,
+	.may_sync = on_may_sync,
+	.sync = on_sync,
+	.state_changed = on_state,
+	.event = on_event,
+	.refused = on_refused,
+	.progress = on_progress,
 };
 
 /* Run the loop until @p condition; fail after a while. */
-#define WAIT(condition)                                                                             \
-	do {                                                                                        \
-		uint64_t give_up_ns = lb_now_ns() + PATIENCE_NS;                                    \
-		while (!(condition) && lb_now_ns() < give_up_ns)                                    \
-			event_base_loop(base, EVLOOP_ONCE);                                         \
-		assert_true(condition);                                                             \
+#define WAIT(condition)                                          \
+	do {                                                     \
+		uint64_t give_up_ns = lb_now_ns() + PATIENCE_NS; \
+		while (!(condition) && lb_now_ns() < give_up_ns) \
+			event_base_loop(base, EVLOOP_ONCE);      \
+		assert_true(condition);                          \
 	} while (0)
 
 static void connect_dp(void)
@@ -139,7 +144,8 @@ static struct fake_dp *start_synced(void)
 	return fake;
 }
 
-static void on_reply(void *arg, const struct lb_msg *command, int status, const struct lb_msg *reply)
+static void on_reply(
+	void *arg, const struct lb_msg *command, int status, const struct lb_msg *reply)
 {
 	struct seen *s = arg;
 
@@ -171,14 +177,19 @@ static void without_a_region_it_is_down_and_says_why(void **state)
 	assert_null(lb_dp_map(dp));
 	assert_int_equal(lb_dp_send(dp, &ping, on_reply, &seen), -ENOTCONN);
 	assert_int_equal(seen.n_replies, 0);
-	assert_int_equal(lb_dp_create(base, "no/name", &callbacks, &seen, &(struct lb_dp *){NULL}), -EINVAL);
+	assert_int_equal(
+		lb_dp_create(base, "no/name", &callbacks, &seen, &(struct lb_dp *){NULL}), -EINVAL);
 }
 
 static void a_region_that_appears_is_synced(void **state)
 {
 	struct fake_dp *fake = start_synced();
 	static const unsigned order[] = {
-		LB_OP_PING, LB_OP_SYNC_BEGIN, LB_OP_SECRET_SET, LB_OP_SERVICE_SET, LB_OP_SYNC_END,
+		LB_OP_PING,
+		LB_OP_SYNC_BEGIN,
+		LB_OP_SECRET_SET,
+		LB_OP_SERVICE_SET,
+		LB_OP_SYNC_END,
 	};
 
 	(void)state;
@@ -270,7 +281,8 @@ static void tables_wait_for_a_free_buffer(void **state)
 	assert_int_equal(seen.n_fills, LB_SHM_N_TABLES);
 	fake->hang = false;
 	WAIT(seen.n_replies == 31);
-	assert_int_equal(seen.n_failed, 0); // also says that no buffer was written while it was in use
+	assert_int_equal(
+		seen.n_failed, 0); // also says that no buffer was written while it was in use
 	assert_int_equal(seen.n_fills, 30);
 	assert_int_equal(seen.n_frees, 30);
 	assert_int_equal(fake->services[0].version, 30);
@@ -289,7 +301,8 @@ static void a_table_that_cannot_be_filled_is_not_sent(void **state)
 	assert_int_equal(seen.n_failed, 1);
 	assert_int_equal(seen.n_frees, 2);
 	assert_int_equal(fake_dp_count(fake, LB_OP_TABLE_PUBLISH), 1);
-	assert_int_equal(lb_dp_publish(dp, 0, LB_MAGLEV_MAX_SLOTS + 1, 1, fill, free_fill, &seen, NULL, NULL),
+	assert_int_equal(lb_dp_publish(dp, 0, LB_MAGLEV_MAX_SLOTS + 1, 1, fill, free_fill, &seen,
+				 NULL, NULL),
 		-EINVAL);
 	assert_int_equal(seen.n_frees, 3);
 	fake_dp_stop(fake, true);
@@ -509,7 +522,8 @@ static void scribbled_rings_do_no_harm(void **state)
 	(void)state;
 	srandom(3);
 	for (int i = 0; i < 60; i++) {
-		struct lb_ring_shm *rings[] = {&shm->command, &shm->reply, &shm->events[0], &shm->events[1]};
+		struct lb_ring_shm *rings[] = {
+			&shm->command, &shm->reply, &shm->events[0], &shm->events[1]};
 		struct lb_ring_shm *ring = rings[random() % 4];
 
 		if (random() % 2)

@@ -25,7 +25,8 @@ static struct lb_events *make(uint32_t capacity, unsigned n)
 static void check(const struct lb_events *events, uint64_t since, uint32_t limit, json_int_t first,
 	json_int_t last, json_int_t n_lost, json_int_t from, json_int_t to)
 {
-	json_t *json = lb_events_to_json(events, since, limit), *list = json_object_get(json, "events");
+	json_t *json = lb_events_to_json(events, since, limit),
+	       *list = json_object_get(json, "events");
 	size_t n = to >= from ? (size_t)(to - from + 1) : 0;
 
 	assert_int_equal(json_integer_value(json_object_get(json, "first_seq")), first);
@@ -106,8 +107,10 @@ static void hostile_text_stays_json(void **state)
 	json = lb_events_to_json(events, 0, 10);
 	list = json_object_get(json, "events");
 	assert_int_equal(json_array_size(list), 3);
-	assert_non_null(strstr(json_string_value(json_object_get(json_array_get(list, 0), "cause")), "\xe2\x82\xac"));
-	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 1), "cause")), "bad ?? bytes");
+	assert_non_null(strstr(json_string_value(json_object_get(json_array_get(list, 0), "cause")),
+		"\xe2\x82\xac"));
+	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 1), "cause")),
+		"bad ?? bytes");
 	assert_true(json_is_null(json_object_get(json_array_get(list, 2), "cause")));
 	json_decref(json);
 	lb_events_destroy(events);

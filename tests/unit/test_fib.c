@@ -19,8 +19,8 @@ static struct lb_fib fib;
 
 static int set_up(void **state)
 {
-	static char *args[] = {"test_fib", "--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l", "0",
-		"--log-level", "error", "--no-shconf", NULL};
+	static char *args[] = {"test_fib", "--no-huge", "-m", "512", "--no-pci", "--no-telemetry",
+		"-l", "0", "--log-level", "error", "--no-shconf", NULL};
 
 	(void)state;
 	if (rte_eal_init(11, args) < 0)
@@ -38,7 +38,8 @@ static int tear_down(void **state)
 static void add_nexthops(unsigned n)
 {
 	for (uint16_t id = 1; id <= n; id++) {
-		struct lb_msg_nexthop msg = {.id = id, .mac = {2, 0, 0, 0, 0, (uint8_t)id}, .resolved = 1};
+		struct lb_msg_nexthop msg = {
+			.id = id, .mac = {2, 0, 0, 0, 0, (uint8_t)id}, .resolved = 1};
 
 		assert_int_equal(lb_fib_nexthop_set(&fib, &msg, 1), 0);
 	}
@@ -133,7 +134,8 @@ static bool covers(const struct lb_msg_route *msg, const struct lb_addr *addr)
 	if ((msg->family == 4) != lb_addr_is_ipv4(addr))
 		return false;
 	for (unsigned bit = 0; bit < length; bit++)
-		if (((msg->prefix.bytes[bit / 8] ^ addr->bytes[bit / 8]) & (0x80u >> (bit % 8))) != 0)
+		if (((msg->prefix.bytes[bit / 8] ^ addr->bytes[bit / 8]) & (0x80u >> (bit % 8))) !=
+			0)
 			return false;
 	return true;
 }
@@ -144,7 +146,8 @@ static uint64_t naive_lookup(const struct naive *naive, const struct lb_addr *ad
 	int length = -1;
 
 	for (unsigned i = 0; i < N_ROUTES; i++) {
-		if (naive->present[i] && naive->routes[i].length > length && covers(&naive->routes[i], addr)) {
+		if (naive->present[i] && naive->routes[i].length > length &&
+			covers(&naive->routes[i], addr)) {
 			best = naive->routes[i].nexthop;
 			length = naive->routes[i].length;
 		}
@@ -157,7 +160,8 @@ static struct lb_addr random_addr(bool ipv4)
 	struct lb_addr addr = {.bytes = {0x20, 0x01, 0x0d, 0xb8}};
 
 	if (ipv4)
-		return lb_addr_from_ipv4(rte_cpu_to_be_32(0x0a000000u | ((uint32_t)random() & 0x30303u)));
+		return lb_addr_from_ipv4(
+			rte_cpu_to_be_32(0x0a000000u | ((uint32_t)random() & 0x30303u)));
 	addr.bytes[7] = random() & 3;
 	addr.bytes[15] = random() & 3;
 	return addr;
@@ -176,10 +180,11 @@ static void fill_naive(struct naive *naive)
 		msg->length = lengths[!ipv4][(unsigned)random() % 6];
 		msg->prefix = random_addr(ipv4);
 		for (unsigned bit = msg->length + (ipv4 ? 96u : 0u); bit < 128; bit++)
-			msg->prefix.bytes[bit / 8] &= (uint8_t)~(0x80u >> (bit % 8));
+			msg->prefix.bytes[bit / 8] &= (uint8_t) ~(0x80u >> (bit % 8));
 		for (unsigned j = 0; j < i; j++) // the same prefix twice would be one route
-			if (naive->routes[j].family == msg->family && naive->routes[j].length == msg->length
-				&& lb_addr_equal(&naive->routes[j].prefix, &msg->prefix))
+			if (naive->routes[j].family == msg->family &&
+				naive->routes[j].length == msg->length &&
+				lb_addr_equal(&naive->routes[j].prefix, &msg->prefix))
 				msg->family = 0;
 	}
 }
@@ -204,7 +209,8 @@ static void random_changes_agree_with_a_naive_table(void **state)
 			assert_in_range(lb_fib_route_set(&fib, msg), 0, 1);
 			naive.present[i] = true;
 		} else {
-			assert_int_equal(lb_fib_route_del(&fib, msg), naive.present[i] ? 0 : -ENOENT);
+			assert_int_equal(
+				lb_fib_route_del(&fib, msg), naive.present[i] ? 0 : -ENOENT);
 			naive.present[i] = false;
 		}
 		assert_int_equal(lookup(&addr), naive_lookup(&naive, &addr));

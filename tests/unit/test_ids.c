@@ -101,14 +101,18 @@ static void json_brings_everything_back(void **state)
 static void wrong_json_is_refused_and_leaves_an_empty_set(void **state)
 {
 	static const char *const texts[] = {
-		"{}", "[]", "null", "{\"next\": 1}", "{\"next\": 1, \"ids\": []}",
-		"{\"next\": 0, \"ids\": {}}",                          // below the first
-		"{\"next\": 6, \"ids\": {}}",                          // beyond the last
+		"{}",
+		"[]",
+		"null",
+		"{\"next\": 1}",
+		"{\"next\": 1, \"ids\": []}",
+		"{\"next\": 0, \"ids\": {}}", // below the first
+		"{\"next\": 6, \"ids\": {}}", // beyond the last
 		"{\"next\": \"1\", \"ids\": {}}",
-		"{\"next\": 1, \"ids\": {\"a\": 6}}",                  // beyond the last
+		"{\"next\": 1, \"ids\": {\"a\": 6}}", // beyond the last
 		"{\"next\": 1, \"ids\": {\"a\": -1}}",
 		"{\"next\": 1, \"ids\": {\"a\": \"1\"}}",
-		"{\"next\": 1, \"ids\": {\"a\": 2, \"b\": 2}}",        // twice
+		"{\"next\": 1, \"ids\": {\"a\": 2, \"b\": 2}}", // twice
 		"{\"next\": 1, \"ids\": {\"a\": 4294967297}}",
 	};
 

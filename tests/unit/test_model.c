@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The running state against a fake data plane that refuses what breaks the rules: after any change it must
- * hold what the config says, with no command refused and no moment in which packets would be lost.
+ * The running state against a fake data plane that refuses what breaks the rules: after any change
+ * it must hold what the config says, with no command refused and no moment in which packets would
+ * be lost.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,12 +37,12 @@ static struct lb_model *model;
 static char *dir; /* region, state and config */
 static char config_path[64];
 
-#define WAIT(condition)                                                                             \
-	do {                                                                                        \
-		uint64_t give_up_ns = lb_now_ns() + PATIENCE_NS;                                    \
-		while (!(condition) && lb_now_ns() < give_up_ns)                                    \
-			event_base_loop(base, EVLOOP_ONCE);                                         \
-		assert_true(condition);                                                             \
+#define WAIT(condition)                                          \
+	do {                                                     \
+		uint64_t give_up_ns = lb_now_ns() + PATIENCE_NS; \
+		while (!(condition) && lb_now_ns() < give_up_ns) \
+			event_base_loop(base, EVLOOP_ONCE);      \
+		assert_true(condition);                          \
 	} while (0)
 
 /* Configs. */
@@ -62,8 +63,11 @@ static void append(char **text, const char *format, ...)
 
 static void add_service(char **text, const char *name, unsigned vip, const char *more)
 {
-	append(text, "  - {name: %s, vip: 203.0.113.%u, port: 80, protocol: tcp, mode: nat, table_size: %d, "
-		"health_check: {type: none}%s, backends: [", name, vip, N_SLOTS, more);
+	append(text,
+		"  - {name: %s, vip: 203.0.113.%u, port: 80, protocol: tcp, mode: nat, table_size: "
+		"%d, "
+		"health_check: {type: none}%s, backends: [",
+		name, vip, N_SLOTS, more);
 }
 
 static struct lb_config *parse(const char *text)
@@ -91,7 +95,8 @@ static const char basic[] =
 	"services:\n"
 	"  - {name: web, vip: 203.0.113.1, port: 80, protocol: tcp, mode: nat, table_size: 251,\n"
 	"     health_check: {type: none}, backends: [\n"
-	"      {name: a, address: 10.0.0.1, port: 80, weight: 5}, {name: b, address: 10.0.0.2, port: 80, weight: 3},\n"
+	"      {name: a, address: 10.0.0.1, port: 80, weight: 5}, {name: b, address: 10.0.0.2, "
+	"port: 80, weight: 3},\n"
 	"      {name: c, address: 10.0.0.3, port: 80, backup: true}]}\n"
 	"  - {name: dns, vip: 203.0.113.2, port: 53, protocol: udp, mode: nat, table_size: 251,\n"
 	"     health_check: {type: none}, backends: [{name: a, address: 10.0.0.1, port: 53}]}\n";
@@ -194,7 +199,8 @@ static void check_agreement(struct fake_dp *fake)
 		const struct fake_service *theirs = &fake->services[service->id];
 
 		assert_true(theirs->in_use);
-		assert_memory_equal(&theirs->msg.key, &service->config->key, sizeof(theirs->msg.key));
+		assert_memory_equal(
+			&theirs->msg.key, &service->config->key, sizeof(theirs->msg.key));
 		assert_int_equal(theirs->msg.idle_timeout_ms, service->config->idle_timeout_ms);
 		assert_non_null(theirs->slots);
 		assert_int_equal(theirs->n_slots, service->config->table_size);
@@ -251,12 +257,12 @@ static size_t n_events(const char *kind, const char *subject, const char *to)
 	json_t *json = lb_events_to_json(model->events, 0, LB_EVENTS_CAPACITY), *event;
 	size_t i, n = 0;
 
-	json_array_foreach(json_object_get(json, "events"), i, event) {
+	json_array_foreach (json_object_get(json, "events"), i, event) {
 		const char *state = json_string_value(json_object_get(event, "to"));
 
-		n += strcmp(json_string_value(json_object_get(event, "kind")), kind) == 0
-			&& strcmp(json_string_value(json_object_get(event, "subject")), subject) == 0
-			&& state != NULL && strcmp(state, to) == 0;
+		n += strcmp(json_string_value(json_object_get(event, "kind")), kind) == 0 &&
+		     strcmp(json_string_value(json_object_get(event, "subject")), subject) == 0 &&
+		     state != NULL && strcmp(state, to) == 0;
 	}
 	json_decref(json);
 	return n;
@@ -278,8 +284,8 @@ static void a_start_tells_everything(void **state)
 	backend = fake_dp_find(fake, 0, LB_OP_BACKEND_SET);
 	table = fake_dp_find(fake, 0, LB_OP_TABLE_PUBLISH);
 	end = fake_dp_find(fake, 0, LB_OP_SYNC_END);
-	assert_true(secret < nexthop && nexthop < route && route < service && service < backend
-		&& backend < table && table < end && end != SIZE_MAX);
+	assert_true(secret < nexthop && nexthop < route && route < service && service < backend &&
+		    backend < table && table < end && end != SIZE_MAX);
 	assert_memory_equal(fake->secret, model->secret, 16);
 	assert_int_equal(n_default_routes(fake), 2);
 	fake_dp_stop(fake, true);
@@ -287,7 +293,8 @@ static void a_start_tells_everything(void **state)
 
 static void one_that_leaves_is_out_of_the_table_first(void **state)
 {
-	static const char *const changes[] = {"{\"state\": \"drain\"}", "{\"state\": \"disabled\"}"};
+	static const char *const changes[] = {
+		"{\"state\": \"drain\"}", "{\"state\": \"disabled\"}"};
 	struct fake_dp *fake = start_synced();
 
 	(void)state;
@@ -338,21 +345,28 @@ static void the_backup_takes_over_and_gives_back(void **state)
 	fake_dp_stop(fake, true);
 }
 
-/* Two services whose backends change places at once: each endpoint belongs to another until that lets go. */
+/* Two services whose backends change places at once: each endpoint belongs to another until that
+ * lets go. */
 static void endpoints_may_change_places(void **state)
 {
-	static const char before[] =
-		"gateway: {mac: 02:00:00:00:00:01, port: 0}\nservices:\n"
-		"  - {name: x, vip: 203.0.113.1, port: 80, protocol: tcp, mode: nat, table_size: 251, health_check: "
-		"{type: none}, backends: [{name: a, address: 10.0.0.1, port: 80}, {name: b, address: 10.0.0.2, port: 80}]}\n"
-		"  - {name: y, vip: 203.0.113.2, port: 80, protocol: tcp, mode: nat, table_size: 251, health_check: "
-		"{type: none}, backends: [{name: a, address: 10.0.0.3, port: 80}, {name: b, address: 10.0.0.4, port: 80}]}\n";
-	static const char after[] =
-		"gateway: {mac: 02:00:00:00:00:01, port: 0}\nservices:\n"
-		"  - {name: y, vip: 203.0.113.1, port: 80, protocol: tcp, mode: nat, table_size: 251, health_check: "
-		"{type: none}, backends: [{name: a, address: 10.0.0.3, port: 80}, {name: b, address: 10.0.0.2, port: 80}]}\n"
-		"  - {name: x, vip: 203.0.113.2, port: 80, protocol: tcp, mode: nat, table_size: 251, health_check: "
-		"{type: none}, backends: [{name: b, address: 10.0.0.1, port: 80}, {name: c, address: 10.0.0.4, port: 80}]}\n";
+	static const char before[] = "gateway: {mac: 02:00:00:00:00:01, port: 0}\nservices:\n"
+				     "  - {name: x, vip: 203.0.113.1, port: 80, protocol: tcp, "
+				     "mode: nat, table_size: 251, health_check: "
+				     "{type: none}, backends: [{name: a, address: 10.0.0.1, port: "
+				     "80}, {name: b, address: 10.0.0.2, port: 80}]}\n"
+				     "  - {name: y, vip: 203.0.113.2, port: 80, protocol: tcp, "
+				     "mode: nat, table_size: 251, health_check: "
+				     "{type: none}, backends: [{name: a, address: 10.0.0.3, port: "
+				     "80}, {name: b, address: 10.0.0.4, port: 80}]}\n";
+	static const char after[] = "gateway: {mac: 02:00:00:00:00:01, port: 0}\nservices:\n"
+				    "  - {name: y, vip: 203.0.113.1, port: 80, protocol: tcp, "
+				    "mode: nat, table_size: 251, health_check: "
+				    "{type: none}, backends: [{name: a, address: 10.0.0.3, port: "
+				    "80}, {name: b, address: 10.0.0.2, port: 80}]}\n"
+				    "  - {name: x, vip: 203.0.113.2, port: 80, protocol: tcp, "
+				    "mode: nat, table_size: 251, health_check: "
+				    "{type: none}, backends: [{name: b, address: 10.0.0.1, port: "
+				    "80}, {name: c, address: 10.0.0.4, port: 80}]}\n";
 	struct fake_dp *fake;
 
 	(void)state;
@@ -382,17 +396,20 @@ static char *random_config(void)
 			continue;
 		vip_used[vip] = true;
 		snprintf(name, sizeof(name), "s%u", s);
-		snprintf(more, sizeof(more), ", min_healthy: %ld, idle_timeout: %lds", 1 + random() % 3,
-			1 + random() % 3);
+		snprintf(more, sizeof(more), ", min_healthy: %ld, idle_timeout: %lds",
+			1 + random() % 3, 1 + random() % 3);
 		add_service(&text, name, vip + 1, more);
 		for (unsigned b = 0; b <= n_backends; b++) {
-			static const char *const states[] = {"enabled", "enabled", "enabled", "drain", "disabled"};
+			static const char *const states[] = {
+				"enabled", "enabled", "enabled", "drain", "disabled"};
 			unsigned endpoint = (unsigned)random() % 20;
 
 			if (endpoint_used[endpoint])
 				continue;
 			endpoint_used[endpoint] = true;
-			append(&text, "%s{name: b%u, address: 10.0.0.%u, port: 80, weight: %ld, tier: %ld, state: %s}",
+			append(&text,
+				"%s{name: b%u, address: 10.0.0.%u, port: 80, weight: %ld, tier: "
+				"%ld, state: %s}",
 				n++ ? ", " : "", b, endpoint + 1, random() % 4, random() % 3,
 				states[random() % 5]);
 		}
@@ -481,7 +498,8 @@ static void a_restarted_daemon_keeps_ids_and_removes_the_rest(void **state)
 	fake_dp_stop(fake, true);
 }
 
-/* Without its state a daemon uses other ids for the same endpoints: refused at first, then put right. */
+/* Without its state a daemon uses other ids for the same endpoints: refused at first, then put
+ * right. */
 static void a_daemon_without_its_state_gets_there_too(void **state)
 {
 	struct fake_dp *fake = start_synced();
@@ -534,11 +552,13 @@ static void health_comes_from_the_mirror_after_a_restart(void **state)
 
 	(void)state;
 	write_config("gateway: {mac: 02:00:00:00:00:01, port: 0}\n"
-		"services:\n"
-		"  - {name: web, vip: 203.0.113.1, port: 80, protocol: tcp, mode: nat, table_size: 251,\n"
-		"     health_check: {type: tcp, interval: 1h, timeout: 1h}, backends: [\n"
-		"      {name: a, address: 192.0.2.1, port: 80}, {name: b, address: 192.0.2.2, port: 80},\n"
-		"      {name: c, address: 192.0.2.3, port: 80}]}\n");
+		     "services:\n"
+		     "  - {name: web, vip: 203.0.113.1, port: 80, protocol: tcp, mode: nat, "
+		     "table_size: 251,\n"
+		     "     health_check: {type: tcp, interval: 1h, timeout: 1h}, backends: [\n"
+		     "      {name: a, address: 192.0.2.1, port: 80}, {name: b, address: 192.0.2.2, "
+		     "port: 80},\n"
+		     "      {name: c, address: 192.0.2.3, port: 80}]}\n");
 	fake = start_synced();
 	// nothing is known at first
 	assert_int_equal(backend_of("web", "a")->effective, LB_BACKEND_DOWN);
@@ -556,7 +576,8 @@ static void health_comes_from_the_mirror_after_a_restart(void **state)
 	WAIT(lb_dp_state(model->dp) == LB_DP_UP);
 	settle();
 	check_agreement(fake);
-	assert_true(in_table(&fake->services[lb_model_service(model, "web")->id], backend_of("web", "a")->id));
+	assert_true(in_table(
+		&fake->services[lb_model_service(model, "web")->id], backend_of("web", "a")->id));
 	fake_dp_stop(fake, true);
 }
 
@@ -596,8 +617,9 @@ static void a_failed_save_changes_nothing(void **state)
 	snprintf(path, sizeof(path), "%s/" LB_STATE_FILE ".new", dir);
 	assert_int_equal(mkdir(path, 0700), 0); // cannot be written, also not by root
 	assert_true(set_backend("web", "b", "{\"weight\": 77}") < 0);
-	assert_true(apply(parse("services:\n  - {name: n, vip: 203.0.113.9, port: 1, protocol: tcp, mode: nat, "
-		"backends: [{name: n, address: 10.9.9.9, port: 1}]}\n")) < 0);
+	assert_true(apply(parse("services:\n  - {name: n, vip: 203.0.113.9, port: 1, protocol: "
+				"tcp, mode: nat, "
+				"backends: [{name: n, address: 10.9.9.9, port: 1}]}\n")) < 0);
 	assert_int_equal(backend_of("web", "b")->config->weight, 3);
 	assert_int_equal(lb_ids_count(model->backend_ids), n_ids);
 	settle();
@@ -664,7 +686,8 @@ static void tracking_is_what_the_worker_says(void **state)
 	fake_dp_event(fake, 0, &event);
 	event.tracking = (typeof(event.tracking)){.service = 60000, .tracking = LB_TRACKING_ALL};
 	fake_dp_event(fake, 0, &event);
-	event.tracking = (typeof(event.tracking)){.service = service->id, .tracking = LB_TRACKING_ALL};
+	event.tracking =
+		(typeof(event.tracking)){.service = service->id, .tracking = LB_TRACKING_ALL};
 	fake_dp_event(fake, 0, &event);
 	WAIT(service->tracking_now == LB_TRACKING_ALL);
 	fake_dp_stop(fake, true);
@@ -690,9 +713,12 @@ static void a_vip_that_is_the_hosts_own_is_told(void **state)
 	assert_int_equal(lb_addr_parse("203.0.113.7", &vip), 0);
 	WAIT(lb_nexthops_is_own(model->nexthops, &vip) && lb_nexthops_is_ready(model->nexthops));
 	event_base_loop(base, EVLOOP_NONBLOCK);
-	assert_int_equal(apply(parse("gateway: {mac: 02:00:00:00:00:01, port: 0}\nservices:\n"
-		"  - {name: new, vip: 203.0.113.7, port: 80, protocol: tcp, mode: nat, table_size: 251, health_check: "
-		"{type: none}, backends: [{name: a, address: 10.0.0.1, port: 80}]}\n")), 0);
+	assert_int_equal(
+		apply(parse("gateway: {mac: 02:00:00:00:00:01, port: 0}\nservices:\n"
+			    "  - {name: new, vip: 203.0.113.7, port: 80, protocol: tcp, mode: nat, "
+			    "table_size: 251, health_check: "
+			    "{type: none}, backends: [{name: a, address: 10.0.0.1, port: 80}]}\n")),
+		0);
 	WAIT(n_events("vip_local", "service new", "local") == 1);
 	settle();
 	check_agreement(fake); // it is served all the same
@@ -725,6 +751,7 @@ int main(void)
 	};
 
 	lb_log_set_level(getenv("LB_TEST_VERBOSE") != NULL ? LB_LOG_DEBUG : LB_LOG_ERROR);
-	in_namespace = unshare(CLONE_NEWNET) == 0; // of root: the machine's addresses do not matter then
+	in_namespace =
+		unshare(CLONE_NEWNET) == 0; // of root: the machine's addresses do not matter then
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

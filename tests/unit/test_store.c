@@ -169,11 +169,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(what_is_saved_is_loaded, setup, teardown),
-		cmocka_unit_test_setup_teardown(no_file_is_no_error_of_its_content, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			no_file_is_no_error_of_its_content, setup, teardown),
 		cmocka_unit_test_setup_teardown(every_truncation_is_noticed, setup, teardown),
 		cmocka_unit_test_setup_teardown(every_flipped_bit_is_noticed, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_failed_save_leaves_the_old_file, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_directory_in_its_place_is_no_crash, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_directory_in_its_place_is_no_crash, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

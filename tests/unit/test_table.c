@@ -20,14 +20,18 @@
 static void members_init(struct lb_table_member members[5])
 {
 	static const struct lb_table_member all_up[5] = {
-		{"a", 5, 0, 10, UP}, {"b", 3, 0, 11, UP}, {"c", 2, 0, 12, UP}, {"d", 1, 1, 13, UP},
+		{"a", 5, 0, 10, UP},
+		{"b", 3, 0, 11, UP},
+		{"c", 2, 0, 12, UP},
+		{"d", 1, 1, 13, UP},
 		{"e", 1, 2, 14, UP},
 	};
 
 	memcpy(members, all_up, sizeof(all_up));
 }
 
-static void check(const struct lb_table_member *members, uint32_t min_healthy, int tier, const char *names)
+static void check(
+	const struct lb_table_member *members, uint32_t min_healthy, int tier, const char *names)
 {
 	bool eligible[5];
 
@@ -106,7 +110,8 @@ static void count(struct lb_table *table, uint32_t counts[65536])
 	free(slots);
 }
 
-static struct lb_table *make(const struct lb_table_member *members, size_t n, const struct lb_table *like)
+static struct lb_table *make(
+	const struct lb_table_member *members, size_t n, const struct lb_table *like)
 {
 	bool eligible[5] = {false};
 	struct lb_table *table;
