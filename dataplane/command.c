@@ -72,7 +72,9 @@ static int nexthop_set(struct lb_dp *dp, const struct lb_msg_nexthop *msg)
 {
 	int rc = lb_fib_nexthop_set(&dp->fib, msg, rte_eth_dev_count_avail());
 
-	for (unsigned i = 0; rc == 0 && i < LB_MAX_BACKENDS; i++)
+	if (rc < 0 || dp->fib.info[msg->id].refs == 0)
+		return rc; // nobody names it: spare the walk
+	for (unsigned i = 0; i < LB_MAX_BACKENDS; i++)
 		if (dp->backends[i].in_use && dp->backends[i].nexthop_id == msg->id)
 			atomic_store(&dp->backends[i].nexthop, lb_fib_nexthop_word(&dp->fib, msg->id));
 	return rc;

@@ -122,7 +122,7 @@ static bool service_msg_valid(const struct lb_msg_service *msg)
 }
 
 static void service_update(struct lb_dp *dp, struct lb_service *service, uint16_t id,
-	const struct lb_msg_service *msg)
+	const struct lb_msg_service *msg, bool is_new)
 {
 	service->on_empty = msg->on_empty;
 	service->tracking = msg->tracking;
@@ -131,6 +131,8 @@ static void service_update(struct lb_dp *dp, struct lb_service *service, uint16_
 	if (service->idle_ticks == lb_flow_idle_ticks(msg->idle_timeout_ms))
 		return;
 	service->idle_ticks = lb_flow_idle_ticks(msg->idle_timeout_ms);
+	if (is_new)
+		return; // no backend is its: spare the walk
 	for (unsigned i = 0; i < LB_MAX_BACKENDS; i++)
 		if (dp->backends[i].in_use && dp->backends[i].service == id)
 			dp->idle_ticks[i] = (uint16_t)service->idle_ticks;
@@ -139,6 +141,7 @@ static void service_update(struct lb_dp *dp, struct lb_service *service, uint16_
 int lb_service_set(struct lb_dp *dp, const struct lb_msg_service *msg)
 {
 	struct lb_service *service;
+	bool is_new;
 	uint32_t owner;
 
 	if (!service_msg_valid(msg))
@@ -152,7 +155,8 @@ int lb_service_set(struct lb_dp *dp, const struct lb_msg_service *msg)
 	if (service->in_use &&
 		(owner == LB_KEYMAP_MISS || service->mode != msg->mode))
 		return -EBUSY; // its key and mode stay for the life of the id
-	if (!service->in_use) {
+	is_new = !service->in_use;
+	if (is_new) {
 		struct lb_keymap *map;
 
 		if (service->idle_ticks != 0)
@@ -166,7 +170,7 @@ int lb_service_set(struct lb_dp *dp, const struct lb_msg_service *msg)
 		dp->n_services++;
 		lb_keymap_add(map, &msg->key, msg->id);
 	}
-	service_update(dp, service, msg->id, msg);
+	service_update(dp, service, msg->id, msg, is_new);
 	return 0;
 }
 
