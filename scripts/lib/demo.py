@@ -143,10 +143,13 @@ alias lbctl='{lbctl}'
 lbctl status
 lbctl backend list web
 lbctl backend drain web api-1
-lbctl backend set web api-1 state=enabled weight=1
+lbctl backend enable web api-1
 lbctl trace {CLIENT}:40000 {VIP}:80/tcp""")
     say()
     say(f"as the client:  ip netns exec {lab.client.name} curl http://{VIP}/api/whoami")
+    say(f"""\
+a killed daemon comes back, in the balancer's namespace, with:
+    ip netns exec {lab.lb.name} {lab.build}/control/lb-control --instance {lab.id} --config {lab.config_file}""")
     say("to remove it:   scripts/demo --down")
 
 
