@@ -30,16 +30,14 @@ static inline bool is_syn(const struct lb_packet *packet)
 	return (packet->tcp_flags & (LB_TCP_SYN | LB_TCP_ACK)) == LB_TCP_SYN;
 }
 
-// A hit goes on if the entry's backend is of this service and alive, and no new connection begins on a closed one.
+// A hit goes on if the entry's backend is of this service, and lb/decide.h lets it.
 static inline bool entry_holds(const struct lb_dp *dp, uint64_t entry, const struct lb_packet *packet)
 {
 	const struct lb_backend *backend = &dp->backends[lb_flow_entry_backend(entry)];
-	enum lb_flow_state state = lb_flow_entry_state(entry);
 
-	if (unlikely(backend->service != packet->service ||
-		    atomic_load_explicit(&backend->state, memory_order_relaxed) == LB_BACKEND_DOWN))
-		return false;
-	return likely(!is_syn(packet)) || (state != LB_FLOW_FIN && state != LB_FLOW_CLOSED);
+	return likely(backend->service == packet->service) &&
+	       lb_decide_entry_holds(entry, atomic_load_explicit(&backend->state, memory_order_relaxed),
+		       unlikely(is_syn(packet)));
 }
 
 // Whether entries that mattered were lost within T: see lb/decide.h.
@@ -66,17 +64,12 @@ static void refresh(const struct lb_worker *worker, uint64_t *entry, uint16_t se
 	lb_flowtable_touch(entry, state | pinned, worker->tick);
 }
 
-/*
- * A SYN on an established flow leaves it where and what it is: a spoofed or late one must not move a live
- * connection, nor make its entry one that a flood may replace. If it is honest, the backend challenges it (RFC 9293,
- * 3.10.7.4), the client answers with an RST, and its next SYN starts anew.
- */
 static inline void touch(const struct lb_worker *worker, uint64_t *entry, const struct lb_packet *packet,
 	uint64_t hash)
 {
 	enum lb_flow_state state = lb_flow_entry_state(*entry), next = state;
 
-	if (state != LB_FLOW_UDP && !(state == LB_FLOW_ESTABLISHED && is_syn(packet)))
+	if (state != LB_FLOW_UDP)
 		next = lb_flow_tcp_state(state, packet->tcp_flags);
 	if (unlikely(next != state || lb_flow_entry_time(*entry) != (worker->tick & LB_FLOW_TIME_MASK)))
 		refresh(worker, entry, packet->service, hash, next);

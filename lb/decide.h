@@ -7,7 +7,8 @@
 
 /*
  * Which backend a packet goes to (design, section 7), in this order:
- *   1. flow-table hit on a backend that is up or draining: that backend (lb_decide_entry_holds);
+ *   1. flow-table hit on a backend that is up or draining: that backend, unless a new connection
+ *      begins on one that is over (lb_decide_entry_holds);
  *   2. TCP SYN: the slot's backend; recorded at once if the slot is in transition;
  *   3. TCP mid-stream: the slot's origin if it is in transition and the origin is alive, else the
  *      slot's backend; recorded if the slot is in transition;
@@ -37,10 +38,19 @@ static inline bool lb_decide_alive(const uint8_t *backend_state, uint16_t backen
 	       backend_state[backend] == LB_BACKEND_DRAIN;
 }
 
-/** Step 1: whether a packet that found @p entry goes to the entry's backend. */
-static inline bool lb_decide_entry_holds(uint64_t entry, const uint8_t *backend_state)
+/**
+ * Step 1: whether a packet that found @p entry goes to the entry's backend.
+ * @param backend_state enum lb_backend_state of that backend.
+ * @param is_syn SYN without ACK: a new connection begins if the entry's is over, and goes where
+ * the slot says.
+ */
+static inline bool lb_decide_entry_holds(uint64_t entry, uint8_t backend_state, bool is_syn)
 {
-	return lb_decide_alive(backend_state, lb_flow_entry_backend(entry));
+	enum lb_flow_state state = lb_flow_entry_state(entry);
+
+	if (backend_state == LB_BACKEND_DOWN)
+		return false;
+	return !is_syn || (state != LB_FLOW_FIN && state != LB_FLOW_CLOSED);
 }
 
 /**
@@ -96,17 +106,22 @@ static inline bool lb_decide_pinned(uint16_t backend, const struct lb_slot *slot
 #define LB_TCP_ACK 0x10u
 
 /**
- * The state of a TCP flow's entry after a packet from the client. @param state before; FREE: no
- * entry. A SYN starts anew whatever was before (RFC 9293: the port is used again); a segment after
- * an RST shows that the RST was not the client's, or not accepted, so that the flow goes on; after
- * a FIN only acknowledgements follow.
+ * The state of a TCP flow's entry after a packet from the client that goes to the entry's backend.
+ * @param state before; FREE: no entry yet, or one that does not hold.
+ *
+ * A SYN leaves an established flow what it is: a spoofed or late one must neither move a live
+ * connection nor make its entry one that a flood may replace. If it is honest, the backend
+ * challenges it (RFC 9293, section 3.10.7.4), the client answers with an RST, and its next SYN
+ * starts anew, as it does on any other state: the port is used again. A segment after an RST shows
+ * that the RST was not the client's, or not accepted, so that the flow goes on; after a FIN only
+ * acknowledgements follow.
  */
 static inline enum lb_flow_state lb_flow_tcp_state(enum lb_flow_state state, uint8_t tcp_flags)
 {
 	if (tcp_flags & LB_TCP_RST)
 		return LB_FLOW_CLOSED;
 	if ((tcp_flags & (LB_TCP_SYN | LB_TCP_ACK)) == LB_TCP_SYN)
-		return LB_FLOW_SYN;
+		return state == LB_FLOW_ESTABLISHED ? LB_FLOW_ESTABLISHED : LB_FLOW_SYN;
 	if (tcp_flags & LB_TCP_FIN || state == LB_FLOW_FIN)
 		return LB_FLOW_FIN;
 	return LB_FLOW_ESTABLISHED;

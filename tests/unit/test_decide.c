@@ -120,11 +120,23 @@ static void entry_holds_while_its_backend_lives(void **state)
 	uint64_t entry = lb_flow_entry_make(1, OLD, 5, LB_FLOW_ESTABLISHED);
 
 	(void)state;
-	assert_true(lb_decide_entry_holds(entry, backend_state));
-	backend_state[OLD] = LB_BACKEND_DRAIN;
-	assert_true(lb_decide_entry_holds(entry, backend_state));
-	backend_state[OLD] = LB_BACKEND_DOWN;
-	assert_false(lb_decide_entry_holds(entry, backend_state));
+	assert_true(lb_decide_entry_holds(entry, LB_BACKEND_UP, false));
+	assert_true(lb_decide_entry_holds(entry, LB_BACKEND_DRAIN, false));
+	assert_false(lb_decide_entry_holds(entry, LB_BACKEND_DOWN, false));
+	assert_false(lb_decide_entry_holds(entry, LB_BACKEND_DOWN, true));
+}
+
+// Be the SYN spoofed or sent twice: only where the connection is over does a new one begin.
+static void syn_takes_only_entries_of_ended_connections(void **state)
+{
+	(void)state;
+	for (unsigned before = LB_FLOW_SYN; before < LB_FLOW_STATE_N; before++) {
+		uint64_t entry = lb_flow_entry_make(1, OLD, 5, before);
+		bool is_over = before == LB_FLOW_FIN || before == LB_FLOW_CLOSED;
+
+		assert_true(lb_decide_entry_holds(entry, LB_BACKEND_UP, false));
+		assert_int_equal(lb_decide_entry_holds(entry, LB_BACKEND_UP, true), !is_over);
+	}
 }
 
 static void tcp_states_follow_the_flags(void **state)
@@ -134,7 +146,7 @@ static void tcp_states_follow_the_flags(void **state)
 		enum lb_flow_state
 			after[LB_FLOW_STATE_N]; /* by state before; 0: the same for all */
 	} rows[] = {
-		{LB_TCP_SYN, {LB_FLOW_SYN}},
+		{LB_TCP_SYN, {LB_FLOW_SYN, LB_FLOW_SYN, LB_FLOW_ESTABLISHED, LB_FLOW_SYN, LB_FLOW_SYN}},
 		{LB_TCP_RST, {LB_FLOW_CLOSED}},
 		{LB_TCP_RST | LB_TCP_ACK, {LB_FLOW_CLOSED}},
 		{LB_TCP_FIN | LB_TCP_ACK, {LB_FLOW_FIN}},
@@ -184,6 +196,7 @@ int main(void)
 		cmocka_unit_test_setup(empty_slot_serves_only_flows_of_its_origin, all_up),
 		cmocka_unit_test_setup(transition_ends, all_up),
 		cmocka_unit_test_setup(entry_holds_while_its_backend_lives, all_up),
+		cmocka_unit_test(syn_takes_only_entries_of_ended_connections),
 		cmocka_unit_test_setup(tcp_states_follow_the_flags, all_up),
 		cmocka_unit_test(overload_trusts_no_origin),
 	};
