@@ -19,7 +19,7 @@
 #define LB_CONFIG_NAME_MAX 63       /* of names: [A-Za-z0-9._:\[\]-], no leading '-', not only dots */
 #define LB_CONFIG_MAX_WEIGHT 256u
 #define LB_CONFIG_MAX_TIER 7u
-#define LB_CONFIG_MAX_LOCAL_ADDRESSES 256u
+#define LB_CONFIG_MAX_LOCAL_ADDRESSES LB_MAX_LOCALS
 #define LB_CONFIG_MAX_BYTES (64u << 20) /* of a config text */
 
 enum lb_check_type {
@@ -65,6 +65,7 @@ struct lb_config_service {
 	enum lb_on_empty on_empty;
 	uint32_t min_healthy;
 	uint32_t slow_start_ms;
+	uint16_t gue_port; /* host byte order; 0 but for mode gue: default 6080 */
 	struct lb_config_check check;
 	struct lb_config_backend *backends;
 	size_t n_backends;

@@ -21,6 +21,7 @@ enum scope {
 	SCOPE_VIP,           /* the address alone */
 	SCOPE_NAT_ENDPOINT,  /* address, port, protocol over all nat services: names the service of a reply */
 	SCOPE_NAT_SOME_PORT, /* address and protocol: some endpoint with a port of its own */
+	SCOPE_BACKEND,       /* the address alone */
 	SCOPE_OF_SERVICE,    /* + 2 * index: its backends' names; + 1: its backends' endpoints */
 };
 
@@ -180,21 +181,56 @@ static int check_service(struct check *check, uint32_t index)
 	return 0;
 }
 
-/* What nat asks of a backend, by itself. */
-static int check_nat(struct check *check, uint32_t index, int32_t backend_idx)
+/* What the mode asks of a backend's address, by itself. */
+static int check_family(struct check *check, uint32_t index, int32_t backend_idx)
 {
 	const struct lb_config_service *service = &check->config->services[index];
 	const struct lb_config_backend *backend = &service->backends[backend_idx];
 	bool is_ipv4 = lb_addr_is_ipv4(&service->key.addr);
+	bool backend_is_ipv4 = lb_addr_is_ipv4(&backend->endpoint.addr);
 
-	if (is_ipv4 != lb_addr_is_ipv4(&backend->endpoint.addr))
+	if (is_ipv4 != backend_is_ipv4 &&
+		(service->mode == LB_MODE_NAT || service->mode == LB_MODE_DSR))
 		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, backend_idx,
-			"address", "expected an %s address like the VIP's (mode nat), found %s",
-			is_ipv4 ? "IPv4" : "IPv6", backend->address);
+			"address", "expected an %s address like the VIP's (mode %s), found %s",
+			is_ipv4 ? "IPv4" : "IPv6", lb_mode_name(service->mode), backend->address);
+	if (!lb_mode_is_tunnel(service->mode))
+		return 0;
+	for (size_t i = 0; i < check->config->n_local_addresses; i++)
+		if (lb_addr_is_ipv4(&check->config->local_addresses[i]) == backend_is_ipv4)
+			return 0;
+	return lb_config_fail_at(check->reader, -EINVAL, check->config, index, backend_idx,
+		"address", "mode %s sends to %s from an %s address of this host: expected one in "
+		"local_addresses, found none", lb_mode_name(service->mode), backend->address,
+		backend_is_ipv4 ? "IPv4" : "IPv6");
+}
+
+static const char *port_text(uint16_t port_be, char buf[8])
+{
+	snprintf(buf, 8, port_be ? "%u" : "all", ntohs(port_be));
+	return buf;
+}
+
+/* What the mode asks of a backend's port, by itself. */
+static int check_port(struct check *check, uint32_t index, int32_t backend_idx)
+{
+	const struct lb_config_service *service = &check->config->services[index];
+	const struct lb_config_backend *backend = &service->backends[backend_idx];
+	char wanted[8], found[8];
+
+	if (lb_mode_keeps_port(service->mode)) {
+		if (backend->endpoint.port_be == service->key.port_be)
+			return 0;
+		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, backend_idx,
+			"port", "expected no port or the service's (%s), as mode %s does not rewrite "
+			"it, found %s", port_text(service->key.port_be, wanted),
+			lb_mode_name(service->mode), port_text(backend->endpoint.port_be, found));
+	}
 	if (service->key.port_be == 0 && backend->endpoint.port_be != 0)
 		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, backend_idx,
-			"port", "expected all or no port at all, as the service has port all (mode nat "
-			"keeps the packet's port), found %u", ntohs(backend->endpoint.port_be));
+			"port", "expected all or no port at all, as the service has port all (mode %s "
+			"keeps the packet's port), found %u", lb_mode_name(service->mode),
+			ntohs(backend->endpoint.port_be));
 	if (service->key.port_be != 0 && backend->endpoint.port_be == 0)
 		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, backend_idx,
 			"port", "expected a port 1..65535 (all only goes with a service of port all), "
@@ -235,7 +271,7 @@ static int check_endpoint(struct check *check, struct entry *entry)
 	entry->name = NULL;
 	entry->key = (struct lb_service_key){.addr = backend->endpoint.addr,
 		.port_be = backend->endpoint.port_be, .proto = service->key.proto};
-	if (service->mode == LB_MODE_NAT) {
+	if (lb_mode_owns_endpoints(service->mode)) {
 		entry->scope = SCOPE_NAT_ENDPOINT;
 		taken = nat_conflict(check, entry);
 	} else {
@@ -299,34 +335,53 @@ static int check_backend(struct check *check, uint32_t index, int32_t backend_id
 	rc = check_not_vip(check, &entry);
 	if (rc)
 		return rc;
-	if (service->mode == LB_MODE_NAT) {
-		rc = check_nat(check, index, backend_idx);
-		if (rc)
-			return rc;
+	rc = check_family(check, index, backend_idx);
+	if (!rc)
+		rc = check_port(check, index, backend_idx);
+	if (!rc)
+		rc = check_endpoint(check, &entry);
+	entry.scope = SCOPE_BACKEND;
+	entry.name = NULL;
+	entry.key = (struct lb_service_key){.addr = backend->endpoint.addr};
+	if (!rc)
+		set_add(&check->set, &entry);
+	return rc;
+}
+
+/* A local address is ours to send from: neither a VIP nor a backend. */
+static int check_local_address(struct check *check, size_t i)
+{
+	static const struct {
+		enum scope scope;
+		const char *what;
+	} others[] = {{SCOPE_VIP, "the VIP"}, {SCOPE_BACKEND, "the address"}};
+	const struct lb_config *config = check->config;
+	const struct lb_node *node = lb_node_at(lb_node_get(check->reader->root, "local_addresses"), i);
+	char text[OTHER_BYTES];
+
+	for (size_t k = 0; k < sizeof(others) / sizeof(others[0]); k++) {
+		struct entry wanted = {.scope = others[k].scope, .key.addr = config->local_addresses[i]};
+		const struct entry *taken = set_lookup(&check->set, &wanted);
+
+		if (!taken)
+			continue;
+		if (node)
+			return lb_config_fail(check->reader, node, "%s is %s of %s", node->text,
+				others[k].what, other(check, taken, text));
+		return lb_config_fail_at(check->reader, -EINVAL, config, taken->service,
+			taken->backend, taken->backend < 0 ? "vip" : "address",
+			"the address is one of local_addresses");
 	}
-	return check_endpoint(check, &entry);
+	return 0;
 }
 
 static int check_local_addresses(struct check *check)
 {
-	const struct lb_config *config = check->config;
-	char text[OTHER_BYTES];
+	int rc = 0;
 
-	for (size_t i = 0; i < config->n_local_addresses; i++) {
-		struct entry vip = {.scope = SCOPE_VIP, .key.addr = config->local_addresses[i]};
-		const struct entry *taken = set_lookup(&check->set, &vip);
-		const struct lb_node *node;
-
-		if (!taken)
-			continue;
-		node = lb_node_at(lb_node_get(check->reader->root, "local_addresses"), i);
-		if (node)
-			return lb_config_fail(check->reader, node, "%s is the VIP of %s", node->text,
-				other(check, taken, text));
-		return lb_config_fail_at(check->reader, -EINVAL, config, taken->service, -1, "vip",
-			"the address is one of local_addresses");
-	}
-	return 0;
+	for (size_t i = 0; !rc && i < check->config->n_local_addresses; i++)
+		rc = check_local_address(check, i);
+	return rc;
 }
 
 static int check_objects(struct check *check)
@@ -359,7 +414,7 @@ int lb_config_check_all(struct lb_config_reader *reader, const struct lb_config 
 	if (config->n_services > LB_MAX_SERVICES)
 		return lb_config_fail_at(reader, -EINVAL, config, LB_MAX_SERVICES, -1, NULL,
 			"expected at most %u services, found more", LB_MAX_SERVICES);
-	if (set_init(&check.set, 3 * (config->n_services + n_backends)))
+	if (set_init(&check.set, 3 * config->n_services + 4 * n_backends))
 		return -ENOMEM;
 	rc = check_objects(&check);
 	free(check.set.entries);

@@ -253,6 +253,7 @@ static void diff_service(struct diff *diff, const struct lb_config_service *from
 	differ(diff, "on_empty", lb_on_empty_name(from->on_empty), lb_on_empty_name(to->on_empty));
 	differ_number(diff, "min_healthy", from->min_healthy, to->min_healthy);
 	differ_duration(diff, "slow_start", from->slow_start_ms, to->slow_start_ms);
+	differ_port(diff, "gue_port", from->gue_port, to->gue_port, "none");
 	diff_check(diff, &from->check, &to->check);
 	diff_backends(diff, from, to);
 }

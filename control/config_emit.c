@@ -138,6 +138,8 @@ static json_t *service_json(const struct lb_config_service *service)
 		put_number(&f, "min_healthy", service->min_healthy);
 	if (service->slow_start_ms)
 		put_duration(&f, "slow_start", service->slow_start_ms);
+	if (service->gue_port && service->gue_port != LB_CONFIG_DEFAULT_GUE_PORT)
+		put_number(&f, "gue_port", service->gue_port);
 	put(&f, "health_check", check_json(&service->check));
 	if (service->n_backends)
 		put(&f, "backends", backends_json(service));

@@ -304,13 +304,13 @@ int lb_config_read_backend(struct lb_config_reader *reader, const struct lb_node
 
 enum {
 	S_NAME, S_VIP, S_PORT, S_PROTOCOL, S_MODE, S_SCHEDULER, S_TABLE_SIZE, S_TRACKING,
-	S_CLIENT_ADDRESS, S_IDLE_TIMEOUT, S_ON_EMPTY, S_MIN_HEALTHY, S_SLOW_START, S_HEALTH_CHECK,
-	S_BACKENDS, S_N
+	S_CLIENT_ADDRESS, S_IDLE_TIMEOUT, S_ON_EMPTY, S_MIN_HEALTHY, S_SLOW_START, S_GUE_PORT,
+	S_HEALTH_CHECK, S_BACKENDS, S_N
 };
 static const char *const service_keys[S_N] = {
 	"name", "vip", "port", "protocol", "mode", "scheduler", "table_size", "tracking",
-	"client_address", "idle_timeout", "on_empty", "min_healthy", "slow_start", "health_check",
-	"backends",
+	"client_address", "idle_timeout", "on_empty", "min_healthy", "slow_start", "gue_port",
+	"health_check", "backends",
 };
 
 static void free_backends(struct lb_config_service *service)
@@ -431,6 +431,32 @@ static void read_slow_start(struct lb_config_reader *reader, const struct lb_nod
 		*value_ms = ms;
 }
 
+/* A port of mode gue only; a change to another mode forgets it. */
+static void read_gue_port(struct lb_config_reader *reader, const struct lb_node *node,
+	struct lb_config_service *service)
+{
+	if (reader->rc)
+		return;
+	if (service->mode != LB_MODE_GUE) {
+		if (node)
+			lb_config_fail(reader, node, "only with mode gue, not with mode %s",
+				lb_mode_name(service->mode));
+		service->gue_port = 0;
+		return;
+	}
+	if (service->gue_port == 0)
+		service->gue_port = LB_CONFIG_DEFAULT_GUE_PORT;
+	lb_config_read_u16(reader, node, 1, UINT16_MAX, &service->gue_port);
+}
+
+/* The service's port has changed, and the backends' cannot be another. */
+static void move_port(struct lb_config_service *service, uint16_t from_be)
+{
+	for (size_t i = 0; i < service->n_backends; i++)
+		if (service->backends[i].endpoint.port_be == from_be)
+			service->backends[i].endpoint.port_be = service->key.port_be;
+}
+
 /* A check has to know where to connect to. */
 static void require_check_port(struct lb_config_reader *reader, const struct lb_node *node,
 	const struct lb_node *const *v, const struct lb_config_service *service)
@@ -470,6 +496,7 @@ int lb_config_read_service(struct lb_config_reader *reader, const struct lb_node
 	struct lb_config_service *service)
 {
 	const struct lb_node *v[S_N];
+	uint16_t old_port_be = service->key.port_be;
 
 	if (is_new)
 		init_service(service, node);
@@ -488,6 +515,9 @@ int lb_config_read_service(struct lb_config_reader *reader, const struct lb_node
 		LB_IDLE_TIMEOUT_MAX_MS, &service->idle_timeout_ms);
 	lb_config_read_u32(reader, v[S_MIN_HEALTHY], 1, LB_MAX_BACKENDS, &service->min_healthy);
 	read_slow_start(reader, v[S_SLOW_START], &service->slow_start_ms);
+	read_gue_port(reader, v[S_GUE_PORT], service);
+	if (!is_new && lb_mode_keeps_port(service->mode))
+		move_port(service, old_port_be);
 	read_check(reader, v[S_HEALTH_CHECK], is_new, &service->check);
 	if (!reader->rc)
 		require_check_port(reader, node, v, service);

@@ -436,6 +436,14 @@ static void mark_kept(struct lb_model *model, const struct lb_config *config)
 	}
 }
 
+static bool same_locals(const struct lb_config *a, const struct lb_config *b)
+{
+	return a != NULL && a->n_local_addresses == b->n_local_addresses &&
+	       (a->n_local_addresses == 0 ||
+		       memcmp(a->local_addresses, b->local_addresses,
+			       a->n_local_addresses * sizeof(*a->local_addresses)) == 0);
+}
+
 static void adopt(struct lb_model *model, struct lb_config *config, const char *cause)
 {
 	struct lb_config *old_config = model->config;
@@ -450,6 +458,8 @@ static void adopt(struct lb_model *model, struct lb_config *config, const char *
 	lb_nexthops_set_gateway(model->nexthops, config->has_gateway ? config->gateway_mac : NULL,
 		config->gateway_port);
 	model->config = config;
+	if (!same_locals(old_config, config))
+		lb_push_locals(model);
 	model->services = lb_xcalloc(config->n_services, sizeof(*model->services));
 	for (size_t i = 0; i < config->n_services; i++)
 		model->services[i] = adopt_service(model, &config->services[i], cause);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "control/push.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 
@@ -34,6 +35,7 @@ static void service_msg(const struct lb_service *service, struct lb_msg *msg)
 				.on_empty = (uint8_t)config->on_empty,
 				.tracking = (uint8_t)config->tracking,
 				.scheduler = (uint8_t)config->scheduler,
+				.gue_port_be = htons(config->gue_port),
 				.idle_timeout_ms = config->idle_timeout_ms,
 			},
 	};
@@ -88,8 +90,11 @@ static bool is_blocked(const struct lb_backend *backend)
 {
 	const struct lb_backend *gone;
 
+	if (!lb_mode_owns_endpoints(backend->service->mode))
+		return false;
 	TAILQ_FOREACH (gone, &backend->service->model->gone, gone_link)
-		if (gone->endpoint.port_be == backend->endpoint.port_be &&
+		if (lb_mode_owns_endpoints(gone->service->mode) &&
+			gone->endpoint.port_be == backend->endpoint.port_be &&
 			lb_addr_equal(&gone->endpoint.addr, &backend->endpoint.addr))
 			return true;
 	return false;
@@ -386,10 +391,34 @@ void lb_push_secret(struct lb_model *model)
 	(void)send_secret(model);
 }
 
+static int send_locals(struct lb_model *model)
+{
+	const struct lb_config *config = model->config;
+	size_t n = config != NULL ? config->n_local_addresses : 0;
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < (n > 0 ? n : 1); i++) {
+		struct lb_msg msg = {.op = LB_OP_LOCAL_SET,
+			.local = {.index = (uint16_t)i, .count = (uint16_t)n}};
+
+		if (n > 0)
+			msg.local.addr = config->local_addresses[i];
+		rc = lb_dp_send(model->dp, &msg, NULL, NULL);
+	}
+	return rc;
+}
+
+void lb_push_locals(struct lb_model *model)
+{
+	(void)send_locals(model);
+}
+
 int lb_push_everything(struct lb_model *model)
 {
 	int rc = send_secret(model);
 
+	if (rc == 0)
+		rc = send_locals(model);
 	if (rc == 0)
 		rc = lb_nexthops_sync(model->nexthops);
 	drop_gone(model, NULL); // not mentioned: SYNC_END removes them

@@ -30,12 +30,15 @@ void lb_push_service_del(struct lb_service *service);
 /** Send a new secret. */
 void lb_push_secret(struct lb_model *model);
 
+/** Send the config's local addresses. */
+void lb_push_locals(struct lb_model *model);
+
 /** The backend is not in the config any more: to be deleted (and freed) when its service's table is
  * without it. */
 void lb_push_backend_gone(struct lb_backend *backend);
 
 /**
- * Send the secret, all next hops and routes, all services, backends and tables, in this order: what
+ * Send the secret, the local addresses, all next hops and routes, all services, backends and tables, in this order: what
  * comes between SYNC_BEGIN and SYNC_END. @return 0; -ENOMEM.
  */
 int lb_push_everything(struct lb_model *model);

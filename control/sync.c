@@ -62,6 +62,10 @@ static void subject_of(
 		snprintf(buf, bytes, "route %s/%u", lb_addr_format(&command->route.prefix, text),
 			command->route.length);
 		return;
+	case LB_OP_LOCAL_SET:
+		snprintf(buf, bytes, "local address %s",
+			lb_addr_format(&command->local.addr, text));
+		return;
 	default:
 		snprintf(buf, bytes, "sync");
 		return;

@@ -41,6 +41,7 @@ static int sync_begin(struct lb_dp *dp)
 	for (unsigned i = 0; i < LB_MAX_BACKENDS; i++)
 		dp->backends[i].mentioned = false;
 	lb_fib_sync_begin(&dp->fib);
+	dp->locals_mentioned = false;
 	dp->syncing = true;
 	return 0;
 }
@@ -57,6 +58,8 @@ static int sync_end(struct lb_dp *dp)
 	for (uint16_t id = 0; id < LB_MAX_BACKENDS; id++)
 		if (dp->backends[id].in_use && !dp->backends[id].mentioned)
 			lb_backend_del(dp, id); // -EBUSY: a table of its service still names it: it stays
+	if (!dp->locals_mentioned)
+		lb_local_set(dp, &(struct lb_msg_local){.count = 0});
 	lb_fib_sync_end_routes(&dp->fib, grace, dp);
 	lb_fib_sync_end_nexthops(&dp->fib);
 	if (!dp->live) {
@@ -134,6 +137,8 @@ int lb_command_apply(struct lb_dp *dp, const struct lb_msg *command, struct lb_m
 		return lb_flowmem_count(dp, &command->flush, &reply->reply.n_flows);
 	case LB_OP_FLOWS_FLUSH:
 		return lb_flowmem_flush(dp, &command->flush, &reply->reply.n_flows);
+	case LB_OP_LOCAL_SET:
+		return lb_local_set(dp, &command->local);
 	default:
 		return -ENOSYS;
 	}

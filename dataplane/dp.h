@@ -30,7 +30,9 @@ struct lb_service {
 	uint8_t scheduler;
 	bool in_use;
 	bool mentioned; /* main lcore: in the sync under way */
-	uint8_t zero[14];
+	uint8_t zero[2];
+	uint16_t gue_port_be; /* main lcore */
+	uint8_t zero2[10];
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct lb_service) == 64, "one cache line per service");
 
@@ -55,9 +57,16 @@ struct lb_backend {
 	bool mentioned; /* main lcore: in the sync under way */
 	uint8_t proto; /* of its service */
 	uint16_t nexthop_id; /* main lcore */
-	uint16_t zero2;
+	uint8_t mode; /* enum lb_mode, of its service */
+	uint8_t zero2;
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct lb_backend) == 64, "one cache line per backend");
+
+/* The host's addresses that are ours to send from, in the config's order. Never changed: replaced by RCU. */
+struct lb_locals {
+	uint32_t n;
+	struct lb_addr addrs[LB_MAX_LOCALS];
+};
 
 /* What a removed backend's id waits for: every worker's sweep has passed over its whole table twice. */
 struct lb_id_quarantine {
@@ -71,6 +80,7 @@ struct lb_dp {
 	/* main lcore: rw, workers: ro */
 	struct lb_keymap *_Atomic service_map;  /* VIP, port, protocol -> service id */
 	struct lb_keymap *_Atomic endpoint_map; /* nat backend's address, port, protocol -> backend id */
+	const struct lb_locals *_Atomic locals; /* never NULL */
 	struct lb_service *services;            /* LB_MAX_SERVICES */
 	struct lb_backend *backends;            /* LB_MAX_BACKENDS + 1 */
 	uint8_t *backend_states;                /* LB_MAX_BACKENDS + 1; the same as backends[].state, dense */
@@ -90,7 +100,9 @@ struct lb_dp {
 	struct lb_ring commands, replies;
 	struct lb_keymap *next_service_map; /* private copy under change in this batch; NULL: unchanged */
 	struct lb_keymap *next_endpoint_map;
-	struct lb_slot_table **retired; /* to be freed after the grace period that ends the batch */
+	struct lb_locals *next_locals; /* the list that is being told; NULL: none is */
+	bool locals_mentioned;         /* in the sync under way */
+	void **retired; /* to be freed after the grace period that ends the batch */
 	size_t n_retired, retired_room;
 	uint32_t *slot_refs; /* per backend: slots of its service's table that name it */
 	struct lb_id_quarantine *quarantine; /* per backend id */
@@ -112,6 +124,7 @@ int lb_service_set(struct lb_dp *dp, const struct lb_msg_service *msg);
 int lb_service_del(struct lb_dp *dp, uint16_t id);
 int lb_backend_set(struct lb_dp *dp, const struct lb_msg_backend *msg);
 int lb_backend_del(struct lb_dp *dp, uint16_t id);
+int lb_local_set(struct lb_dp *dp, const struct lb_msg_local *msg);
 int lb_table_publish(struct lb_dp *dp, const struct lb_msg_table *msg);
 
 /**
@@ -120,7 +133,10 @@ int lb_table_publish(struct lb_dp *dp, const struct lb_msg_table *msg);
  */
 void lb_dp_commit(struct lb_dp *dp);
 
-/** Queue a table to be freed at the next commit. */
-void lb_dp_retire(struct lb_dp *dp, struct lb_slot_table *table);
+/** Queue @p memory (of rte_malloc(); NULL is allowed) to be freed at the next commit. */
+void lb_dp_retire(struct lb_dp *dp, void *memory);
+
+/** The first local address of IPv4 or IPv6; NULL: none. */
+const struct lb_addr *lb_local_of_family(const struct lb_locals *locals, bool ipv4);
 
 #endif

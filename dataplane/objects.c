@@ -26,12 +26,13 @@ int lb_dp_init(struct lb_dp *dp, unsigned n_workers)
 	dp->backend_states = rte_zmalloc("backend_states", n_ids, 64);
 	dp->idle_ticks = rte_zmalloc("idle_ticks", n_ids * sizeof(*dp->idle_ticks), 64);
 	dp->flush = rte_zmalloc("flush", n_ids, 64);
+	dp->locals = rte_zmalloc("locals", sizeof(*dp->locals), 64);
 	dp->slot_refs = calloc(n_ids, sizeof(*dp->slot_refs));
 	dp->quarantine = calloc(n_ids, sizeof(*dp->quarantine));
 	dp->qsbr = rte_zmalloc("qsbr", rte_rcu_qsbr_get_memsize(RTE_MAX_LCORE), 64);
 	if (dp->service_map == NULL || dp->endpoint_map == NULL || dp->services == NULL ||
 		dp->backends == NULL || dp->backend_states == NULL || dp->idle_ticks == NULL ||
-		dp->flush == NULL ||
+		dp->flush == NULL || dp->locals == NULL ||
 		dp->slot_refs == NULL || dp->quarantine == NULL || dp->qsbr == NULL ||
 		rte_rcu_qsbr_init(dp->qsbr, RTE_MAX_LCORE) != 0 || lb_fib_init(&dp->fib) < 0) {
 		lb_dp_fini(dp);
@@ -55,6 +56,8 @@ void lb_dp_fini(struct lb_dp *dp)
 	rte_free(dp->backend_states);
 	rte_free(dp->idle_ticks);
 	rte_free(dp->flush);
+	rte_free((void *)(uintptr_t)dp->locals);
+	rte_free(dp->next_locals);
 	rte_free(dp->qsbr);
 	free(dp->slot_refs);
 	free(dp->quarantine);
@@ -116,7 +119,7 @@ static bool service_msg_valid(const struct lb_msg_service *msg)
 	       (msg->key.proto == IPPROTO_TCP || msg->key.proto == IPPROTO_UDP) &&
 	       all_zero(msg->key.zero, sizeof(msg->key.zero)) && msg->mode < LB_MODE_N &&
 	       msg->on_empty < LB_ON_EMPTY_N && msg->tracking < LB_TRACKING_N &&
-	       msg->scheduler < LB_SCHED_N && all_zero(msg->zero, sizeof(msg->zero)) &&
+	       msg->scheduler < LB_SCHED_N && (msg->gue_port_be != 0) == (msg->mode == LB_MODE_GUE) &&
 	       msg->idle_timeout_ms >= LB_IDLE_TIMEOUT_MIN_MS &&
 	       msg->idle_timeout_ms <= LB_IDLE_TIMEOUT_MAX_MS;
 }
@@ -127,6 +130,7 @@ static void service_update(struct lb_dp *dp, struct lb_service *service, uint16_
 	service->on_empty = msg->on_empty;
 	service->tracking = msg->tracking;
 	service->scheduler = msg->scheduler;
+	service->gue_port_be = msg->gue_port_be;
 	service->mentioned = true;
 	if (service->idle_ticks == lb_flow_idle_ticks(msg->idle_timeout_ms))
 		return;
@@ -146,8 +150,6 @@ int lb_service_set(struct lb_dp *dp, const struct lb_msg_service *msg)
 
 	if (!service_msg_valid(msg))
 		return -EINVAL;
-	if (msg->mode != LB_MODE_NAT)
-		return -ENOTSUP;
 	service = &dp->services[msg->id];
 	owner = lb_keymap_get(service_map(dp), &msg->key);
 	if (owner != LB_KEYMAP_MISS && owner != msg->id)
@@ -183,11 +185,14 @@ static struct lb_service_key endpoint_key(const struct lb_dp *dp, const struct l
 static void backend_remove(struct lb_dp *dp, uint16_t id)
 {
 	struct lb_backend *backend = &dp->backends[id];
-	struct lb_service_key key = endpoint_key(dp, backend);
-	struct lb_keymap *map = endpoint_map_for_change(dp);
 
-	if (map != NULL)
-		lb_keymap_del(map, &key);
+	if (lb_mode_owns_endpoints(backend->mode)) {
+		struct lb_service_key key = endpoint_key(dp, backend);
+		struct lb_keymap *map = endpoint_map_for_change(dp);
+
+		if (map != NULL)
+			lb_keymap_del(map, &key);
+	}
 	lb_fib_nexthop_release(&dp->fib, backend->nexthop_id);
 	backend->nexthop_id = LB_NEXTHOP_NONE;
 	atomic_store(&backend->state, LB_BACKEND_DOWN);
@@ -246,19 +251,34 @@ static bool backend_msg_valid(const struct lb_msg_backend *msg)
 	       all_zero(msg->zero, sizeof(msg->zero));
 }
 
+// Whether the service's mode can bring a packet for its VIP and port to this endpoint.
+static int mode_allows(const struct lb_service *service, const struct lb_msg_backend *msg)
+{
+	bool same_family =
+		lb_addr_is_ipv4(&msg->addr) == lb_addr_is_ipv4(&service->key.addr);
+
+	if (!same_family && !lb_mode_is_tunnel(service->mode) && service->mode != LB_MODE_FULLNAT)
+		return -EAFNOSUPPORT;
+	if ((msg->port_be == 0) != (service->key.port_be == 0))
+		return -EINVAL;
+	if (lb_mode_keeps_port(service->mode) && msg->port_be != service->key.port_be)
+		return -EINVAL;
+	return 0;
+}
+
 static int backend_add(struct lb_dp *dp, const struct lb_msg_backend *msg)
 {
 	struct lb_backend *backend = &dp->backends[msg->id];
 	const struct lb_service *service = &dp->services[msg->service];
 	struct lb_service_key key = {
 		.addr = msg->addr, .port_be = msg->port_be, .proto = service->key.proto};
-	struct lb_keymap *map;
+	bool owns_endpoint = lb_mode_owns_endpoints(service->mode);
+	struct lb_keymap *map = NULL;
+	int rc = mode_allows(service, msg);
 
-	if (lb_addr_is_ipv4(&msg->addr) != lb_addr_is_ipv4(&service->key.addr))
-		return -EAFNOSUPPORT;
-	if ((msg->port_be == 0) != (service->key.port_be == 0))
-		return -EINVAL;
-	if (lb_keymap_get(endpoint_map(dp), &key) != LB_KEYMAP_MISS)
+	if (rc < 0)
+		return rc;
+	if (owns_endpoint && lb_keymap_get(endpoint_map(dp), &key) != LB_KEYMAP_MISS)
 		return -EEXIST;
 	// The same service's own removed backend comes back: its flow entries may go on.
 	if (still_quarantined(dp, msg->id) &&
@@ -266,21 +286,25 @@ static int backend_add(struct lb_dp *dp, const struct lb_msg_backend *msg)
 			backend->port_be == msg->port_be &&
 			lb_addr_equal(&backend->vip, &service->key.addr)))
 		return -EAGAIN;
-	map = endpoint_map_for_change(dp);
-	if (map == NULL)
-		return -ENOMEM;
+	if (owns_endpoint) {
+		map = endpoint_map_for_change(dp);
+		if (map == NULL)
+			return -ENOMEM;
+	}
 	backend->addr = msg->addr;
 	backend->port_be = msg->port_be;
 	backend->vip = service->key.addr;
 	backend->vip_port_be = service->key.port_be;
 	backend->service = msg->service;
 	backend->proto = service->key.proto;
+	backend->mode = service->mode;
 	backend->in_use = true;
 	dp->n_backends++;
 	lb_rewrite_prepare(backend);
 	atomic_store(&backend->nexthop, LB_NEXTHOP_UNRESOLVED);
 	dp->idle_ticks[msg->id] = (uint16_t)service->idle_ticks;
-	lb_keymap_add(map, &key, msg->id);
+	if (map != NULL)
+		lb_keymap_add(map, &key, msg->id);
 	return 0;
 }
 
@@ -396,9 +420,9 @@ int lb_table_publish(struct lb_dp *dp, const struct lb_msg_table *msg)
 	return rc;
 }
 
-void lb_dp_retire(struct lb_dp *dp, struct lb_slot_table *table)
+void lb_dp_retire(struct lb_dp *dp, void *memory)
 {
-	if (table == NULL)
+	if (memory == NULL)
 		return;
 	if (dp->n_retired == dp->retired_room) {
 		size_t room = dp->retired_room * 2 + 64;
@@ -406,13 +430,13 @@ void lb_dp_retire(struct lb_dp *dp, struct lb_slot_table *table)
 
 		if (grown == NULL) { // no room to remember it: wait here, free it now
 			rte_rcu_qsbr_synchronize(dp->qsbr, RTE_QSBR_THRID_INVALID);
-			rte_free(table);
+			rte_free(memory);
 			return;
 		}
 		dp->retired = grown;
 		dp->retired_room = room;
 	}
-	dp->retired[dp->n_retired++] = table;
+	dp->retired[dp->n_retired++] = memory;
 }
 
 void lb_dp_commit(struct lb_dp *dp)

@@ -153,6 +153,10 @@ static void rewrite_to_service(struct lb_worker *worker, struct lb_burst *burst)
 		if (unlikely(packet->verdict != LB_VERDICT_FORWARD))
 			continue; // the flow stage found no backend
 		backend = &dp->backends[packet->backend];
+		if (unlikely(backend->mode != LB_MODE_NAT)) {
+			packet->verdict = LB_VERDICT_MODE_UNSUPPORTED;
+			continue;
+		}
 		if (!rewrite_macs(worker, burst, i,
 			    atomic_load_explicit(&backend->nexthop, memory_order_relaxed)))
 			continue;

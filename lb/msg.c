@@ -24,6 +24,7 @@ const char *lb_op_name(unsigned op)
 		[LB_OP_TRACE] = "TRACE",
 		[LB_OP_FLOWS_FLUSH] = "FLOWS_FLUSH",
 		[LB_OP_FLOWS_COUNT] = "FLOWS_COUNT",
+		[LB_OP_LOCAL_SET] = "LOCAL_SET",
 	};
 
 	return NAME(names, op);

@@ -18,6 +18,7 @@
 #define LB_MAX_SERVICES 4096u  /* service ids 0..4095 */
 #define LB_MAX_BACKENDS 65535u /* backend ids 0..65534; 65535 is "none" */
 #define LB_MAX_NEXTHOPS 16384u /* next-hop ids 1..16382; 0 is "none" (rte_fib, 2-byte entries: 15 bits) */
+#define LB_MAX_LOCALS 64u      /* local addresses: 0..64 */
 #define LB_BACKEND_NONE UINT16_MAX
 #define LB_NEXTHOP_NONE 0u
 /* As a route's next hop, always there: the destination is this host's own; such packets are left to the kernel. */
@@ -31,6 +32,7 @@ enum lb_op {
 	LB_OP_SERVICE_SET,    /* .service; -EEXIST if its key belongs to another id */
 	LB_OP_SERVICE_DEL,    /* .id: with its table and its backends; -ENOENT */
 	LB_OP_BACKEND_SET,    /* .backend; -ENOENT no such service; -EEXIST nat endpoint in use by another id;
+			       * -EAFNOSUPPORT, -EINVAL family or port that the mode does not go with;
 			       * -EBUSY id belongs to another endpoint or service (delete first) */
 	LB_OP_BACKEND_DEL,    /* .id; -ENOENT; -EBUSY while the service's table names it */
 	LB_OP_TABLE_PUBLISH,  /* .table; -EINVAL length or buffer; -EBADMSG checksum; -ERANGE a slot names no
@@ -42,6 +44,7 @@ enum lb_op {
 	LB_OP_TRACE,          /* .trace; reply.trace */
 	LB_OP_FLOWS_FLUSH,    /* .flush; reply.n_flows */
 	LB_OP_FLOWS_COUNT,    /* .flush: as above but only counts */
+	LB_OP_LOCAL_SET,      /* .local: one after the other, in force with the last; -EINVAL also out of order */
 	LB_OP_N
 };
 
@@ -53,6 +56,25 @@ enum lb_event_op {
 };
 
 enum lb_mode { LB_MODE_NAT, LB_MODE_FULLNAT, LB_MODE_DSR, LB_MODE_IPIP, LB_MODE_GUE, LB_MODE_N };
+
+/* The packet is put whole into another one, whose family may differ from the VIP's. */
+static inline bool lb_mode_is_tunnel(unsigned mode)
+{
+	return mode == LB_MODE_IPIP || mode == LB_MODE_GUE;
+}
+
+/* Replies come from the backend's endpoint, which is known by it alone and therefore one service's only. */
+static inline bool lb_mode_owns_endpoints(unsigned mode)
+{
+	return mode == LB_MODE_NAT;
+}
+
+/* The packet arrives with the port that the client wrote: the backend's port cannot be another. */
+static inline bool lb_mode_keeps_port(unsigned mode)
+{
+	return mode == LB_MODE_DSR || lb_mode_is_tunnel(mode);
+}
+
 enum lb_on_empty { LB_ON_EMPTY_DROP, LB_ON_EMPTY_RESET, LB_ON_EMPTY_LAST_RESORT, LB_ON_EMPTY_N };
 enum lb_tracking { LB_TRACKING_ALL, LB_TRACKING_CHANGED, LB_TRACKING_N };
 enum lb_scheduler {
@@ -75,7 +97,7 @@ struct lb_msg_service {
 	uint8_t on_empty;  /* enum lb_on_empty */
 	uint8_t tracking;  /* enum lb_tracking */
 	uint8_t scheduler; /* enum lb_scheduler */
-	uint8_t zero[2];
+	uint16_t gue_port_be; /* mode gue: UDP port of the backends' tunnel ends, else 0 */
 	uint32_t idle_timeout_ms; /* 1000..LB_IDLE_TIMEOUT_MAX_MS */
 };
 
@@ -112,6 +134,18 @@ struct lb_msg_route {
 	uint8_t family;        /* 4 or 6 */
 	uint8_t length;        /* 0..32 or 0..128 */
 	uint16_t nexthop;
+	uint32_t zero;
+};
+
+/*
+ * One of this host's addresses that are ours to send from (tunnels' outer sources, fullnat). A list is sent as
+ * index 0, 1 .. count - 1 and replaces the one before, as a whole, with the last of them; count 0 (and index 0,
+ * address all zeroes): no address. A sync that does not mention them ends with none.
+ */
+struct lb_msg_local {
+	struct lb_addr addr;
+	uint16_t index;
+	uint16_t count; /* 0..LB_MAX_LOCALS */
 	uint32_t zero;
 };
 
@@ -171,6 +205,7 @@ struct lb_msg {
 		struct lb_msg_nexthop nexthop;
 		struct lb_msg_route route;
 		struct lb_msg_flush flush;
+		struct lb_msg_local local;
 		struct lb_msg_trace trace;
 		struct {
 			int32_t status; /* 0 or -errno */

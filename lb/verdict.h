@@ -36,7 +36,10 @@
 	X(NEXTHOP_UNRESOLVED, "nexthop_unresolved", "the next hop's MAC address is not known (yet)") \
 	X(NO_ROUTE, "no_route", "no route back to the client")                                      \
 	X(TX_FULL, "tx_full", "the NIC's transmit queue was full")                                  \
-	X(MODE_UNSUPPORTED, "mode_unsupported", "the service's mode is not forwarded by this build")
+	X(MODE_UNSUPPORTED, "mode_unsupported", "the service's mode is not forwarded by this build") \
+	X(TOO_BIG, "too_big", "larger than the way to the backend allows")                          \
+	X(NO_LOCAL_ADDRESS, "no_local_address", "no local address of the family that the mode needs") \
+	X(NO_HEADROOM, "no_headroom", "no room in front of the packet for another header")
 
 enum lb_verdict {
 #define X(id, name, meaning) LB_VERDICT_##id,

@@ -223,6 +223,7 @@ static bool same_service(const struct lb_config_service *a, const struct lb_conf
 		a->client_address != b->client_address ||
 		a->idle_timeout_ms != b->idle_timeout_ms || a->on_empty != b->on_empty ||
 		a->min_healthy != b->min_healthy || a->slow_start_ms != b->slow_start_ms ||
+		a->gue_port != b->gue_port ||
 		!same_check(&a->check, &b->check) || a->n_backends != b->n_backends)
 		return false;
 	for (size_t i = 0; i < a->n_backends; i++)

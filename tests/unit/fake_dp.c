@@ -74,7 +74,11 @@ static int backend_set(struct fake_dp *fake, const struct lb_msg_backend *msg)
 				       backend->msg.port_be != msg->port_be))
 		return -EBUSY;
 	for (unsigned i = 0; !backend->in_use && i < LB_MAX_BACKENDS; i++)
-		if (fake->backends[i].in_use && fake->backends[i].msg.port_be == msg->port_be &&
+		if (lb_mode_owns_endpoints(fake->services[msg->service].msg.mode) &&
+			fake->backends[i].in_use &&
+			fake->services[fake->backends[i].msg.service].msg.mode ==
+				fake->services[msg->service].msg.mode &&
+			fake->backends[i].msg.port_be == msg->port_be &&
 			lb_addr_equal(&fake->backends[i].msg.addr, &msg->addr) &&
 			fake->services[fake->backends[i].msg.service].msg.key.proto ==
 				fake->services[msg->service].msg.key.proto)

@@ -92,10 +92,10 @@ static void bad_services_are_refused(void **state)
 	REFUSE(service_msg, -EINVAL, m.service.on_empty = 200);
 	REFUSE(service_msg, -EINVAL, m.service.tracking = LB_TRACKING_N);
 	REFUSE(service_msg, -EINVAL, m.service.scheduler = LB_SCHED_N);
-	REFUSE(service_msg, -EINVAL, m.service.zero[0] = 1);
+	REFUSE(service_msg, -EINVAL, m.service.gue_port_be = 1);
 	REFUSE(service_msg, -EINVAL, m.service.idle_timeout_ms = LB_IDLE_TIMEOUT_MIN_MS - 1);
 	REFUSE(service_msg, -EINVAL, m.service.idle_timeout_ms = LB_IDLE_TIMEOUT_MAX_MS + 1);
-	REFUSE(service_msg, -ENOTSUP, m.service.mode = LB_MODE_GUE);
+	REFUSE(service_msg, -EINVAL, m.service.mode = LB_MODE_GUE); // and no port
 	REFUSE(service_msg, -EEXIST, m.service.key = pipeline.dp.services[0].key);
 	REFUSE(service_msg, -EBUSY, m.service.id = 0); // another key for a live id
 }
@@ -119,6 +119,80 @@ static void bad_backends_are_refused(void **state)
 		m.backend.port_be = pipeline.dp.backends[0].port_be);
 	// A refused backend holds no next hop.
 	assert_int_equal(pipeline.dp.fib.info[1].refs, 2);
+}
+
+static int local_set(const char *addr, uint16_t index, uint16_t count)
+{
+	struct lb_msg m = {.op = LB_OP_LOCAL_SET, .local = {.index = index, .count = count}};
+
+	if (addr != NULL)
+		m.local.addr = addr_of(addr);
+	return pipeline_command(&pipeline, &m, NULL);
+}
+
+static void local_addresses_come_into_force_as_a_whole(void **state)
+{
+	struct lb_msg m = {.op = LB_OP_LOCAL_SET, .local = {.zero = 1}};
+
+	(void)state;
+	assert_int_equal(pipeline.dp.locals->n, 0);
+	assert_int_equal(local_set("192.0.2.10", 0, 2), 0);
+	assert_int_equal(pipeline.dp.locals->n, 0);
+	assert_int_equal(local_set("192.0.2.10", 1, 2), -EINVAL); // twice
+	assert_int_equal(local_set("192.0.2.11", 2, 3), -EINVAL); // one is left out
+	assert_int_equal(local_set("2001:db8::10", 1, 2), 0);
+	assert_int_equal(pipeline.dp.locals->n, 2);
+	assert_null(pipeline.dp.next_locals);
+	assert_memory_equal(lb_local_of_family(pipeline.dp.locals, true), &pipeline.dp.locals->addrs[0], 16);
+	assert_memory_equal(lb_local_of_family(pipeline.dp.locals, false), &pipeline.dp.locals->addrs[1], 16);
+	assert_int_equal(local_set("192.0.2.12", 1, 2), -EINVAL); // of no list
+	assert_int_equal(local_set("127.0.0.1", 0, 1), -EINVAL);
+	assert_int_equal(local_set("192.0.2.1", 0, LB_MAX_LOCALS + 1), -EINVAL);
+	assert_int_equal(local_set("192.0.2.1", 1, 0), -EINVAL);
+	assert_int_equal(local_set("192.0.2.1", 0, 0), -EINVAL);
+	assert_int_equal(pipeline_command(&pipeline, &m, NULL), -EINVAL);
+	assert_int_equal(pipeline.dp.locals->n, 2);
+	assert_int_equal(local_set(NULL, 0, 0), 0);
+	assert_int_equal(pipeline.dp.locals->n, 0);
+	assert_null(lb_local_of_family(pipeline.dp.locals, true));
+	for (uint16_t i = 0; i < LB_MAX_LOCALS; i++) {
+		char text[20];
+
+		snprintf(text, sizeof(text), "192.0.2.%u", i + 1);
+		assert_int_equal(local_set(text, i, LB_MAX_LOCALS), 0);
+	}
+	assert_int_equal(pipeline.dp.locals->n, LB_MAX_LOCALS);
+}
+
+// Replies of dsr and the tunnels do not come this way: an endpoint may be of many services, but not with a port of its own.
+static void endpoints_of_direct_modes_are_shared(void **state)
+{
+	struct lb_msg service = service_msg(), backend = backend_msg();
+
+	(void)state;
+	backend.backend.addr = pipeline.dp.backends[0].addr;
+	backend.backend.port_be = pipeline.dp.backends[0].port_be; // nat's
+	service.service.mode = LB_MODE_DSR;
+	for (uint16_t id = 20; id < 22; id++) {
+		service.service.id = backend.backend.service = backend.backend.id = id;
+		service.service.key.addr.bytes[15] = (uint8_t)id;
+		service.service.key.port_be = backend.backend.port_be;
+		assert_int_equal(pipeline_command(&pipeline, &service, NULL), 0);
+		assert_int_equal(pipeline_command(&pipeline, &backend, NULL), 0);
+	}
+	backend.backend.id = 23;
+	backend.backend.port_be++;
+	assert_int_equal(pipeline_command(&pipeline, &backend, NULL), -EINVAL);
+	backend.backend.port_be--;
+	backend.backend.addr = addr_of("fd00::9");
+	assert_int_equal(pipeline_command(&pipeline, &backend, NULL), -EAFNOSUPPORT);
+	for (uint16_t id = 20; id < 22; id++)
+		assert_int_equal(pipeline_command(&pipeline,
+					 &(struct lb_msg){.op = LB_OP_SERVICE_DEL, .id = id}, NULL),
+			0);
+	// The nat backend still has its endpoint.
+	REFUSE(backend_msg, -EEXIST, m.backend.addr = pipeline.dp.backends[0].addr;
+		m.backend.port_be = pipeline.dp.backends[0].port_be);
 }
 
 static int publish(struct lb_msg_table table, const uint16_t *slots, uint32_t n_slots)
@@ -269,6 +343,7 @@ static void sync_removes_what_it_does_not_mention(void **state)
 	pipeline_service(&pipeline, 0, "203.0.113.10", 80, IPPROTO_TCP);
 	pipeline_backend(&pipeline, 0, 0, "10.0.0.11", 8080, LB_BACKEND_UP);
 	pipeline_sync_end(&pipeline);
+	assert_int_equal(pipeline.dp.locals->n, 0);
 	assert_true(pipeline.dp.services[0].in_use);
 	assert_non_null(pipeline.dp.services[0].table);
 	assert_true(pipeline.dp.backends[0].in_use);
@@ -343,6 +418,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bad_services_are_refused),
 		cmocka_unit_test(bad_backends_are_refused),
+		cmocka_unit_test(endpoints_of_direct_modes_are_shared),
+		cmocka_unit_test(local_addresses_come_into_force_as_a_whole),
 		cmocka_unit_test(bad_tables_are_refused),
 		cmocka_unit_test(bad_routes_are_refused),
 		cmocka_unit_test(unknown_and_out_of_place_commands_are_refused),

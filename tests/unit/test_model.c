@@ -270,6 +270,49 @@ static size_t n_events(const char *kind, const char *subject, const char *to)
 
 /* Tests. */
 
+static size_t n_sent(struct fake_dp *fake, const struct lb_addr *addr, uint16_t index, uint16_t count)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&fake->lock);
+	for (size_t i = 0; i < fake->n_log; i++)
+		n += fake->log[i].op == LB_OP_LOCAL_SET && fake->log[i].local.index == index &&
+		     fake->log[i].local.count == count &&
+		     lb_addr_equal(&fake->log[i].local.addr, addr);
+	pthread_mutex_unlock(&fake->lock);
+	return n;
+}
+
+static void local_addresses_are_told_when_they_change(void **state)
+{
+	static const struct lb_addr none;
+	struct fake_dp *fake = start_synced();
+	struct lb_config *config;
+	struct lb_addr addrs[2];
+
+	(void)state;
+	assert_int_equal(n_sent(fake, &none, 0, 0), 1); // the sync's: there are none
+	assert_int_equal(lb_addr_parse("192.0.2.10", &addrs[0]), 0);
+	assert_int_equal(lb_addr_parse("2001:db8::10", &addrs[1]), 0);
+	config = lb_config_clone(model->config);
+	config->local_addresses = malloc(sizeof(addrs));
+	memcpy(config->local_addresses, addrs, sizeof(addrs));
+	config->n_local_addresses = 2;
+	assert_int_equal(apply(config), 0);
+	settle();
+	assert_int_equal(n_sent(fake, &addrs[0], 0, 2), 1);
+	assert_int_equal(n_sent(fake, &addrs[1], 1, 2), 1);
+	assert_int_equal(apply(lb_config_clone(model->config)), 0); // nothing new
+	settle();
+	assert_int_equal(n_sent(fake, &addrs[0], 0, 2), 1);
+	lb_dp_resync(model->dp);
+	WAIT(lb_dp_state(model->dp) == LB_DP_UP);
+	settle();
+	assert_int_equal(n_sent(fake, &addrs[0], 0, 2), 2);
+	check_agreement(fake);
+	fake_dp_stop(fake, true);
+}
+
 static void a_start_tells_everything(void **state)
 {
 	struct fake_dp *fake = start_synced();
@@ -733,6 +776,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(a_start_tells_everything),
+		TEST(local_addresses_are_told_when_they_change),
 		TEST(one_that_leaves_is_out_of_the_table_first),
 		TEST(the_backup_takes_over_and_gives_back),
 		TEST(endpoints_may_change_places),
