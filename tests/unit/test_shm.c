@@ -209,6 +209,8 @@ static void scribble(size_t offset, const void *bytes, size_t n)
 
 static void header_that_does_not_fit_is_refused(void **state)
 {
+	char text[60];
+
 	static const uint32_t n_workers[] = {0, LB_SHM_MAX_WORKERS + 1, 1u << 31, UINT32_MAX};
 	const uint64_t magic = LB_SHM_MAGIC ^ 1;
 	const uint32_t abi = LB_SHM_ABI + 1, one = 1, two = 2;
@@ -225,7 +227,8 @@ static void header_that_does_not_fit_is_refused(void **state)
 	assert_attach(0, NULL);
 	lb_shm_detach(&control, false);
 	scribble(offsetof(struct lb_shm_header, abi), &abi, 4);
-	assert_attach(-EPROTO, "ABI is 2, this program's is 1");
+	snprintf(text, sizeof(text), "ABI is %u, this program's is %u", LB_SHM_ABI + 1, LB_SHM_ABI);
+	assert_attach(-EPROTO, text);
 	scribble(offsetof(struct lb_shm_header, magic), &magic, 8);
 	assert_attach(-EPROTO, "magic");
 }
