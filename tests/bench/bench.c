@@ -14,11 +14,26 @@
 
 struct bench bench;
 static json_t *results;
+static json_t *old_results; /* --compare; NULL: not asked for */
+
+static void read_old_results(const char *path)
+{
+	json_error_t error;
+	json_t *document = json_load_file(path, 0, &error);
+
+	old_results = json_incref(json_object_get(document, "results"));
+	json_decref(document);
+	if (json_is_array(old_results))
+		return;
+	fprintf(stderr, "%s: %s\n", path, document == NULL ? error.text : "not a document of results");
+	exit(1);
+}
 
 void bench_parse_args(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"json", required_argument, NULL, 'j'},
+		{"compare", required_argument, NULL, 'c'},
 		{"quick", no_argument, NULL, 'q'},
 		{"only", required_argument, NULL, 'o'},
 		{"help", no_argument, NULL, 'h'},
@@ -30,6 +45,8 @@ void bench_parse_args(int argc, char **argv)
 	while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1) {
 		if (option == 'j')
 			bench.json = optarg;
+		else if (option == 'c')
+			bench.compare = optarg;
 		else if (option == 'q')
 			bench.quick = true;
 		else if (option == 'o')
@@ -41,13 +58,16 @@ void bench_parse_args(int argc, char **argv)
 	}
 	if (!ok || help || (optind < argc && strcmp(argv[optind - 1], "--") != 0)) {
 		fprintf(help ? stdout : stderr,
-			"usage: %s [--json FILE] [--quick] [--only TEXT] [-- ARGUMENT...]\n",
+			"usage: %s [--json FILE] [--compare OLD.json] [--quick] [--only TEXT] "
+			"[-- ARGUMENT...]\n",
 			argv[0]);
 		exit(help ? 0 : 2);
 	}
 	bench.n_args = argc - optind;
 	bench.args = argv + optind;
 	results = json_array();
+	if (bench.compare != NULL)
+		read_old_results(bench.compare);
 	printf("%-64s %16s %12s %12s %12s %5s\n", "name", "unit", "min", "median", "max", "runs");
 }
 
@@ -112,6 +132,60 @@ static json_t *machine(void)
 		os.release, "compiler", __VERSION__);
 }
 
+static const json_t *find_result(const json_t *list, const char *name, const char *unit)
+{
+	const json_t *result;
+	size_t i;
+
+	json_array_foreach(list, i, result)
+	{
+		const char *its_name = json_string_value(json_object_get(result, "name"));
+		const char *its_unit = json_string_value(json_object_get(result, "unit"));
+
+		if (its_name != NULL && its_unit != NULL && strcmp(its_name, name) == 0 &&
+			strcmp(its_unit, unit) == 0)
+			return result;
+	}
+	return NULL;
+}
+
+static void print_ratio(const json_t *result, const json_t *old, const char *key)
+{
+	double divisor = json_number_value(json_object_get(old, key));
+
+	if (divisor != 0)
+		printf(" %12.3f", json_number_value(json_object_get(result, key)) / divisor);
+	else
+		printf(" %12s", "-");
+}
+
+// new/old of what both have.
+static void compare_results(void)
+{
+	unsigned n_common = 0;
+	const json_t *result;
+	size_t i;
+
+	printf("\n%-64s %16s %12s %12s\n", "new/old", "unit", "min", "median");
+	json_array_foreach(results, i, result)
+	{
+		const char *name = json_string_value(json_object_get(result, "name"));
+		const char *unit = json_string_value(json_object_get(result, "unit"));
+		const json_t *old = find_result(old_results, name, unit);
+
+		if (old == NULL)
+			continue;
+		printf("%-64s %16s", name, unit);
+		print_ratio(result, old, "min");
+		print_ratio(result, old, "median");
+		putchar('\n');
+		n_common++;
+	}
+	if (n_common == 0)
+		printf("no result has the same name in both\n");
+	json_decref(old_results);
+}
+
 int bench_finish(void)
 {
 	json_t *document;
@@ -126,6 +200,8 @@ int bench_finish(void)
 		json_decref(results);
 		return 1;
 	}
+	if (bench.compare != NULL)
+		compare_results();
 	gmtime_r(&now, &utc);
 	strftime(date, sizeof(date), "%FT%TZ", &utc);
 	document = json_pack("{s:o, s:s, s:s, s:o}", "machine", machine(), "commit", BENCH_COMMIT,

@@ -5,14 +5,14 @@
 #include <stdbool.h>
 
 /*
- * What every benchmark shares: options, a table of results on standard output as they come, and
- * with
- * `--json FILE` the same as a document: {"machine": {...}, "commit", "date", "results": [{"name",
+ * What every benchmark shares (scripts: benchlib.py): options, a table of results on standard output
+ * as they come, and with `--json FILE` the same as a document: {"machine": {...}, "commit", "date", "results": [{"name",
  * "unit", "min", "median", "max", "runs"}]}. One thread.
  */
 struct bench {
 	bool quick;       /* --quick: the whole program ends within 45 s on two cores */
 	const char *json; /* --json FILE, or NULL */
+	const char *compare; /* --compare OLD.json, or NULL: bench_finish() prints ratios new/old */
 	const char *only; /* --only TEXT, or NULL: run what has it in its name */
 	int n_args;       /* what followed "--", for instance EAL's options */
 	char **args;
