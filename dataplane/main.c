@@ -34,6 +34,8 @@ struct options {
 	unsigned n_workers; /* 0: one per worker lcore */
 	uint64_t n_flows;
 	uint32_t idle_sleep_us;
+	uint32_t n_mbufs; /* at least; 0: what the ports' queues need */
+	uint16_t mbuf_bytes;
 	bool promiscuous;
 };
 
@@ -49,11 +51,13 @@ static void usage(FILE *out)
 {
 	fprintf(out,
 		"usage: lb-dataplane [EAL options] -- [--instance NAME] [--workers N] [--flows N]\n"
-		"                    [--idle-sleep-us N] [--promiscuous]\n"
+		"                    [--idle-sleep-us N] [--mbufs N] [--mbuf-size N] [--promiscuous]\n"
 		"  --instance NAME     name of the shared-memory region (default: default)\n"
 		"  --workers N         worker lcores to use (default: all but the main one)\n"
 		"  --flows N           flows that can be tracked, over all workers (default: 1000000)\n"
 		"  --idle-sleep-us N   sleep so long after a poll that brought nothing (default: 0, never)\n"
+		"  --mbufs N           packet buffers, at least (default: what the ports' queues need)\n"
+		"  --mbuf-size N       bytes of a packet buffer, 128 of them headroom (default: 2176)\n"
 		"  --promiscuous       take frames whatever their destination MAC address\n"
 		"  --version, --help\n");
 }
@@ -76,7 +80,8 @@ static int parse_options(int argc, char **argv, struct options *options)
 {
 	static const struct option longs[] = {{"instance", required_argument, NULL, 'i'},
 		{"workers", required_argument, NULL, 'w'}, {"flows", required_argument, NULL, 'f'},
-		{"idle-sleep-us", required_argument, NULL, 's'}, {"promiscuous", no_argument, NULL, 'p'},
+		{"idle-sleep-us", required_argument, NULL, 's'}, {"mbufs", required_argument, NULL, 'm'},
+		{"mbuf-size", required_argument, NULL, 'b'}, {"promiscuous", no_argument, NULL, 'p'},
 		{"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {0}};
 	uint64_t number;
 	int c;
@@ -104,6 +109,14 @@ static int parse_options(int argc, char **argv, struct options *options)
 		case 's':
 			ok = parse_number("idle-sleep-us", optarg, 0, 100000, &number);
 			options->idle_sleep_us = (uint32_t)number;
+			break;
+		case 'm':
+			ok = parse_number("mbufs", optarg, 1024, 1u << 27, &number);
+			options->n_mbufs = (uint32_t)number;
+			break;
+		case 'b':
+			ok = parse_number("mbuf-size", optarg, RTE_PKTMBUF_HEADROOM + 64, UINT16_MAX, &number);
+			options->mbuf_bytes = (uint16_t)number;
 			break;
 		case 'p':
 			options->promiscuous = true;
@@ -139,9 +152,10 @@ static void advance_clock(void)
 static int start_ports(const struct options *options, unsigned n_ports)
 {
 	// +1: pools of 2^n - 1 use their memory best
-	unsigned n_mbufs = rte_align32pow2(lb_port_mbufs(n_ports, dp.n_workers)) - 1;
-	struct rte_mempool *pool = rte_pktmbuf_pool_create(
-		"mbufs", n_mbufs, 256, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	unsigned n_needed = rte_align32pow2(lb_port_mbufs(n_ports, dp.n_workers)) - 1;
+	unsigned n_mbufs = RTE_MAX(n_needed, options->n_mbufs);
+	struct rte_mempool *pool =
+		rte_pktmbuf_pool_create("mbufs", n_mbufs, 256, 0, options->mbuf_bytes, SOCKET_ID_ANY);
 	int rc = 0;
 
 	if (pool == NULL) {
@@ -330,7 +344,8 @@ static void shut_down(unsigned n_ports)
 
 int main(int argc, char **argv)
 {
-	struct options options = {.instance = "default", .n_flows = 1000000};
+	struct options options = {
+		.instance = "default", .n_flows = 1000000, .mbuf_bytes = RTE_MBUF_DEFAULT_BUF_SIZE};
 	struct sigaction action = {.sa_handler = on_signal};
 	unsigned n_ports = 0;
 	int rc;

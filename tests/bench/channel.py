@@ -1,0 +1,107 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Packets per second of the real lb-dataplane (nat, established flows, 60-byte UDP packets, one worker) beside
+dpdk-testpmd in macswap and io mode: the same device, packets, buffers and CPU. Mpps, and lb as a part of testpmd.
+
+pcap     replayed inside the process by net_pcap (infinite_rx), sent to the same device, which drops
+memif    from a testpmd with net_pcap on the other CPU, over memif, zero-copy; what comes back is dropped there
+vhost    the same over vhost (generator) and virtio-user
+pktgen   over memif from $PKTGEN, if that names a pktgen-dpdk binary (23.03)
+"""
+import os
+import sys
+import time
+
+from benchlib import Bench
+from rig import Balancer, Rig, Testpmd, config, service, take_place, write_pcap
+
+PROGRAMS = ("testpmd_io", "testpmd_macswap", "lb")
+
+
+def measure(device, n_samples, seconds):
+    """Packets per second sent by a program that runs, n_samples times, in Mpps."""
+    rates = []
+    time.sleep(0.3)  # the first packets of the flows insert them
+    before, before_ns = device.counters(), time.monotonic_ns()
+    for _ in range(n_samples):
+        time.sleep(seconds)
+        now, now_ns = device.counters(), time.monotonic_ns()
+        rates.append((now["opackets"] - before["opackets"]) / (now_ns - before_ns) * 1e3)
+        before, before_ns = now, now_ns
+    return rates
+
+
+class Pcap:
+    """What is measured has a net_pcap port."""
+
+    name = "pcap"
+
+    def __init__(self, rig, path, n_flows):
+        self.rig, self.n_flows = rig, n_flows
+        # infinite_rx holds one buffer per packet of the file, and copies from there
+        self.n_mbufs = n_flows + 8192
+        memory_mb = 64 + self.n_mbufs * 512 // (1 << 20)
+        self.eal = ["--vdev", f"net_pcap0,rx_pcap={path},infinite_rx=1"]
+        self.memory = ["-m", str(memory_mb)], ["-m", str(memory_mb + 128)]
+
+    def start(self, program):
+        if program == "lb":
+            return Balancer(self.rig, self.eal + self.memory[1], config(service()), n_flows=2 * self.n_flows,
+                            n_mbufs=self.n_mbufs)
+        return Testpmd(self.rig, self.eal + self.memory[0], program.split("_")[1], self.n_mbufs)
+
+    def stop(self, device):
+        device.stop()
+
+
+def options(parser):
+    parser.add_argument("--flows", help="numbers of flows (default: 100000,1000000; --quick: 100000)")
+
+
+def measure_balancer(device, *arguments):
+    """As measure(); what the balancer did meanwhile must be what the benchmark is about."""
+    before = device.verdicts()
+    rates = measure(device, *arguments)
+    verdicts = {reason: n - before[reason] for reason, n in device.verdicts().items() if n != before[reason]}
+    if verdicts.get("forward", 0) < 0.999 * sum(verdicts.values()):
+        sys.exit(f"the balancer did not forward: {verdicts}")
+    return rates
+
+
+def run(bench, channel, n_rounds, n_samples, seconds):
+    base, parameters = f"channel/{channel.name}", f"?flows={channel.n_flows}"
+    rates = {program: [] for program in PROGRAMS}
+    best = {program: [] for program in PROGRAMS}
+    for _ in range(n_rounds):
+        for program in PROGRAMS:
+            device = channel.start(program)
+            samples = (measure_balancer if program == "lb" else measure)(device, n_samples, seconds)
+            channel.stop(device)
+            rates[program] += samples
+            best[program].append(max(samples))
+    for program in PROGRAMS:
+        bench.result(f"{base}/{program}{parameters}", "Mpps", rates[program])
+    # of each round's best: what disturbs only slows down
+    for program in PROGRAMS[:-1]:
+        bench.result(f"{base}/lb_to_{program}{parameters}", "ratio",
+                     [lb / other for lb, other in zip(best["lb"], best[program])])
+
+
+def main():
+    bench = Bench(__doc__, options)
+    priority = take_place()
+    quick = bench.args.quick
+    flows = [int(n) for n in (bench.args.flows or ("100000" if quick else "100000,1000000")).split(",")]
+    n_rounds, n_samples, seconds = (1, 3, 0.5) if quick else (3, 5, 1)
+    with Rig(priority) as rig:
+        for n_flows in flows:
+            path = write_pcap(rig.dir / f"{n_flows}.pcap", n_flows)
+            for kind in (Pcap,):
+                if bench.wanted(f"channel/{kind.name}?flows={n_flows}"):
+                    run(bench, kind(rig, path, n_flows), n_rounds, n_samples, seconds)
+            path.unlink()
+    return bench.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The processes that benchmarks measure: lb-dataplane with lb-control, and dpdk-testpmd, on virtual devices.
+
+CPU 0: main lcores, lb-control, the benchmark itself, and the generator where there is one. CPU 1: what is measured.
+Started with real-time priority (chrt -f 10), the measured worker has it, a generator has the one below, and the
+rest goes without: then nobody else takes the CPU from what is measured.
+"""
+import http.client
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+
+import benchlib  # noqa: F401  (the path of netns)
+from netns import Process, wait_for
+
+STARTUP_S = 60
+VIP = "203.0.113.10"
+PEER_MAC = "02:00:00:00:00:01"
+
+
+def take_place():
+    """Move the benchmark itself out of the way. @return the real-time priority it was started with, 0: none."""
+    priority = 0
+    if os.sched_getscheduler(0) == os.SCHED_FIFO:
+        priority = os.sched_getparam(0).sched_priority
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    os.sched_setaffinity(0, range(os.cpu_count()))
+    os.sched_setaffinity(0, {0})
+    return priority
+
+
+def checksum(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xffff) + (total >> 16)
+    return 0xffff - ((total & 0xffff) + (total >> 16))
+
+
+def write_pcap(path, n_flows, vip=VIP, port=53, n_vips=1):
+    """60-byte UDP packets to a VIP (or n_vips in a row), one of each flow; checksums as they should be."""
+    head = bytes.fromhex("020000000002020000000003") + b"\x08\x00"
+    base = struct.unpack("!I", socket.inet_aton(vip))[0]
+    record = struct.pack("<IIII", 0, 0, 60, 60)
+    with open(path, "wb", buffering=1 << 20) as file:
+        file.write(struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1))
+        for flow in range(n_flows):
+            ip = struct.pack("!BBHHHBBHII", 0x45, 0, 46, 0, 0, 64, 17, 0, 0x64400000 + (flow >> 14),
+                             base + flow % n_vips)
+            ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
+            udp = struct.pack("!HHHH", 1024 + (flow & 16383), port, 26, 0)
+            pseudo = ip[12:20] + struct.pack("!HH", 17, 26) + udp + bytes(18)
+            file.write(record + head + ip + udp[:6] + struct.pack("!H", checksum(pseudo) or 0xffff) + bytes(18))
+    return path
+
+
+def telemetry(prefix, command):
+    """Ask a DPDK process."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.settimeout(10)
+        sock.connect(f"/var/run/dpdk/{prefix}/dpdk_telemetry.v2")
+        sock.recv(4096)
+        sock.send(command.encode())
+        return json.loads(sock.recv(65536))[command.split(",")[0]]
+
+
+class Rig:
+    """A directory, names and processes of one benchmark; a context manager that leaves nothing behind."""
+
+    def __init__(self, priority=0):
+        self.id = f"fcbench-{os.getpid()}"
+        self.dir = Path(tempfile.mkdtemp(prefix=f"{self.id}-"))
+        self.build = Path(os.environ.get("FULCRUM_BUILD", benchlib.TOP / "build"))
+        self.priority, self.processes, self.n_started = priority, [], 0
+
+    def start(self, name, command, priority=0, **kwargs):
+        if priority > 0:
+            command = ["chrt", "-f", str(priority), *command]
+        process = Process(name, command, self.dir / f"{name}.log",
+                          env={"FULCRUM_RUN_DIR": str(self.dir / "run")}, **kwargs)
+        self.processes.append(process)
+        return process
+
+    def dpdk(self, name, program, eal, arguments, cpu=1, **kwargs):
+        """A DPDK program with its main lcore on CPU 0 and one polling lcore on `cpu`. @return (process, prefix)."""
+        self.n_started += 1
+        prefix = f"{self.id}-{name}-{self.n_started}"
+        process = self.start(name, [program, "--lcores", f"0@0,1@{cpu}", "--no-pci", "--file-prefix", prefix, *eal, "--",
+                                    *arguments], self.priority - (cpu == 0), **kwargs)
+        return process, prefix
+
+    def remove_files(self):
+        for pattern in (f"dev/hugepages/*{self.id}*", f"dev/shm/*{self.id}*", f"run/dpdk/{self.id}*"):
+            for path in Path("/").glob(pattern):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.processes):
+            process.kill_group()
+        self.remove_files()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def wait_polling(process, prefix, port=0):
+    """Until the process polls the port: packets have come, or its log says that workers are there."""
+    def ready():
+        if not process.alive():
+            raise AssertionError(f"{process.name} ended with {process.popen.returncode}:\n{process.tail()}")
+        try:
+            stats = telemetry(prefix, f"/ethdev/stats,{port}")
+        except (OSError, ValueError, KeyError):
+            return False
+        return bool(stats and stats["ipackets"]) or "workers" in process.log.read_text(errors="replace")
+    wait_for(ready, lambda: f"{process.name}:\n{process.tail()}", STARTUP_S)
+
+
+class Testpmd:
+    """dpdk-testpmd forwarding; port is the one to measure."""
+
+    def __init__(self, rig, eal, mode, n_mbufs, cpu=1, name="testpmd"):
+        self.port = 0
+        self.process, self.prefix = rig.dpdk(
+            name, "dpdk-testpmd", eal,
+            [f"--forward-mode={mode}", "--auto-start", f"--total-num-mbufs={n_mbufs}", "--mbuf-size=256", "--rxd=1024",
+             "--txd=1024", "--burst=32", "--no-lsc-interrupt"], cpu, stdin=subprocess.PIPE)
+        wait_polling(self.process, self.prefix)
+
+    def counters(self):
+        return telemetry(self.prefix, f"/ethdev/stats,{self.port}")
+
+    def stop(self):
+        self.process.stop()
+
+
+class Balancer:
+    """lb-dataplane and lb-control, one worker, on `config` (a dict)."""
+
+    def __init__(self, rig, eal, config, n_flows=1000000, n_mbufs=0, mbuf_bytes=256, idle_sleep_us=0, options=()):
+        self.rig, self.port = rig, 0
+        self.instance = f"{rig.id}-{rig.n_started}"
+        arguments = ["--instance", self.instance, "--workers", "1", "--flows", str(n_flows), "--mbuf-size",
+                     str(mbuf_bytes), "--promiscuous", "--idle-sleep-us", str(idle_sleep_us), *options]
+        if n_mbufs:
+            arguments += ["--mbufs", str(n_mbufs)]
+        self.config_file = rig.dir / "fulcrum.json"
+        self.config_file.write_text(json.dumps(config))
+        self.process, self.prefix = rig.dpdk("dataplane", rig.build / "dataplane/lb-dataplane", eal, arguments)
+        wait_polling(self.process, self.prefix)
+        self.control = rig.start("control", [rig.build / "control/lb-control", "--instance", self.instance, "--config",
+                                             self.config_file])
+        wait_for(self.ready, lambda: f"lb-control:\n{self.control.tail()}\n{self.process.tail()}", STARTUP_S)
+
+    def request(self, method, path, body=None, timeout_s=60):
+        """@return (status, document)"""
+        connection = http.client.HTTPConnection("fulcrum")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(timeout_s)
+        try:
+            connection.sock.connect(str(self.rig.dir / "run" / self.instance / "control.sock"))
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
+
+    def get(self, path):
+        status, document = self.request("GET", path)
+        if status != 200:
+            raise AssertionError(f"GET {path}: {status} {document}")
+        return document
+
+    def ready(self):
+        for process in (self.process, self.control):
+            if not process.alive():
+                raise AssertionError(f"{process.name} ended:\n{process.tail()}")
+        try:
+            status = self.get("/v1/status")
+        except OSError:
+            return False
+        return status["dataplane"]["state"] == "up" and all(s["table"]["published"] for s in status["services"])
+
+    def counters(self):
+        return telemetry(self.prefix, f"/ethdev/stats,{self.port}")
+
+    def verdicts(self):
+        """{reason: packets} of every fate."""
+        answer = self.get("/v1/drops")
+        return {row["reason"]: row["pkts"] for row in answer["drops"] + answer["other"]}
+
+    def stop(self):
+        self.control.stop()
+        self.process.stop()
+
+
+def service(name="dns", vip=VIP, port=53, protocol="udp", n_backends=16, first=0, **extra):
+    """A nat service without health checks, its backends 10.x.y.z:8053 from number `first` on."""
+    def address(n):
+        return f"10.{n // 62500}.{n // 250 % 250}.{n % 250 + 1}"
+    return {"name": name, "vip": vip, "port": port, "protocol": protocol, "mode": "nat",
+            "health_check": {"type": "none"},
+            "backends": [{"name": f"api-{i}", "address": address(first + i), "port": 8053} for i in range(n_backends)],
+            **extra}
+
+
+def config(*services):
+    return {"hash_secret": "000102030405060708090a0b0c0d0e0f", "gateway": {"mac": PEER_MAC, "port": 0},
+            "services": list(services)}
