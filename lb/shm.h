@@ -19,7 +19,7 @@
  * "fulcrum" only, and a file of anybody else's is refused.
  */
 #define LB_SHM_MAGIC UINT64_C(0x6d7572636c7546) /* "Fulcrum" */
-#define LB_SHM_ABI 2u
+#define LB_SHM_ABI 3u
 #define LB_SHM_N_TABLES 8u
 #define LB_SHM_MAX_WORKERS 64u
 #define LB_SHM_MAX_PORTS 32u
@@ -120,6 +120,27 @@ struct lb_flow_counters {
 	uint64_t tracking_changes; /* turns of `all` into `changed` or back */
 };
 
+/* Of mode fullnat: this worker's sessions (lb/session.h) and what happened to their packets. */
+struct lb_session_counters {
+	uint64_t capacity; /* sessions that the table has room for; 0: no fullnat service yet */
+	uint64_t used;     /* now */
+	uint64_t insert;
+	uint64_t expire;   /* ended because closed or idle */
+	uint64_t full;     /* not made: the table was full */
+	uint64_t ports_exhausted; /* not made: no local port was free towards the backend */
+	uint64_t handed_over;     /* replies that another worker's queue brought: passed on */
+	uint64_t taken_over;      /* and received */
+	uint64_t toa_added, toa_no_room, toa_removed; /* segments with a TOA option */
+	uint64_t proxy_headers;   /* PROXY headers sent, again or not */
+	uint64_t zero[4];
+};
+
+/* One local address at one worker: ports in use, over all backends, and how often none was free. */
+struct lb_local_counters {
+	uint64_t ports_used;
+	uint64_t ports_exhausted;
+};
+
 struct lb_worker_counters {
 	uint64_t rx_pkts, rx_bytes, tx_pkts, tx_bytes;
 	uint64_t polls, polls_idle;
@@ -127,6 +148,8 @@ struct lb_worker_counters {
 	uint32_t lcore;
 	uint32_t zero;
 	struct lb_flow_counters flow __attribute__((aligned(64)));
+	struct lb_session_counters sessions __attribute__((aligned(64)));
+	struct lb_local_counters locals[LB_MAX_LOCALS];
 	uint64_t verdicts[64] __attribute__((aligned(64))); /* by enum lb_verdict */
 	struct lb_service_counters services[LB_MAX_SERVICES] __attribute__((aligned(64)));
 	struct lb_backend_counters backends[LB_MAX_BACKENDS + 1u];
