@@ -8,103 +8,206 @@
 #include "dataplane/worker.h"
 
 #define NOT_FOUND UINT16_MAX
+static_assert(NOT_FOUND == (uint16_t)LB_KEYMAP_MISS, "a miss, cut to 16 bits");
 
-static inline uint16_t find_service(const struct lb_dp *dp, const struct lb_keymap *map, uint64_t hash,
-	const struct lb_addr *addr, uint16_t port_be, uint8_t proto)
+// What is compared of a packet: destination or source of its flow key.
+struct side {
+	const struct lb_addr *addr;
+	uint32_t word; /* lb_keymap_word() of port and protocol */
+};
+
+static inline struct side dst_of(const struct lb_flow_key *key)
+{
+	struct side side = {.addr = &key->dst};
+
+	memcpy(&side.word, &key->dport_be, sizeof(side.word)); // port, protocol and a zero
+	return side;
+}
+
+static inline struct side src_of(const struct lb_flow_key *key)
+{
+	return (struct side){
+		.addr = &key->src, .word = lb_keymap_word(key->sport_be, key->proto)};
+}
+
+static inline struct side all_ports(const struct lb_addr *addr, const struct lb_flow_key *key)
+{
+	return (struct side){.addr = addr, .word = lb_keymap_word(0, key->proto)};
+}
+
+static inline uint64_t hash_of(struct side side)
+{
+	return lb_keymap_hash_word(side.addr, side.word);
+}
+
+static inline bool is_service(const struct lb_dp *dp, uint32_t id, struct side side)
+{
+	const struct lb_service_key *key = &dp->services[id].key;
+
+	return lb_addr_equal(&key->addr, side.addr) &&
+	       lb_keymap_word(key->port_be, key->proto) == side.word;
+}
+
+static inline bool is_endpoint(const struct lb_dp *dp, uint32_t id, struct side side)
+{
+	const struct lb_backend *backend = &dp->backends[id];
+
+	return lb_addr_equal(&backend->addr, side.addr) &&
+	       lb_keymap_word(backend->port_be, backend->proto) == side.word;
+}
+
+// The first candidate was another's: two keys with the same 32-bit tag.
+static __rte_noinline uint16_t find_further(const struct lb_dp *dp, const struct lb_keymap *map, uint64_t hash,
+	struct side side, bool (*is_it)(const struct lb_dp *dp, uint32_t id, struct side side))
 {
 	unsigned probe = 0;
 	uint32_t id;
 
-	while ((id = lb_keymap_find(map, hash, &probe)) != LB_KEYMAP_MISS) {
-		const struct lb_service_key *key = &dp->services[id].key;
-
-		if (likely(lb_addr_equal(&key->addr, addr) && key->port_be == port_be &&
-			    key->proto == proto))
+	for (; (id = lb_keymap_find(map, hash, &probe)) != LB_KEYMAP_MISS; probe++)
+		if (is_it(dp, id, side))
 			return (uint16_t)id;
-		probe++;
-	}
 	return NOT_FOUND;
 }
 
-static inline uint16_t find_endpoint(const struct lb_dp *dp, const struct lb_keymap *map,
-	const struct lb_addr *addr, uint16_t port_be, uint8_t proto)
+static inline uint16_t find_service(
+	const struct lb_dp *dp, const struct lb_keymap *map, uint64_t hash, struct side side)
 {
-	uint64_t hash = lb_keymap_hash(addr, port_be, proto);
-	unsigned probe = 0;
-	uint32_t id;
+	uint32_t id = lb_keymap_first(map, hash);
 
-	while ((id = lb_keymap_find(map, hash, &probe)) != LB_KEYMAP_MISS) {
-		const struct lb_backend *backend = &dp->backends[id];
+	if (id == LB_KEYMAP_MISS || likely(is_service(dp, id, side)))
+		return (uint16_t)id;
+	return find_further(dp, map, hash, side, is_service);
+}
 
-		if (likely(lb_addr_equal(&backend->addr, addr) && backend->port_be == port_be &&
-			    backend->proto == proto))
-			return (uint16_t)id;
-		probe++;
-	}
-	return NOT_FOUND;
+static inline uint16_t find_endpoint(
+	const struct lb_dp *dp, const struct lb_keymap *map, uint64_t hash, struct side side)
+{
+	uint32_t id = lb_keymap_first(map, hash);
+
+	if (id == LB_KEYMAP_MISS || likely(is_endpoint(dp, id, side)))
+		return (uint16_t)id;
+	return find_further(dp, map, hash, side, is_endpoint);
 }
 
 // By the tag alone: a false yes (2^-32) costs a stray packet, which is then dropped under a wrong name.
-static inline bool has_address(const struct lb_keymap *map, const struct lb_addr *addr)
+static inline bool has_address(const struct lb_keymap *map, uint64_t hash)
 {
-	unsigned probe = 0;
-
-	return lb_keymap_find(map, lb_keymap_hash(addr, 0, 0), &probe) != LB_KEYMAP_MISS;
+	return lb_keymap_first(map, hash) != LB_KEYMAP_MISS;
 }
 
-// Not exactly a service's: a service for all ports, a stray packet to a VIP, a reply, or the host's.
-static uint8_t classify_rest(const struct lb_dp *dp, const struct lb_keymap *services,
-	const struct lb_keymap *endpoints, const struct lb_flow_key *key, struct lb_packet *packet)
+// To a VIP, but not to an address, port and protocol that is a service's.
+static uint8_t classify_stray(const struct lb_dp *dp, const struct lb_keymap *services,
+	const struct lb_flow_key *key, struct lb_packet *packet)
 {
-	if (has_address(services, &key->dst)) {
-		if (packet->pending != 0)
-			return packet->pending;
-		if (services->n_wildcard != 0)
-			packet->service = find_service(dp, services,
-				lb_keymap_hash(&key->dst, 0, key->proto), &key->dst, 0, key->proto);
-		return packet->service != NOT_FOUND ? LB_VERDICT_FORWARD : LB_VERDICT_VIP_NO_SERVICE;
-	}
-	if (endpoints->n_used == 0 || !has_address(endpoints, &key->src))
-		return LB_VERDICT_HOST;
 	if (packet->pending != 0)
-		return packet->pending == LB_VERDICT_VIP_PROTOCOL ? LB_VERDICT_HOST : packet->pending;
-	packet->backend = find_endpoint(dp, endpoints, &key->src, key->sport_be, key->proto);
-	if (packet->backend == NOT_FOUND && endpoints->n_wildcard != 0)
-		packet->backend = find_endpoint(dp, endpoints, &key->src, 0, key->proto);
+		return packet->pending;
+	if (services->n_wildcard != 0) {
+		struct side side = all_ports(&key->dst, key);
+
+		packet->service = find_service(dp, services, hash_of(side), side);
+	}
+	return packet->service != NOT_FOUND ? LB_VERDICT_FORWARD : LB_VERDICT_VIP_NO_SERVICE;
+}
+
+// Not to a VIP: a reply, or the host's. @p hash is of its source, port and protocol.
+static inline uint8_t classify_source(const struct lb_dp *dp, const struct lb_keymap *endpoints, uint64_t hash,
+	const struct lb_flow_key *key, struct lb_packet *packet)
+{
+	if (unlikely(packet->pending != 0)) {
+		if (packet->pending == LB_VERDICT_VIP_PROTOCOL ||
+			!has_address(endpoints, lb_keymap_hash(&key->src, 0, 0)))
+			return LB_VERDICT_HOST;
+		return packet->pending;
+	}
+	packet->backend = find_endpoint(dp, endpoints, hash, src_of(key));
+	if (packet->backend == NOT_FOUND && endpoints->n_wildcard != 0) {
+		struct side side = all_ports(&key->src, key);
+
+		packet->backend = find_endpoint(dp, endpoints, hash_of(side), side);
+	}
 	return packet->backend != NOT_FOUND ? LB_VERDICT_REPLY : LB_VERDICT_HOST;
+}
+
+/*
+ * What is not exactly a service's: a service for all ports, a stray packet to a VIP, a reply, or the host's.
+ * Those of the burst's ip_list whose service is not found.
+ */
+static __rte_noinline void classify_rest(const struct lb_dp *dp, const struct lb_keymap *services,
+	const struct lb_keymap *endpoints, struct lb_burst *burst)
+{
+	uint64_t vip_hashes[LB_BURST], source_hashes[LB_BURST];
+	uint8_t list[LB_BURST];
+	unsigned n_ip = burst->n_ip, n = 0;
+
+	for (unsigned k = 0; k < n_ip; k++) {
+		uint8_t i = burst->ip_list[k];
+
+		list[n] = i;
+		n += burst->packets[i].service == NOT_FOUND;
+	}
+	for (unsigned k = 0; k < n; k++) {
+		const struct lb_flow_key *key = &burst->keys[list[k]];
+
+		vip_hashes[k] = lb_keymap_hash_word(&key->dst, 0);
+		rte_prefetch0(lb_keymap_line(services, vip_hashes[k]));
+		source_hashes[k] = hash_of(src_of(key));
+		rte_prefetch0(lb_keymap_line(endpoints, source_hashes[k]));
+	}
+	for (unsigned k = 0; k < n; k++) {
+		struct lb_packet *packet = &burst->packets[list[k]];
+		const struct lb_flow_key *key = &burst->keys[list[k]];
+
+		if (has_address(services, vip_hashes[k]))
+			packet->verdict = classify_stray(dp, services, key, packet);
+		else
+			packet->verdict = classify_source(dp, endpoints, source_hashes[k], key, packet);
+	}
+}
+
+static void list_by_verdict(struct lb_burst *burst)
+{
+	unsigned n_ip = burst->n_ip, n_to_service = 0, n_to_client = 0;
+
+	for (unsigned k = 0; k < n_ip; k++) {
+		uint8_t i = burst->ip_list[k];
+		uint8_t verdict = burst->packets[i].verdict;
+
+		burst->to_service[n_to_service] = i;
+		n_to_service += verdict == LB_VERDICT_FORWARD;
+		burst->to_client[n_to_client] = i;
+		n_to_client += verdict == LB_VERDICT_REPLY;
+	}
+	burst->n_to_service = n_to_service;
+	burst->n_to_client = n_to_client;
 }
 
 void lb_stage_classify(struct lb_worker *worker, struct lb_burst *burst)
 {
 	const struct lb_dp *dp = worker->dp;
 	const struct lb_keymap *services = atomic_load_explicit(&dp->service_map, memory_order_acquire);
-	const struct lb_keymap *endpoints =
-		atomic_load_explicit(&dp->endpoint_map, memory_order_acquire);
 	uint64_t hashes[LB_BURST];
+	unsigned n_ip = burst->n_ip, n_found = 0;
 
-	for (unsigned k = 0; k < burst->n_ip; k++) {
-		const struct lb_flow_key *key = &burst->keys[burst->ip_list[k]];
-
-		hashes[k] = lb_keymap_hash(&key->dst, key->dport_be, key->proto);
-		rte_prefetch0(services->lines[(uint32_t)hashes[k] & services->line_mask]);
+	for (unsigned k = 0; k < n_ip; k++) {
+		hashes[k] = hash_of(dst_of(&burst->keys[burst->ip_list[k]]));
+		rte_prefetch0(lb_keymap_line(services, hashes[k]));
 	}
-	burst->n_to_service = 0;
-	burst->n_to_client = 0;
-	for (unsigned k = 0; k < burst->n_ip; k++) {
+	for (unsigned k = 0; k < n_ip; k++) {
 		uint8_t i = burst->ip_list[k];
 		struct lb_packet *packet = &burst->packets[i];
-		const struct lb_flow_key *key = &burst->keys[i];
 
 		packet->service = NOT_FOUND;
 		packet->backend = LB_BACKEND_NONE;
 		if (likely(packet->pending == 0))
-			packet->service = find_service(
-				dp, services, hashes[k], &key->dst, key->dport_be, key->proto);
-		if (packet->service == NOT_FOUND)
-			packet->verdict = classify_rest(dp, services, endpoints, key, packet);
-		burst->to_service[burst->n_to_service] = i;
-		burst->n_to_service += packet->verdict == LB_VERDICT_FORWARD;
-		burst->to_client[burst->n_to_client] = i;
-		burst->n_to_client += packet->verdict == LB_VERDICT_REPLY;
+			packet->service = find_service(dp, services, hashes[k], dst_of(&burst->keys[i]));
+		n_found += packet->service != NOT_FOUND;
 	}
+	if (likely(n_found == n_ip)) {
+		memcpy(burst->to_service, burst->ip_list, sizeof(burst->to_service));
+		burst->n_to_service = n_ip;
+		burst->n_to_client = 0;
+		return;
+	}
+	classify_rest(dp, services, atomic_load_explicit(&dp->endpoint_map, memory_order_acquire), burst);
+	list_by_verdict(burst);
 }

@@ -7,6 +7,8 @@
 #include <rte_common.h>
 #include <rte_malloc.h>
 
+#define ONE_REF lb_keymap_entry_make(0, 1, 0)
+
 static uint64_t key_hash(const struct lb_service_key *key)
 {
 	return lb_keymap_hash(&key->addr, key->port_be, key->proto);
@@ -47,20 +49,20 @@ void lb_keymap_destroy(struct lb_keymap *map)
 static uint32_t place_of(const struct lb_keymap *map, const struct lb_service_key *key, bool *found)
 {
 	uint64_t hash = key_hash(key);
-	uint32_t tag = (uint32_t)(hash >> 32) | 1u;
 
 	for (unsigned i = 0;; i++) {
 		uint32_t line = ((uint32_t)hash + (i >> 3)) & map->line_mask;
 		uint32_t place = line * 8 + (i & 7);
-		const struct lb_keymap_entry *entry = &map->lines[line][i & 7];
+		uint64_t entry = map->lines[line][i & 7];
 
-		*found = entry->tag == tag && memcmp(&map->keys[place], key, sizeof(*key)) == 0;
-		if (*found || entry->tag == 0)
+		*found = lb_keymap_entry_tag(entry) == lb_keymap_tag(hash) &&
+			 memcmp(&map->keys[place], key, sizeof(*key)) == 0;
+		if (*found || entry == 0)
 			return place;
 	}
 }
 
-static struct lb_keymap_entry *entry_at(struct lb_keymap *map, uint32_t place)
+static uint64_t *entry_at(struct lb_keymap *map, uint32_t place)
 {
 	return &map->lines[place / 8][place % 8];
 }
@@ -70,7 +72,7 @@ uint32_t lb_keymap_get(const struct lb_keymap *map, const struct lb_service_key 
 	bool found;
 	uint32_t place = place_of(map, key, &found);
 
-	return found ? map->lines[place / 8][place % 8].id : LB_KEYMAP_MISS;
+	return found ? lb_keymap_entry_id(map->lines[place / 8][place % 8]) : LB_KEYMAP_MISS;
 }
 
 static void put(struct lb_keymap *map, const struct lb_service_key *key, uint16_t id, uint16_t refs)
@@ -79,8 +81,7 @@ static void put(struct lb_keymap *map, const struct lb_service_key *key, uint16_
 	uint32_t place = place_of(map, key, &found);
 
 	map->keys[place] = *key;
-	*entry_at(map, place) = (struct lb_keymap_entry){
-		.tag = (uint32_t)(key_hash(key) >> 32) | 1u, .id = id, .refs = refs};
+	*entry_at(map, place) = lb_keymap_entry_make(lb_keymap_tag(key_hash(key)), refs, id);
 	map->n_used++;
 }
 
@@ -94,7 +95,7 @@ void lb_keymap_add(struct lb_keymap *map, const struct lb_service_key *key, uint
 	map->n_wildcard += key->port_be == 0;
 	place = place_of(map, &marker, &found);
 	if (found)
-		entry_at(map, place)->refs++; // at most one per object: fits 16 bits
+		*entry_at(map, place) += ONE_REF; // at most one per object: fits 16 bits
 	else
 		put(map, &marker, id, 1);
 }
@@ -104,16 +105,16 @@ static void take_out(struct lb_keymap *map, uint32_t place)
 {
 	uint32_t n_places = (map->line_mask + 1) * 8;
 
-	entry_at(map, place)->tag = 0;
+	*entry_at(map, place) = 0;
 	map->n_used--;
-	for (uint32_t next = (place + 1) % n_places; entry_at(map, next)->tag != 0;
+	for (uint32_t next = (place + 1) % n_places; *entry_at(map, next) != 0;
 		next = (next + 1) % n_places) {
-		struct lb_keymap_entry entry = *entry_at(map, next);
+		uint64_t entry = *entry_at(map, next);
 		struct lb_service_key key = map->keys[next];
 
-		entry_at(map, next)->tag = 0;
+		*entry_at(map, next) = 0;
 		map->n_used--;
-		put(map, &key, entry.id, entry.refs);
+		put(map, &key, lb_keymap_entry_id(entry), lb_keymap_entry_refs(entry));
 	}
 }
 
@@ -128,7 +129,10 @@ void lb_keymap_del(struct lb_keymap *map, const struct lb_service_key *key)
 	take_out(map, place);
 	map->n_wildcard -= key->port_be == 0;
 	place = place_of(map, &marker, &found);
-	if (found && --entry_at(map, place)->refs == 0)
+	if (!found)
+		return;
+	*entry_at(map, place) -= ONE_REF;
+	if (lb_keymap_entry_refs(*entry_at(map, place)) == 0)
 		take_out(map, place);
 }
 
@@ -139,10 +143,10 @@ struct lb_keymap *lb_keymap_clone(const struct lb_keymap *map, uint32_t n_entrie
 	if (copy == NULL)
 		return NULL;
 	for (uint32_t place = 0; place < (map->line_mask + 1) * 8; place++) {
-		const struct lb_keymap_entry *entry = &map->lines[place / 8][place % 8];
+		uint64_t entry = map->lines[place / 8][place % 8];
 
-		if (entry->tag != 0)
-			put(copy, &map->keys[place], entry->id, entry->refs);
+		if (entry != 0)
+			put(copy, &map->keys[place], lb_keymap_entry_id(entry), lb_keymap_entry_refs(entry));
 	}
 	copy->n_wildcard = map->n_wildcard;
 	return copy;

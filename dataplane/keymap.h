@@ -3,6 +3,7 @@
 #define LB_DATAPLANE_KEYMAP_H
 
 #include "lb/addr.h"
+#include "lb/flowmatch.h"
 
 /*
  * Read-mostly map from (address, port, protocol) to a 16-bit id, looked up for every packet: services by
@@ -13,11 +14,28 @@
  * Two keys have a meaning of their own: port 0 is "every port", and port 0 with protocol 0 marks an
  * address that has at least one entry (a VIP, a backend's host), counted in `refs`.
  */
-struct lb_keymap_entry {
-	uint32_t tag; /* 0: free */
-	uint16_t id;
-	uint16_t refs; /* address markers: entries with this address (saturating); else 1 */
-};
+
+/*
+ * An entry: | tag 32 | refs 16 | id 16 | from the high end, so that a line is compared as a bucket of the flow
+ * table is (lb/flowmatch.h); 0: free. The ways of a line fill from the lowest, without gaps.
+ */
+static inline uint64_t lb_keymap_entry_make(uint32_t tag, uint16_t refs, uint16_t id)
+{
+	return (uint64_t)tag << 32 | (uint64_t)refs << 16 | id;
+}
+static inline uint32_t lb_keymap_entry_tag(uint64_t entry)
+{
+	return (uint32_t)(entry >> 32);
+}
+/* Of an address marker: entries with this address; else 1. */
+static inline uint16_t lb_keymap_entry_refs(uint64_t entry)
+{
+	return (uint16_t)(entry >> 16);
+}
+static inline uint16_t lb_keymap_entry_id(uint64_t entry)
+{
+	return (uint16_t)entry;
+}
 
 struct lb_keymap {
 	uint32_t line_mask;
@@ -25,41 +43,77 @@ struct lb_keymap {
 	uint32_t n_wildcard; /* entries with port 0: none, and lookups need not try */
 	uint32_t zero[13];
 	struct lb_service_key *keys; /* main lcore only: the full key of each entry, same index */
-	struct lb_keymap_entry lines[][8] __attribute__((aligned(64)));
+	uint64_t lines[][8] __attribute__((aligned(64)));
 };
 
 #define LB_KEYMAP_MISS UINT32_MAX
+#define LB_KEYMAP_WAYS 8u
 
-static inline uint64_t lb_keymap_hash(const struct lb_addr *addr, uint16_t port_be, uint8_t proto)
+/* Port and protocol as one word; in a flow key, the four bytes from the destination's port on. */
+static inline uint32_t lb_keymap_word(uint16_t port_be, uint8_t proto)
+{
+	return (uint32_t)proto << 16 | port_be;
+}
+
+static inline uint64_t lb_keymap_hash_word(const struct lb_addr *addr, uint32_t word)
 {
 	uint64_t a = addr->u64[0] ^ UINT64_C(0x9e3779b97f4a7c15);
-	uint64_t b = addr->u64[1] ^ ((uint64_t)port_be << 8 | proto) * UINT64_C(0xff51afd7ed558ccd);
+	uint64_t b = addr->u64[1] ^ word * UINT64_C(0xff51afd7ed558ccd);
 	unsigned __int128 m = (unsigned __int128)(a * UINT64_C(0xc4ceb9fe1a85ec53) + b) *
 			      UINT64_C(0xd6e8feb86659fd93);
 
 	return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
+static inline uint64_t lb_keymap_hash(const struct lb_addr *addr, uint16_t port_be, uint8_t proto)
+{
+	return lb_keymap_hash_word(addr, lb_keymap_word(port_be, proto));
+}
+
+static inline uint32_t lb_keymap_tag(uint64_t hash)
+{
+	return (uint32_t)(hash >> 32) | 1u;
+}
+
+/** The line in which a key's probe begins, and nearly always ends. */
+static inline const uint64_t *lb_keymap_line(const struct lb_keymap *map, uint64_t hash)
+{
+	return map->lines[(uint32_t)hash & map->line_mask];
+}
+
 /**
- * Candidate of a key: the id of the first entry with its tag, from line @p *probe on. The tag is 32 bits
+ * Candidate of a key: the id of the first entry with its tag, from place @p *probe on. The tag is 32 bits
  * of the hash, so the caller compares the object's own key and, if it differs, asks again with probe + 1.
  * @return the id, or LB_KEYMAP_MISS. Any thread under RCU.
  */
 static inline uint32_t lb_keymap_find(const struct lb_keymap *map, uint64_t hash, unsigned *probe)
 {
-	uint32_t tag = (uint32_t)(hash >> 32) | 1u;
+	// Place by place, how far the probe goes would be a branch that nobody foresees.
+	for (unsigned i = *probe;; i = (i | 7u) + 1) {
+		const uint64_t *line = map->lines[((uint32_t)hash + (i >> 3)) & map->line_mask];
+		uint32_t ways = lb_flow_match(line, lb_keymap_tag(hash)) & 0xffu << (i & 7);
 
-	for (unsigned i = *probe;; i++) {
-		const struct lb_keymap_entry *line =
-			map->lines[((uint32_t)hash + (i >> 3)) & map->line_mask];
-
-		if (line[i & 7].tag == tag) {
-			*probe = i;
-			return line[i & 7].id;
+		if (ways != 0) {
+			*probe = (i & ~7u) + (unsigned)__builtin_ctz(ways);
+			return lb_keymap_entry_id(line[*probe & 7]);
 		}
-		if (line[i & 7].tag == 0)
+		if (__builtin_expect(line[7] == 0, 1))
 			return LB_KEYMAP_MISS;
 	}
+}
+
+/** The same from the beginning, for where the candidate is nearly always right, or there is none. */
+static inline uint32_t lb_keymap_first(const struct lb_keymap *map, uint64_t hash)
+{
+	const uint64_t *line = lb_keymap_line(map, hash);
+	uint32_t ways = lb_flow_match(line, lb_keymap_tag(hash));
+	unsigned probe = LB_KEYMAP_WAYS;
+
+	if (ways != 0)
+		return lb_keymap_entry_id(line[__builtin_ctz(ways)]);
+	if (__builtin_expect(line[LB_KEYMAP_WAYS - 1] == 0, 1))
+		return LB_KEYMAP_MISS;
+	return lb_keymap_find(map, hash, &probe);
 }
 
 /** An empty map with room for @p n_entries, on huge pages. @return NULL without memory. Main lcore. */
