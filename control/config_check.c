@@ -194,6 +194,10 @@ static int check_family(struct check *check, uint32_t index, int32_t backend_idx
 		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, backend_idx,
 			"address", "expected an %s address like the VIP's (mode %s), found %s",
 			is_ipv4 ? "IPv4" : "IPv6", lb_mode_name(service->mode), backend->address);
+	if (service->mode == LB_MODE_DSR && check->config->has_gateway)
+		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, backend_idx,
+			"address", "mode dsr sends to the backend's own MAC address, and gateway sends "
+			"everything to one: expected a config without gateway");
 	if (!lb_mode_is_tunnel(service->mode))
 		return 0;
 	for (size_t i = 0; i < check->config->n_local_addresses; i++)

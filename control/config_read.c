@@ -18,7 +18,7 @@
 static const struct {
 	const char *key, *value;
 } unsupported[] = {
-	{"mode", "fullnat"}, {"mode", "dsr"}, {"mode", "ipip"}, {"mode", "gue"},
+	{"mode", "fullnat"},
 	{"scheduler", "ring"}, {"scheduler", "rr"}, {"scheduler", "wrr"}, {"scheduler", "lc"},
 	{"scheduler", "wlc"}, {"scheduler", "p2c"}, {"scheduler", "source"},
 	{"client_address", "toa"}, {"client_address", "proxy_v2"},

@@ -82,6 +82,7 @@ static const char *const service_keys[] = {
 	"on_empty=",
 	"min_healthy=",
 	"slow_start=",
+	"gue_port=",
 	"health_check.type=",
 	"health_check.port=",
 	"health_check.path=",

@@ -117,14 +117,40 @@ static void on_health_changed(
 
 /* Next hops. */
 
+/*
+ * With dsr only the MAC address says for which backend a packet is: a router in between would
+ * send it back to us, who have the VIP's traffic.
+ */
+static void require_on_link(struct lb_backend *backend, const char *old_why)
+{
+	struct lb_model *model = backend->service->model;
+	char subject[160] = "backend ";
+
+	if (backend->nexthop == NULL ||
+		(!backend->nexthop->is_static &&
+			lb_addr_equal(&backend->nexthop->addr, &backend->endpoint.addr)))
+		return;
+	lb_nexthops_put(model->nexthops, backend->nexthop);
+	backend->nexthop = NULL;
+	backend->nexthop_why = LB_NEXTHOP_NOT_ON_LINK;
+	if (old_why == backend->nexthop_why)
+		return;
+	lb_backend_label(backend, subject + 8, sizeof(subject) - 8);
+	lb_events_add(model->events, "nexthop", subject, NULL, "unresolved", "%s",
+		backend->nexthop_why);
+}
+
 static void refresh_nexthop(struct lb_backend *backend)
 {
 	struct lb_nexthops *nexthops = backend->service->model->nexthops;
 	struct lb_nexthop *old = backend->nexthop;
+	const char *old_why = backend->nexthop_why;
 
 	backend->nexthop_why = NULL;
 	backend->nexthop =
 		lb_nexthops_get(nexthops, &backend->endpoint.addr, &backend->nexthop_why);
+	if (backend->service->mode == LB_MODE_DSR)
+		require_on_link(backend, old_why);
 	lb_nexthops_put(nexthops, old);
 	if (backend->nexthop != old)
 		lb_push_touch(backend->service);

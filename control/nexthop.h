@@ -39,6 +39,7 @@ struct lb_nexthop {
 #define LB_NEXTHOP_NO_DATAPLANE "the data plane's ports are not known"
 #define LB_NEXTHOP_UNRESOLVED "neighbour unknown"
 #define LB_NEXTHOP_NO_IDS "too many next hops"
+#define LB_NEXTHOP_NOT_ON_LINK "behind a router, and mode dsr needs it on the link"
 #define LB_NEXTHOP_OWN "an address of this host itself"
 
 /**

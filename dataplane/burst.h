@@ -44,6 +44,7 @@ struct lb_burst {
 	unsigned n_to_client;
 	uint64_t hashes[LB_BURST]; /* flow: of to_service, in its order */
 	uint64_t nexthops[LB_BURST]; /* rewrite -> tx: next-hop word by packet index */
+	uint16_t mtus[LB_BURST]; /* rewrite, with verdict TOO_BIG: the largest IP packet that fits, by packet index */
 };
 
 static inline uint8_t *lb_packet_at(const struct lb_burst *burst, unsigned i, uint16_t offset)

@@ -81,6 +81,7 @@ struct lb_dp {
 	struct lb_keymap *_Atomic service_map;  /* VIP, port, protocol -> service id */
 	struct lb_keymap *_Atomic endpoint_map; /* nat backend's address, port, protocol -> backend id */
 	const struct lb_locals *_Atomic locals; /* never NULL */
+	struct lb_encap *_Atomic encaps;        /* LB_MAX_BACKENDS + 1, see encap.h; NULL: no tunnel yet */
 	struct lb_service *services;            /* LB_MAX_SERVICES */
 	struct lb_backend *backends;            /* LB_MAX_BACKENDS + 1 */
 	uint8_t *backend_states;                /* LB_MAX_BACKENDS + 1; the same as backends[].state, dense */
@@ -100,6 +101,7 @@ struct lb_dp {
 	struct lb_ring commands, replies;
 	struct lb_keymap *next_service_map; /* private copy under change in this batch; NULL: unchanged */
 	struct lb_keymap *next_endpoint_map;
+	struct lb_encap *next_encaps;  /* private copy under change in this batch; NULL: unchanged */
 	struct lb_locals *next_locals; /* the list that is being told; NULL: none is */
 	bool locals_mentioned;         /* in the sync under way */
 	void **retired; /* to be freed after the grace period that ends the batch */

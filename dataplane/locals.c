@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The host's addresses that are ours to send from: told one by one, in force as a whole. Main lcore only. */
-#include "dataplane/dp.h"
+#include "dataplane/encap.h"
 
 #include <errno.h>
 #include <string.h>
@@ -20,17 +20,18 @@ static bool same(const struct lb_locals *a, const struct lb_locals *b)
 	return a->n == b->n && memcmp(a->addrs, b->addrs, a->n * sizeof(a->addrs[0])) == 0;
 }
 
-static void adopt(struct lb_dp *dp, struct lb_locals *locals)
+static int adopt(struct lb_dp *dp, struct lb_locals *locals)
 {
 	const struct lb_locals *old = dp->locals;
 
 	dp->next_locals = NULL;
 	if (same(old, locals)) {
 		rte_free(locals);
-		return;
+		return 0;
 	}
 	atomic_store_explicit(&dp->locals, locals, memory_order_release);
 	lb_dp_retire(dp, (void *)(uintptr_t)old);
+	return lb_encap_prepare_all(dp, NULL);
 }
 
 static bool is_listed(const struct lb_locals *locals, const struct lb_addr *addr)
@@ -70,6 +71,6 @@ int lb_local_set(struct lb_dp *dp, const struct lb_msg_local *msg)
 		dp->next_locals->addrs[dp->next_locals->n++] = msg->addr;
 	dp->locals_mentioned = true;
 	if (dp->next_locals->n == msg->count)
-		adopt(dp, dp->next_locals);
+		return adopt(dp, dp->next_locals);
 	return 0;
 }

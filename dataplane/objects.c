@@ -10,6 +10,7 @@
 
 #include <rte_malloc.h>
 
+#include "dataplane/encap.h"
 #include "dataplane/history.h"
 #include "dataplane/rewrite.h"
 #include "dataplane/worker.h"
@@ -58,6 +59,8 @@ void lb_dp_fini(struct lb_dp *dp)
 	rte_free(dp->flush);
 	rte_free((void *)(uintptr_t)dp->locals);
 	rte_free(dp->next_locals);
+	rte_free(dp->encaps);
+	rte_free(dp->next_encaps);
 	rte_free(dp->qsbr);
 	free(dp->slot_refs);
 	free(dp->quarantine);
@@ -130,7 +133,6 @@ static void service_update(struct lb_dp *dp, struct lb_service *service, uint16_
 	service->on_empty = msg->on_empty;
 	service->tracking = msg->tracking;
 	service->scheduler = msg->scheduler;
-	service->gue_port_be = msg->gue_port_be;
 	service->mentioned = true;
 	if (service->idle_ticks == lb_flow_idle_ticks(msg->idle_timeout_ms))
 		return;
@@ -173,7 +175,10 @@ int lb_service_set(struct lb_dp *dp, const struct lb_msg_service *msg)
 		lb_keymap_add(map, &msg->key, msg->id);
 	}
 	service_update(dp, service, msg->id, msg, is_new);
-	return 0;
+	if (service->gue_port_be == msg->gue_port_be)
+		return 0;
+	service->gue_port_be = msg->gue_port_be;
+	return is_new ? 0 : lb_encap_prepare_all(dp, service);
 }
 
 static struct lb_service_key endpoint_key(const struct lb_dp *dp, const struct lb_backend *backend)
@@ -275,13 +280,15 @@ static int backend_add(struct lb_dp *dp, const struct lb_msg_backend *msg)
 	bool owns_endpoint = lb_mode_owns_endpoints(service->mode);
 	struct lb_keymap *map = NULL;
 	int rc = mode_allows(service, msg);
+	bool known;
 
 	if (rc < 0)
 		return rc;
 	if (owns_endpoint && lb_keymap_get(endpoint_map(dp), &key) != LB_KEYMAP_MISS)
 		return -EEXIST;
 	// The same service's own removed backend comes back: its flow entries may go on.
-	if (still_quarantined(dp, msg->id) &&
+	known = still_quarantined(dp, msg->id);
+	if (known &&
 		!(backend->service == msg->service && lb_addr_equal(&backend->addr, &msg->addr) &&
 			backend->port_be == msg->port_be &&
 			lb_addr_equal(&backend->vip, &service->key.addr)))
@@ -290,6 +297,11 @@ static int backend_add(struct lb_dp *dp, const struct lb_msg_backend *msg)
 		map = endpoint_map_for_change(dp);
 		if (map == NULL)
 			return -ENOMEM;
+	}
+	if (lb_mode_is_tunnel(service->mode)) {
+		rc = lb_encap_prepare(dp, msg->id, service, &msg->addr, !known);
+		if (rc < 0)
+			return rc;
 	}
 	backend->addr = msg->addr;
 	backend->port_be = msg->port_be;
@@ -443,6 +455,7 @@ void lb_dp_commit(struct lb_dp *dp)
 {
 	struct lb_keymap *old_services = NULL, *old_endpoints = NULL;
 
+	lb_encap_commit(dp);
 	// Until the first sync has ended workers see no service: its table or backends may not be there yet.
 	if (dp->live && dp->next_service_map != NULL) {
 		old_services = atomic_exchange(&dp->service_map, dp->next_service_map);

@@ -117,6 +117,8 @@ void lb_port_tell_worker(uint16_t port, struct lb_worker *worker)
 
 	rte_eth_macaddr_get(port, &mac);
 	memcpy(&worker->src_macs[port], &mac, sizeof(mac));
+	if (rte_eth_dev_get_mtu(port, &worker->mtus[port]) != 0)
+		worker->mtus[port] = RTE_ETHER_MTU;
 	worker->port_macs[port] =
 		rte_eth_promiscuous_get(port) == 1 ? LB_MAC_ANY : worker->src_macs[port] & LB_MAC_MASK;
 }

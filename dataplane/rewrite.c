@@ -12,6 +12,7 @@
 #include <rte_tcp.h>
 #include <rte_udp.h>
 
+#include "dataplane/encap.h"
 #include "dataplane/stages.h"
 #include "dataplane/worker.h"
 
@@ -143,6 +144,8 @@ static inline bool rewrite_macs(const struct lb_worker *worker, struct lb_burst 
 static void rewrite_to_service(struct lb_worker *worker, struct lb_burst *burst)
 {
 	const struct lb_dp *dp = worker->dp;
+	uint8_t direct[LB_BURST];
+	unsigned n_direct = 0;
 
 	for (unsigned k = 0; k < burst->n_to_service; k++) {
 		unsigned i = burst->to_service[k];
@@ -154,7 +157,7 @@ static void rewrite_to_service(struct lb_worker *worker, struct lb_burst *burst)
 			continue; // the flow stage found no backend
 		backend = &dp->backends[packet->backend];
 		if (unlikely(backend->mode != LB_MODE_NAT)) {
-			packet->verdict = LB_VERDICT_MODE_UNSUPPORTED;
+			direct[n_direct++] = (uint8_t)k;
 			continue;
 		}
 		if (!rewrite_macs(worker, burst, i,
@@ -170,6 +173,8 @@ static void rewrite_to_service(struct lb_worker *worker, struct lb_burst *burst)
 		counters->in_pkts++;
 		counters->in_bytes += packet->wire_bytes;
 	}
+	if (n_direct != 0)
+		lb_encap_list(worker, burst, direct, n_direct);
 }
 
 // The next hop of each reply, in the list's order: one for all, or rte_fib's.

@@ -6,6 +6,7 @@
 
 #include <netinet/in.h>
 
+#include "dataplane/encap.h"
 #include "dataplane/flow.h"
 #include "dataplane/worker.h"
 
@@ -121,6 +122,11 @@ int lb_trace(const struct lb_dp *dp, const struct lb_msg_trace *msg, struct lb_m
 									     : LB_VERDICT_NO_BACKEND;
 	else if (dp->backends[reply->backend].nexthop == LB_NEXTHOP_UNRESOLVED)
 		reply->verdict = LB_VERDICT_NEXTHOP_UNRESOLVED;
+	else if (dp->services[reply->service].mode == LB_MODE_FULLNAT)
+		reply->verdict = LB_VERDICT_MODE_UNSUPPORTED;
+	else if (lb_mode_is_tunnel(dp->services[reply->service].mode) &&
+		 dp->encaps[reply->backend].n_bytes == 0)
+		reply->verdict = LB_VERDICT_NO_LOCAL_ADDRESS;
 	else
 		reply->verdict = LB_VERDICT_FORWARD;
 	return 0;

@@ -42,6 +42,7 @@ struct lb_worker {
 	struct lb_ring events;
 	uint64_t port_macs[LB_SHM_MAX_PORTS]; /* accepted destination: LB_MAC_MASK bits, or LB_MAC_ANY */
 	uint64_t src_macs[LB_SHM_MAX_PORTS];  /* first six bytes: what we send as */
+	uint16_t mtus[LB_SHM_MAX_PORTS];      /* largest IP packet to send */
 	struct lb_tx_buffer tx[LB_SHM_MAX_PORTS];
 	struct lb_burst burst;
 } __attribute__((aligned(64)));

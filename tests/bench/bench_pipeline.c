@@ -38,6 +38,7 @@ struct scenario {
 	uint32_t n_flows;
 	unsigned n_services;
 	unsigned n_backends;
+	enum lb_mode mode; // default: nat
 };
 
 static struct pipeline pipeline;
@@ -83,17 +84,19 @@ static void configure(const struct scenario *s)
 	lb_flowtable_sweep(&pipeline.worker->flowtable, pipeline.worker->tick,
 		pipeline.worker->flowtable.n_buckets);
 	pipeline.worker->sweeps += 2;
+	pipeline_locals(&pipeline, (const char *const[]){"192.0.2.10", "2001:db8:ffff::10"}, 2);
 	for (unsigned service = 0; service < s->n_services; service++) {
 		struct lb_maglev *maglev;
 		char text[64];
 
 		vip_of(s, service, text, sizeof(text));
-		pipeline_service(&pipeline, (uint16_t)service, text, 80, s->proto);
+		pipeline_service_of_mode(&pipeline, (uint16_t)service, text, 80, s->proto, s->mode);
 		for (unsigned i = 0; i < s->n_backends; i++) {
 			uint16_t id = (uint16_t)(service * s->n_backends + i);
 
 			backend_of(s, service, i, names[i], sizeof(names[i]));
-			pipeline_backend(&pipeline, id, (uint16_t)service, names[i], 8080, LB_BACKEND_UP);
+			pipeline_backend(&pipeline, id, (uint16_t)service, names[i],
+				s->mode == LB_MODE_NAT ? 8080 : 80, LB_BACKEND_UP);
 			nodes[i] = (struct lb_maglev_node){
 				.name = names[i], .weight = 1, .id = id, .base = true};
 			eligible[i] = true;
@@ -136,7 +139,7 @@ static void lay_out_l3(const struct scenario *s, uint8_t *l3, const struct lb_ad
 static void lay_out(const struct scenario *s, struct rte_mbuf *mbuf, uint32_t flow,
 	const struct lb_addr *vips, bool syn)
 {
-	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
+	uint8_t *frame = (uint8_t *)mbuf->buf_addr + RTE_PKTMBUF_HEADROOM;
 	uint8_t *l4 = frame + 14 + (s->family == 4 ? 20 : 40);
 	uint16_t l4_bytes = s->proto == IPPROTO_TCP ? 20 : 26;
 	struct lb_addr client = lb_addr_from_ipv4(rte_cpu_to_be_32(0x64000000u + (flow >> 14)));
@@ -166,8 +169,17 @@ static void lay_out(const struct scenario *s, struct rte_mbuf *mbuf, uint32_t fl
 	} else {
 		((struct rte_udp_hdr *)(void *)l4)->dgram_len = rte_cpu_to_be_16(l4_bytes);
 	}
+	mbuf->data_off = RTE_PKTMBUF_HEADROOM;
 	mbuf->data_len = length;
 	mbuf->pkt_len = length;
+}
+
+// Bytes of the outer headers, which are of the family of the inner one.
+static unsigned outer_bytes(const struct scenario *s)
+{
+	if (!lb_mode_is_tunnel(s->mode))
+		return 0;
+	return (s->family == 4 ? 20 : 40) + (s->mode == LB_MODE_GUE ? 12 : 0);
 }
 
 static void fail(const char *what)
@@ -176,7 +188,7 @@ static void fail(const char *what)
 	abort();
 }
 
-// What came out of the last burst must be what nat is to make of it.
+// What came out of the last burst must be what the mode is to make of it.
 static void check(const struct scenario *s)
 {
 	const struct lb_burst *burst = &pipeline.worker->burst;
@@ -186,16 +198,22 @@ static void check(const struct scenario *s)
 
 	for (unsigned i = 0; i < burst->n; i++) {
 		const uint8_t *frame = rte_pktmbuf_mtod(burst->mbufs[i], const uint8_t *);
-		const struct rte_ipv4_hdr *ip = (const void *)(frame + 14);
-		const uint8_t *l4 = frame + 14 + (s->family == 4 ? 20 : 40);
-		uint16_t port;
+		const struct rte_ipv4_hdr *outer = (const void *)(frame + 14);
+		const struct rte_ipv4_hdr *ip = (const void *)(frame + 14 + outer_bytes(s));
+		const uint8_t *l4 = (const uint8_t *)ip + (s->family == 4 ? 20 : 40);
+		uint16_t port, port_wanted = s->mode == LB_MODE_NAT ? RTE_BE16(8080) : RTE_BE16(80);
 
 		if (burst->packets[i].verdict != expected)
 			fail(lb_verdict_name(burst->packets[i].verdict));
 		if (expected == LB_VERDICT_HOST)
 			continue;
+		if (s->family == 4 && rte_ipv4_cksum(outer) != 0)
+			fail("outer IP checksum");
+		if (s->family == 6 && s->mode == LB_MODE_GUE &&
+			rte_ipv6_udptcp_cksum_verify((const void *)outer, frame + 54) != 0)
+			fail("outer UDP checksum");
 		memcpy(&port, l4 + (s->kind == KIND_REPLY ? 0 : 2), 2);
-		if (port != (s->kind == KIND_REPLY ? RTE_BE16(80) : RTE_BE16(8080)))
+		if (port != (s->kind == KIND_REPLY ? RTE_BE16(80) : port_wanted))
 			fail("port");
 		if (s->family == 4 && rte_ipv4_cksum(ip) != 0)
 			fail("IP checksum");
@@ -274,8 +292,8 @@ static void measure(const struct scenario *s)
 
 	if (s->n_backends != DEFAULT_BACKENDS)
 		snprintf(text, sizeof(text), "&backends=%u", s->n_backends);
-	snprintf(name, sizeof(name), "pipeline/nat/ipv%u/%s/%s?flows=%u&services=%u%s", s->family,
-		s->proto == IPPROTO_TCP ? "tcp" : "udp", kind_names[s->kind], s->n_flows, s->n_services, text);
+	snprintf(name, sizeof(name), "pipeline/%s/ipv%u/%s/%s?flows=%u&services=%u%s",
+		lb_mode_name(s->mode), s->family, s->proto == IPPROTO_TCP ? "tcp" : "udp", kind_names[s->kind], s->n_flows, s->n_services, text);
 	if (!bench_wanted(name)) {
 		free(dsts);
 		return;
@@ -333,6 +351,8 @@ int main(int argc, char **argv)
 		measure(&(struct scenario){KIND_SYN, family, IPPROTO_TCP, max_flows, 1, 10});
 		measure(&(struct scenario){KIND_REPLY, family, IPPROTO_TCP, 100000, 1, 10});
 		measure(&(struct scenario){KIND_OTHER, family, IPPROTO_TCP, 100000, 1, 10});
+		for (enum lb_mode mode = LB_MODE_DSR; mode <= LB_MODE_GUE; mode++)
+			measure(&(struct scenario){KIND_HIT, family, IPPROTO_TCP, 100000, 1, 10, mode});
 	}
 	measure(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 100000, 1, 1000});
 	measure(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 100000, 100, 10});

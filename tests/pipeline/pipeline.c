@@ -50,6 +50,7 @@ static struct lb_worker *make_worker(struct lb_dp *dp, unsigned idx)
 		static const uint8_t mac[8] = {2, 0, 0, 0, 0, 1};
 
 		worker->port_macs[port] = LB_MAC_ANY;
+		worker->mtus[port] = 1500;
 		memcpy(&worker->src_macs[port], mac, sizeof(mac));
 		((uint8_t *)&worker->src_macs[port])[4] = (uint8_t)port;
 	}
@@ -154,16 +155,34 @@ void pipeline_sync_end(struct pipeline *pipeline)
 	CHECK(pipeline_command(pipeline, &(struct lb_msg){.op = LB_OP_SYNC_END}, NULL));
 }
 
-void pipeline_service(struct pipeline *pipeline, uint16_t id, const char *vip, uint16_t port,
-	uint8_t proto)
+void pipeline_service_of_mode(struct pipeline *pipeline, uint16_t id, const char *vip, uint16_t port,
+	uint8_t proto, enum lb_mode mode)
 {
 	struct lb_msg msg = {.op = LB_OP_SERVICE_SET,
-		.service = {.id = id, .idle_timeout_ms = 60000, .mode = LB_MODE_NAT}};
+		.service = {.id = id, .idle_timeout_ms = 60000, .mode = (uint8_t)mode}};
 
 	CHECK(lb_addr_parse(vip, &msg.service.key.addr));
 	msg.service.key.port_be = rte_cpu_to_be_16(port);
 	msg.service.key.proto = proto;
+	msg.service.gue_port_be = mode == LB_MODE_GUE ? RTE_BE16(6080) : 0;
 	CHECK(pipeline_command(pipeline, &msg, NULL));
+}
+
+void pipeline_service(struct pipeline *pipeline, uint16_t id, const char *vip, uint16_t port,
+	uint8_t proto)
+{
+	pipeline_service_of_mode(pipeline, id, vip, port, proto, LB_MODE_NAT);
+}
+
+void pipeline_locals(struct pipeline *pipeline, const char *const *addrs, uint16_t n)
+{
+	struct lb_msg msg = {.op = LB_OP_LOCAL_SET};
+
+	for (uint16_t i = 0; i < n; i++) {
+		msg.local = (struct lb_msg_local){.index = i, .count = n};
+		CHECK(lb_addr_parse(addrs[i], &msg.local.addr));
+		CHECK(pipeline_command(pipeline, &msg, NULL));
+	}
 }
 
 void pipeline_backend(struct pipeline *pipeline, uint16_t id, uint16_t service, const char *addr,

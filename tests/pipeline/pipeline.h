@@ -43,7 +43,12 @@ void pipeline_sync_end(struct pipeline *pipeline);
 /** Service @p id and backend @p id of it; aborts on refusal. Addresses as text, port 0: all. */
 void pipeline_service(struct pipeline *pipeline, uint16_t id, const char *vip, uint16_t port,
 	uint8_t proto);
+void pipeline_service_of_mode(struct pipeline *pipeline, uint16_t id, const char *vip, uint16_t port,
+	uint8_t proto, enum lb_mode mode); /* gue: port 6080 */
 void pipeline_backend(struct pipeline *pipeline, uint16_t id, uint16_t service, const char *addr,
 	uint16_t port, enum lb_backend_state state);
+
+/** The local addresses, @p n of them (1 or more). */
+void pipeline_locals(struct pipeline *pipeline, const char *const *addrs, uint16_t n);
 
 #endif

@@ -125,12 +125,15 @@ static struct lb_addr make_addr(bool is_ipv6, unsigned a, unsigned b, unsigned c
 static void random_backend(uint64_t *state, const struct lb_config_service *service,
 	unsigned index, unsigned backend_idx, struct lb_config_backend *backend)
 {
-	bool is_ipv6 = !lb_addr_is_ipv4(&service->key.addr);
+	bool is_ipv6 = lb_mode_is_tunnel(service->mode) ? chance(state, 50)
+		: !lb_addr_is_ipv4(&service->key.addr);
 	char text[LB_ENDPOINT_STRLEN];
 
 	backend->endpoint.addr = make_addr(is_ipv6, 1 + index, random_below(state, 256),
 		backend_idx);
-	if (service->key.port_be)
+	if (lb_mode_keeps_port(service->mode))
+		backend->endpoint.port_be = service->key.port_be;
+	else if (service->key.port_be)
 		backend->endpoint.port_be = htons((uint16_t)random_in(state, 1, 65535));
 	backend->address = strdup(lb_addr_format(&backend->endpoint.addr, text));
 	if (chance(state, 70) || !service->key.port_be)
@@ -143,7 +146,20 @@ static void random_backend(uint64_t *state, const struct lb_config_service *serv
 	backend->admin = (enum lb_admin_state)random_below(state, 3);
 }
 
-static void random_service(uint64_t *state, unsigned index, struct lb_config_service *service)
+/* One of those that the config allows. */
+static enum lb_mode random_mode(uint64_t *state, const struct lb_config *config)
+{
+	bool has[2] = {false, false};
+
+	for (size_t i = 0; i < config->n_local_addresses; i++)
+		has[lb_addr_is_ipv4(&config->local_addresses[i])] = true;
+	if (has[0] && has[1] && chance(state, 60))
+		return chance(state, 50) ? LB_MODE_IPIP : LB_MODE_GUE;
+	return !config->has_gateway && chance(state, 30) ? LB_MODE_DSR : LB_MODE_NAT;
+}
+
+static void random_service(uint64_t *state, const struct lb_config *config, unsigned index,
+	struct lb_config_service *service)
 {
 	static const uint32_t sizes[] = {7, 251, 65537, 65537, 655373};
 
@@ -151,6 +167,9 @@ static void random_service(uint64_t *state, unsigned index, struct lb_config_ser
 	service->key.addr = make_addr(chance(state, 30), 0, index, 1);
 	service->key.port_be = chance(state, 20) ? 0 : htons((uint16_t)random_in(state, 1, 65535));
 	service->key.proto = chance(state, 50) ? IPPROTO_TCP : IPPROTO_UDP;
+	service->mode = random_mode(state, config);
+	if (service->mode == LB_MODE_GUE)
+		service->gue_port = chance(state, 50) ? 6080 : (uint16_t)random_in(state, 1, 65535);
 	service->table_size = sizes[random_below(state, N(sizes))];
 	service->tracking = (enum lb_tracking)random_below(state, LB_TRACKING_N);
 	service->idle_timeout_ms = chance(state, 50) ?
@@ -188,7 +207,7 @@ struct lb_config *config_random(uint64_t *state)
 	if (config->n_services)
 		config->services = calloc(config->n_services, sizeof(*config->services));
 	for (unsigned i = 0; i < config->n_services; i++)
-		random_service(state, i, &config->services[i]);
+		random_service(state, config, i, &config->services[i]);
 	return config;
 }
 

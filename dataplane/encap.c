@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Stage 4, rewrite, for the modes whose replies do not pass here: dsr gives the packet the backend's MAC address, ipip
+ * and gue put it whole behind another header. What the sender wrote stays, but for the TTL: we are a hop on its
+ * way (RFC 2003, section 3.1; IPVS does the same in all its modes, as packets could circle for ever otherwise).
+ *
+ * Outer headers: TTL 64, DF, id 0 (RFC 6864: atomic), DSCP and ECN of the inner one (RFC 6040, normal mode). The flow's
+ * hash is in the IPv6 flow label (RFC 6438) and the UDP source port, for the NICs and routers that spread load by these.
+ * The outer UDP checksum is zero over IPv4 (RFC 768) and computed over IPv6, since kernels refuse a zero one there
+ * unless told otherwise (RFC 6935): from the inner headers alone, as the inner checksum says what the rest sums up to.
+ */
+#include "dataplane/encap.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <rte_byteorder.h>
+#include <rte_ether.h>
+#include <rte_ip.h>
+#include <rte_malloc.h>
+#include <rte_udp.h>
+
+#include "dataplane/worker.h"
+
+#define OUTER_TTL 64u
+#define IP4_DF 0x4000u
+// RFC 6335, section 6: the dynamic ports, 49152..65535.
+#define ENTROPY_PORTS 0xc000u
+#define ENTROPY_PORT_MASK 0x3fffu
+#define FLOW_LABEL_MASK 0xfffffu
+
+/* draft-ietf-intarea-gue, section 3.2: version 0, a data message, no optional fields. */
+struct gue_hdr {
+	uint8_t version_control_hlen;
+	uint8_t proto;
+	uint16_t flags;
+};
+
+struct udp_gue_hdr {
+	struct rte_udp_hdr udp;
+	struct gue_hdr gue;
+};
+static_assert(sizeof(struct udp_gue_hdr) == 12, "summed in 4-byte words");
+
+static inline uint16_t fold(uint64_t sum)
+{
+	sum = (sum & 0xffffffffu) + (sum >> 32);
+	sum = (sum & 0xffffu) + (sum >> 16);
+	sum = (sum & 0xffffu) + (sum >> 16);
+	return (uint16_t)((sum & 0xffffu) + (sum >> 16));
+}
+
+// One's complement sum of n_bytes (a multiple of 4), not folded.
+static inline uint64_t sum_bytes(const void *bytes, unsigned n_bytes)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < n_bytes; i += 4) {
+		uint32_t word;
+
+		memcpy(&word, (const uint8_t *)bytes + i, 4);
+		sum += word;
+	}
+	return sum;
+}
+
+/* Making headers. */
+
+static void build_ip(struct lb_encap *encap, const struct lb_addr *from, const struct lb_addr *to,
+	uint8_t proto)
+{
+	uint8_t *header = encap->header + LB_ENCAP_MAX_BYTES - encap->n_bytes;
+
+	if (encap->outer_family == 4) {
+		struct rte_ipv4_hdr ip = {.version_ihl = 0x45, .time_to_live = OUTER_TTL, .next_proto_id = proto,
+			.fragment_offset = RTE_BE16(IP4_DF), .src_addr = lb_addr_ipv4_be(from),
+			.dst_addr = lb_addr_ipv4_be(to)};
+
+		memcpy(header, &ip, sizeof(ip));
+		encap->ip_sum = fold(sum_bytes(&ip, sizeof(ip)));
+	} else {
+		struct rte_ipv6_hdr ip = {.vtc_flow = RTE_BE32(0x60000000u), .proto = proto, .hop_limits = OUTER_TTL};
+
+		memcpy(ip.src_addr, from, sizeof(ip.src_addr));
+		memcpy(ip.dst_addr, to, sizeof(ip.dst_addr));
+		memcpy(header, &ip, sizeof(ip));
+	}
+}
+
+static void build(struct lb_encap *encap, const struct lb_locals *locals, const struct lb_service *service,
+	const struct lb_addr *addr)
+{
+	bool ipv4 = lb_addr_is_ipv4(addr);
+	const struct lb_addr *from = lb_local_of_family(locals, ipv4);
+	uint8_t inner = lb_addr_is_ipv4(&service->key.addr) ? IPPROTO_IPIP : IPPROTO_IPV6;
+	bool gue = service->mode == LB_MODE_GUE;
+
+	memset(encap, 0, sizeof(*encap));
+	if (from == NULL)
+		return;
+	encap->outer_family = ipv4 ? 4 : 6;
+	encap->n_bytes = ipv4 ? sizeof(struct rte_ipv4_hdr) : sizeof(struct rte_ipv6_hdr);
+	if (gue) {
+		struct udp_gue_hdr header = {.udp.dst_port = service->gue_port_be, .gue.proto = inner};
+
+		encap->n_bytes += sizeof(header);
+		memcpy(encap->header + LB_ENCAP_MAX_BYTES - sizeof(header), &header, sizeof(header));
+		encap->udp_sum = fold(sum_bytes(from, 16) + sum_bytes(addr, 16) +
+				      sum_bytes(&header, sizeof(header)) + RTE_BE16(IPPROTO_UDP));
+	}
+	build_ip(encap, from, addr, gue ? IPPROTO_UDP : inner);
+}
+
+#define ENCAPS_BYTES ((LB_MAX_BACKENDS + 1u) * sizeof(struct lb_encap))
+
+int lb_encap_prepare(struct lb_dp *dp, uint16_t id, const struct lb_service *service,
+	const struct lb_addr *addr, bool fresh)
+{
+	struct lb_encap encap, *now = dp->encaps;
+
+	if (now == NULL) { // no tunnel yet: most never have one
+		now = rte_zmalloc("encaps", ENCAPS_BYTES, 64);
+		if (now == NULL)
+			return -ENOMEM;
+		atomic_store_explicit(&dp->encaps, now, memory_order_release);
+	}
+	build(&encap, dp->locals, service, addr);
+	if (memcmp(dp->next_encaps != NULL ? &dp->next_encaps[id] : &now[id], &encap, sizeof(encap)) == 0)
+		return 0;
+	if (fresh) {
+		now[id] = encap;
+	} else if (dp->next_encaps == NULL) {
+		dp->next_encaps = rte_malloc("encaps", ENCAPS_BYTES, 64);
+		if (dp->next_encaps == NULL)
+			return -ENOMEM;
+		memcpy(dp->next_encaps, now, ENCAPS_BYTES);
+	}
+	if (dp->next_encaps != NULL)
+		dp->next_encaps[id] = encap;
+	return 0;
+}
+
+int lb_encap_prepare_all(struct lb_dp *dp, const struct lb_service *service)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < LB_MAX_BACKENDS && rc == 0; i++) {
+		const struct lb_backend *backend = &dp->backends[i];
+		const struct lb_service *its = &dp->services[backend->service];
+
+		if (backend->in_use && lb_mode_is_tunnel(backend->mode) && (service == NULL || service == its))
+			rc = lb_encap_prepare(dp, (uint16_t)i, its, &backend->addr, false);
+	}
+	return rc;
+}
+
+void lb_encap_commit(struct lb_dp *dp)
+{
+	if (dp->next_encaps == NULL)
+		return;
+	lb_dp_retire(dp, atomic_exchange(&dp->encaps, dp->next_encaps));
+	dp->next_encaps = NULL;
+}
+
+/* Using them. */
+
+static inline uint32_t ip_bytes(const uint8_t *l3, uint8_t family)
+{
+	uint16_t length_be;
+
+	memcpy(&length_be, l3 + (family == 4 ? 2 : 4), sizeof(length_be));
+	return rte_be_to_cpu_16(length_be) + (family == 4 ? 0u : 40u);
+}
+
+static inline uint8_t traffic_class(const uint8_t *l3, uint8_t family)
+{
+	return family == 4 ? l3[1] : (uint8_t)(l3[0] << 4 | l3[1] >> 4);
+}
+
+// RFC 1624, eqn. 3, for the TTL's 16-bit word.
+static inline void decrement_ttl(uint8_t *l3, uint8_t family)
+{
+	if (family == 4) {
+		struct rte_ipv4_hdr *ip = (void *)l3;
+		uint32_t sum = (uint16_t)~ip->hdr_checksum + (uint32_t)(uint16_t)~RTE_BE16(0x0100);
+
+		ip->time_to_live--;
+		sum = (sum & 0xffff) + (sum >> 16);
+		ip->hdr_checksum = (uint16_t)~((sum & 0xffff) + (sum >> 16));
+	} else {
+		((struct rte_ipv6_hdr *)l3)->hop_limits--;
+	}
+}
+
+/*
+ * Sum of a whole IP packet without reading it: an IPv4 header sums up to 0, and TCP or UDP with its checksum to the
+ * complement of its pseudo header, whose addresses cancel out those of an IPv6 header. If the inner checksum is wrong,
+ * so is what we make of it, and the packet is dropped one header earlier.
+ */
+static uint64_t inner_sum(const struct rte_mbuf *mbuf, const struct lb_packet *packet, uint8_t proto, uint32_t n_bytes)
+{
+	const uint8_t *l3 = rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, packet->l3);
+	const struct rte_ipv4_hdr *ipv4 = (const void *)l3;
+	const struct rte_udp_hdr *udp = rte_pktmbuf_mtod_offset(mbuf, const struct rte_udp_hdr *, packet->l4);
+	uint16_t l4_bytes_be = rte_cpu_to_be_16((uint16_t)(n_bytes - (packet->l4 - packet->l3)));
+	bool plain = packet->family == 4 ? (ipv4->fragment_offset & RTE_BE16(0x3fff)) == 0
+					 : packet->l4 == packet->l3 + 40;
+	uint16_t sum;
+
+	if (likely(plain && (proto == IPPROTO_TCP || (proto == IPPROTO_UDP && udp->dgram_cksum != 0 &&
+							    udp->dgram_len == l4_bytes_be)))) {
+		uint64_t pseudo = (uint64_t)l4_bytes_be + rte_cpu_to_be_16(proto);
+
+		if (packet->family == 4)
+			return (uint16_t)~fold(pseudo + ipv4->src_addr + ipv4->dst_addr);
+		return sum_bytes(l3, 8) + (uint16_t)~fold(pseudo);
+	}
+	// Fragments, UDP without checksum, extension headers: rare.
+	if (rte_raw_cksum_mbuf(mbuf, packet->l3, n_bytes, &sum) != 0)
+		return 0; // parse has checked that it is all there
+	return sum;
+}
+
+static inline void finish_ipv4(uint8_t *outer, const struct lb_encap *encap, uint8_t tos, uint32_t n_bytes)
+{
+	struct rte_ipv4_hdr *ip = (void *)outer;
+
+	ip->type_of_service = tos;
+	ip->total_length = rte_cpu_to_be_16((uint16_t)n_bytes);
+	ip->hdr_checksum = (uint16_t)~fold((uint64_t)encap->ip_sum + rte_cpu_to_be_16(tos) + ip->total_length);
+}
+
+static inline void finish_ipv6(uint8_t *outer, uint64_t hash, uint8_t tos, uint32_t n_bytes)
+{
+	struct rte_ipv6_hdr *ip = (void *)outer;
+
+	ip->vtc_flow = rte_cpu_to_be_32(0x60000000u | (uint32_t)tos << 20 | ((uint32_t)hash & FLOW_LABEL_MASK));
+	ip->payload_len = rte_cpu_to_be_16((uint16_t)(n_bytes - sizeof(*ip)));
+}
+
+static inline void finish_udp(uint8_t *outer_l4, uint64_t hash, uint32_t n_bytes)
+{
+	struct rte_udp_hdr *udp = (void *)outer_l4;
+
+	udp->src_port = rte_cpu_to_be_16((uint16_t)(ENTROPY_PORTS | (hash & ENTROPY_PORT_MASK)));
+	udp->dgram_len = rte_cpu_to_be_16((uint16_t)n_bytes);
+}
+
+// With RFC 768's rule: a sum of zero is sent as all ones.
+static inline void finish_udp6_checksum(uint8_t *outer_l4, const struct lb_encap *encap, uint64_t payload_sum)
+{
+	struct rte_udp_hdr *udp = (void *)outer_l4;
+	uint16_t checksum = (uint16_t)~fold(payload_sum + encap->udp_sum + udp->src_port + 2u * udp->dgram_len);
+
+	udp->dgram_cksum = checksum != 0 ? checksum : 0xffff;
+}
+
+static inline void write_macs(const struct lb_worker *worker, uint8_t *frame, uint64_t nexthop)
+{
+	memcpy(frame, &nexthop, 6);
+	memcpy(frame + 6, &worker->src_macs[lb_nexthop_port(nexthop)], 6);
+}
+
+// The packet grows by the outer header; its Ethernet padding goes.
+static inline void grow(struct rte_mbuf *mbuf, uint16_t l3, unsigned n_bytes, uint32_t inner_bytes)
+{
+	mbuf->data_off = (uint16_t)(mbuf->data_off - n_bytes);
+	if (likely(mbuf->nb_segs == 1)) {
+		mbuf->data_len = (uint16_t)(l3 + n_bytes + inner_bytes);
+		mbuf->pkt_len = mbuf->data_len;
+	} else {
+		mbuf->data_len = (uint16_t)(mbuf->data_len + n_bytes);
+		mbuf->pkt_len += n_bytes;
+	}
+}
+
+static inline uint8_t encapsulate(const struct lb_worker *worker, struct lb_burst *burst, unsigned i,
+	const struct lb_encap *encap, uint64_t hash, uint64_t nexthop)
+{
+	struct lb_packet *packet = &burst->packets[i];
+	struct rte_mbuf *mbuf = burst->mbufs[i];
+	uint8_t *inner = lb_packet_at(burst, i, packet->l3), *frame, *outer;
+	unsigned n_outer = encap->n_bytes;
+	uint32_t inner_bytes = ip_bytes(inner, packet->family), n_bytes = inner_bytes + n_outer;
+	uint16_t mtu = worker->mtus[lb_nexthop_port(nexthop)];
+	uint8_t tos = traffic_class(inner, packet->family);
+	uint64_t sum = 0;
+	uint32_t vlan;
+
+	if (unlikely(n_outer == 0))
+		return LB_VERDICT_NO_LOCAL_ADDRESS;
+	if (unlikely(n_bytes > mtu)) {
+		burst->mtus[i] = mtu > n_outer ? (uint16_t)(mtu - n_outer) : 0;
+		return LB_VERDICT_TOO_BIG;
+	}
+	// Nobody else may see what we write; what a NIC received is ours alone.
+	if (unlikely(mbuf->data_off < LB_ENCAP_MAX_BYTES || RTE_MBUF_CLONED(mbuf) ||
+		    rte_mbuf_refcnt_read(mbuf) != 1))
+		return LB_VERDICT_NO_HEADROOM;
+	decrement_ttl(inner, packet->family);
+	if (n_outer == sizeof(struct rte_ipv6_hdr) + sizeof(struct udp_gue_hdr))
+		sum = inner_sum(mbuf, packet, burst->keys[i].proto, inner_bytes);
+	memcpy(&vlan, inner - 6, sizeof(vlan)); // if there is one
+	grow(mbuf, packet->l3, n_outer, inner_bytes);
+	memcpy(inner - LB_ENCAP_MAX_BYTES, encap->header, LB_ENCAP_MAX_BYTES);
+	frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
+	outer = inner - n_outer;
+	write_macs(worker, frame, nexthop);
+	if (unlikely(packet->l3 != RTE_ETHER_HDR_LEN))
+		memcpy(outer - 6, &vlan, sizeof(vlan));
+	memcpy(outer - 2, encap->outer_family == 4 ? "\x08\x00" : "\x86\xdd", 2);
+	if (encap->outer_family == 4) {
+		finish_ipv4(outer, encap, tos, n_bytes);
+		if (n_outer != sizeof(struct rte_ipv4_hdr))
+			finish_udp(outer + sizeof(struct rte_ipv4_hdr), hash,
+				n_bytes - (uint32_t)sizeof(struct rte_ipv4_hdr));
+	} else {
+		finish_ipv6(outer, hash, tos, n_bytes);
+		if (n_outer != sizeof(struct rte_ipv6_hdr)) {
+			finish_udp(outer + sizeof(struct rte_ipv6_hdr), hash,
+				n_bytes - (uint32_t)sizeof(struct rte_ipv6_hdr));
+			finish_udp6_checksum(outer + sizeof(struct rte_ipv6_hdr), encap, sum);
+		}
+	}
+	return LB_VERDICT_FORWARD;
+}
+
+static inline uint8_t send_directly(
+	const struct lb_worker *worker, struct lb_burst *burst, unsigned i, uint64_t nexthop)
+{
+	struct lb_packet *packet = &burst->packets[i];
+	uint8_t *l3 = lb_packet_at(burst, i, packet->l3);
+	uint16_t mtu = worker->mtus[lb_nexthop_port(nexthop)];
+
+	if (unlikely(ip_bytes(l3, packet->family) > mtu)) {
+		burst->mtus[i] = mtu;
+		return LB_VERDICT_TOO_BIG;
+	}
+	decrement_ttl(l3, packet->family);
+	write_macs(worker, lb_packet_at(burst, i, 0), nexthop);
+	return LB_VERDICT_FORWARD;
+}
+
+static void direct_one(struct lb_worker *worker, struct lb_burst *burst, const struct lb_encap *encaps, unsigned k)
+{
+	unsigned i = burst->to_service[k];
+	struct lb_packet *packet = &burst->packets[i];
+	const struct lb_backend *backend = &worker->dp->backends[packet->backend];
+	uint64_t nexthop = atomic_load_explicit(&backend->nexthop, memory_order_relaxed);
+	struct lb_backend_counters *counters;
+
+	if (unlikely(lb_nexthop_port(nexthop) >= worker->n_ports)) {
+		packet->verdict = LB_VERDICT_NEXTHOP_UNRESOLVED;
+		return;
+	}
+	burst->nexthops[i] = nexthop;
+	if (backend->mode == LB_MODE_DSR)
+		packet->verdict = send_directly(worker, burst, i, nexthop);
+	else if (likely(lb_mode_is_tunnel(backend->mode)))
+		packet->verdict = encapsulate(
+			worker, burst, i, &encaps[packet->backend], burst->hashes[k], nexthop);
+	else
+		packet->verdict = LB_VERDICT_MODE_UNSUPPORTED;
+	if (unlikely(packet->verdict != LB_VERDICT_FORWARD))
+		return;
+	counters = &worker->counters->backends[packet->backend];
+	counters->in_pkts++;
+	counters->in_bytes += packet->wire_bytes;
+	packet->wire_bytes = burst->mbufs[i]->pkt_len;
+}
+
+void lb_encap_list(struct lb_worker *worker, struct lb_burst *burst, const uint8_t *list, unsigned n)
+{
+	const struct lb_encap *encaps = atomic_load_explicit(&worker->dp->encaps, memory_order_acquire);
+
+	for (unsigned m = 0; encaps != NULL && m < n; m++) {
+		unsigned i = burst->to_service[list[m]];
+
+		rte_prefetch0(&encaps[burst->packets[i].backend]);
+		rte_prefetch0(lb_packet_at(burst, i, 0) - RTE_CACHE_LINE_SIZE); // where the header goes
+	}
+	for (unsigned m = 0; m < n; m++)
+		direct_one(worker, burst, encaps, list[m]);
+}

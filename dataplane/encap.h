@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LB_DATAPLANE_ENCAP_H
+#define LB_DATAPLANE_ENCAP_H
+
+#include "dataplane/burst.h"
+#include "dataplane/dp.h"
+
+/* IPv6, UDP and GUE: the longest of the outer headers. */
+#define LB_ENCAP_MAX_BYTES 52u
+
+/*
+ * What goes in front of every packet to a tunnel backend, ready but for what depends on the packet: lengths, DSCP and
+ * ECN, entropy, checksums; these are zero here. main lcore: wo, before anything refers to it or in a copy that
+ * replaces the array; workers: ro.
+ */
+struct lb_encap {
+	uint8_t header[LB_ENCAP_MAX_BYTES]; /* at its end, so that workers copy a fixed length */
+	uint8_t n_bytes;     /* of `header`; 0: no local address of the outer family */
+	uint8_t outer_family; /* 4, 6 */
+	uint16_t ip_sum;  /* IPv4: of the IP header, as it is here */
+	uint16_t udp_sum; /* GUE over IPv6: of pseudo header, UDP and GUE header, as they are here */
+	uint8_t zero[6];
+} __attribute__((aligned(64)));
+static_assert(sizeof(struct lb_encap) == 64, "one cache line per tunnel backend");
+
+/**
+ * Make the outer header of backend @p id, of tunnel service @p service, at @p addr.
+ * @param fresh no worker can still use the id: written in place; else readers see it with the next commit.
+ * @return 0, -ENOMEM. Main lcore.
+ */
+int lb_encap_prepare(struct lb_dp *dp, uint16_t id, const struct lb_service *service,
+	const struct lb_addr *addr, bool fresh);
+
+/**
+ * Make the outer headers of all tunnel backends anew, of service @p service only unless it is NULL: local addresses
+ * or a GUE port changed. @return 0, -ENOMEM. Main lcore.
+ */
+int lb_encap_prepare_all(struct lb_dp *dp, const struct lb_service *service);
+
+/** Let workers see what lb_encap_prepare() changed; the array before is retired. Main lcore, in lb_dp_commit(). */
+void lb_encap_commit(struct lb_dp *dp);
+
+/**
+ * The rewrite stage for dsr and the tunnels: packets burst->to_service[list[0..n-1]], which have their backends. Worker.
+ */
+void lb_encap_list(struct lb_worker *worker, struct lb_burst *burst, const uint8_t *list, unsigned n);
+
+#endif
