@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <netinet/in.h>
+#include <sys/mman.h>
 
 #include <rte_eal.h>
 #include <rte_malloc.h>
@@ -24,9 +25,10 @@
 #define TCP_ACK 0x10u
 #define TCP_FIN 0x11u
 #define MAX_SERVERS 1024u
+#define HUGE_PAGE_BYTES (2ul << 20)
 
 struct flow {
-	uint32_t next;      /* in its wheel bucket, or free list */
+	uint32_t next;      /* in the free list */
 	uint32_t id;        /* its 5-tuple */
 	uint32_t end_step;
 	uint32_t epoch;     /* of its backend when it began */
@@ -36,6 +38,13 @@ struct flow {
 	uint8_t worker;
 	bool shaken; /* past the SYN */
 	bool broken;
+};
+
+/* Flows due in the same step. In arrays, so that they can be fetched from memory ahead of time. */
+struct chunk {
+	uint32_t next; /* in its wheel bucket, or free list */
+	uint32_t n;
+	uint32_t flows[30];
 };
 
 struct server {
@@ -59,7 +68,9 @@ static struct {
 	struct flow *flows;
 	uint32_t n_flows_room;
 	uint32_t free;
-	uint32_t wheel[WHEEL];
+	struct chunk *chunks;
+	uint32_t free_chunk;
+	uint32_t wheel[WHEEL]; /* first chunk per step */
 	struct server servers[MAX_SERVERS];
 	struct lb_maglev *maglev; /* over servers that are not absent; NULL: to be built */
 	uint16_t *slots;
@@ -218,9 +229,17 @@ static void change_backends(bool addition)
 static void schedule(uint32_t idx, uint32_t step)
 {
 	uint32_t *bucket = &sim.wheel[step % WHEEL];
+	struct chunk *chunk;
 
-	sim.flows[idx].next = *bucket;
-	*bucket = idx;
+	if (*bucket == NONE || sim.chunks[*bucket].n == RTE_DIM(chunk->flows)) {
+		uint32_t new = sim.free_chunk;
+
+		sim.free_chunk = sim.chunks[new].next;
+		sim.chunks[new] = (struct chunk){.next = *bucket};
+		*bucket = new;
+	}
+	chunk = &sim.chunks[*bucket];
+	chunk->flows[chunk->n++] = idx;
 }
 
 static double life_min_s(void)
@@ -244,6 +263,8 @@ static void begin_flow(double life_s, uint32_t first_step)
 	if (idx == NONE)
 		return; // room for twice the mean number: does not happen
 	sim.free = flow->next;
+	if (max_s < sim.config->interval_min_s)
+		max_s = sim.config->interval_min_s;
 	if (max_s > sim.config->idle_timeout_s * 9 / 10)
 		max_s = sim.config->idle_timeout_s * 9 / 10;
 	*flow = (struct flow){.id = sim.next_id,
@@ -381,41 +402,51 @@ static void go_on(uint32_t idx)
 	schedule(idx, sim.step + wait);
 }
 
+static void send_burst(struct lb_worker *worker, const uint32_t *members)
+{
+	struct lb_burst *burst = &worker->burst;
+
+	if (burst->n == 0)
+		return;
+	run_stage(worker);
+	for (unsigned k = 0; k < burst->n; k++) {
+		judge(&sim.flows[members[k]], &burst->packets[k]);
+		go_on(members[k]);
+	}
+	burst->n = 0;
+}
+
 // Every packet of this step, in bursts per worker.
 static void send_packets(void)
 {
-	uint32_t idx = sim.wheel[sim.step % WHEEL];
 	uint32_t members[2][LB_BURST];
+	uint32_t chunk_idx = sim.wheel[sim.step % WHEEL];
 
 	sim.wheel[sim.step % WHEEL] = NONE;
 	for (unsigned w = 0; w < sim.pipeline.dp.n_workers; w++)
 		sim.pipeline.dp.workers[w]->burst.n = 0;
-	while (idx != NONE || sim.pipeline.dp.workers[0]->burst.n != 0 ||
-		(sim.pipeline.dp.n_workers > 1 && sim.pipeline.dp.workers[1]->burst.n != 0)) {
-		bool last = idx == NONE;
+	while (chunk_idx != NONE) {
+		struct chunk *chunk = &sim.chunks[chunk_idx];
+		uint32_t next = chunk->next;
 
-		if (!last) {
-			struct flow *flow = &sim.flows[idx];
+		for (uint32_t i = 0; next != NONE && i < sim.chunks[next].n; i++)
+			rte_prefetch0(&sim.flows[sim.chunks[next].flows[i]]);
+		for (uint32_t i = chunk->n; i-- > 0;) {
+			struct flow *flow = &sim.flows[chunk->flows[i]];
 			struct lb_worker *worker = worker_of(flow);
 			struct lb_flow_key key = key_of(flow->id, false);
 
-			members[worker->idx][worker->burst.n] = idx;
+			members[worker->idx][worker->burst.n] = chunk->flows[i];
 			put_packet(&worker->burst, &key, flow->service, flags_of(flow));
-			idx = flow->next;
+			if (worker->burst.n == LB_BURST)
+				send_burst(worker, members[worker->idx]);
 		}
-		for (unsigned w = 0; w < sim.pipeline.dp.n_workers; w++) {
-			struct lb_worker *worker = sim.pipeline.dp.workers[w];
-
-			if (worker->burst.n == 0 || (worker->burst.n < LB_BURST && !last))
-				continue;
-			run_stage(worker);
-			for (unsigned k = 0; k < worker->burst.n; k++) {
-				judge(&sim.flows[members[w][k]], &worker->burst.packets[k]);
-				go_on(members[w][k]);
-			}
-			worker->burst.n = 0;
-		}
+		chunk->next = sim.free_chunk;
+		sim.free_chunk = chunk_idx;
+		chunk_idx = next;
 	}
+	for (unsigned w = 0; w < sim.pipeline.dp.n_workers; w++)
+		send_burst(sim.pipeline.dp.workers[w], members[w]);
 }
 
 /* ---- the run ---- */
@@ -535,6 +566,33 @@ static void events_of_step(uint32_t warm_up_steps, uint32_t half_steps, double *
 		sim.failed_over = true;
 }
 
+// Zeroed memory in huge pages where the kernel has some: flows are visited in random order.
+static void *allocate(size_t n, size_t size)
+{
+	size_t n_bytes = RTE_ALIGN_CEIL(n * size, HUGE_PAGE_BYTES);
+	void *mem = aligned_alloc(HUGE_PAGE_BYTES, n_bytes);
+
+	if (mem == NULL)
+		check(-ENOMEM, "flows");
+	madvise(mem, n_bytes, MADV_HUGEPAGE);
+	return memset(mem, 0, n_bytes);
+}
+
+static void allocate_flows(uint32_t n_flows)
+{
+	uint32_t n_chunks;
+
+	sim.n_flows_room = n_flows * 3 + 1000;
+	n_chunks = sim.n_flows_room / RTE_DIM(sim.chunks->flows) + WHEEL + 1;
+	sim.flows = allocate(sim.n_flows_room, sizeof(*sim.flows));
+	for (uint32_t i = 0; i < sim.n_flows_room; i++)
+		sim.flows[i].next = i + 1 < sim.n_flows_room ? i + 1 : NONE;
+	sim.chunks = allocate(n_chunks, sizeof(*sim.chunks));
+	for (uint32_t i = 0; i < n_chunks; i++)
+		sim.chunks[i].next = i + 1;
+	memset(sim.wheel, 0xff, sizeof(sim.wheel));
+}
+
 void sim_run(const struct sim_config *config, struct sim_result *result)
 {
 	uint32_t warm_up_steps = config->warm_up_s * 1000 / STEP_MS;
@@ -547,14 +605,10 @@ void sim_run(const struct sim_config *config, struct sim_result *result)
 	sim.config = config;
 	sim.result = result;
 	sim.random = config->seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
-	sim.n_flows_room = config->n_flows * 3 + 1000;
-	sim.flows = calloc(sim.n_flows_room, sizeof(*sim.flows));
-	sim.slots = calloc(config->n_slots, sizeof(*sim.slots));
-	if (sim.flows == NULL || sim.slots == NULL || config->n_backends > MAX_SERVERS)
-		check(-ENOMEM, "flows");
-	for (uint32_t i = 0; i < sim.n_flows_room; i++)
-		sim.flows[i].next = i + 1 < sim.n_flows_room ? i + 1 : NONE;
-	memset(sim.wheel, 0xff, sizeof(sim.wheel));
+	if (config->n_backends > MAX_SERVERS)
+		check(-EINVAL, "servers");
+	allocate_flows(config->n_flows);
+	sim.slots = allocate(config->n_slots, sizeof(*sim.slots));
 	set_up();
 	populate();
 	for (sim.step = 0; sim.step < n_steps; sim.step++) {
@@ -570,6 +624,7 @@ void sim_run(const struct sim_config *config, struct sim_result *result)
 	lb_maglev_destroy(sim.maglev);
 	free(sim.slots);
 	free(sim.flows);
+	free(sim.chunks);
 	pipeline_stop(&sim.pipeline);
 }
 

@@ -40,6 +40,7 @@ struct sim_config {
 	uint32_t warm_up_s;       /* before the first change */
 	uint32_t duration_s;      /* after it */
 	uint32_t life_scale;      /* flows live so many times as long; 0: once */
+	uint32_t interval_min_s;  /* raises the longest time between packets of flows below that; 0: 1 s */
 	double changes_per_minute;
 	double flood_per_flow;    /* spoofed SYNs per legitimate new flow */
 	bool restart;             /* the data plane restarts half way, adopting table and slots */
