@@ -308,7 +308,8 @@ static void on_event(void *arg, unsigned worker, const struct lb_msg *event)
 		break;
 	case LB_EVENT_TABLE_PRESSURE:
 		snprintf(subject, sizeof(subject), "worker %u", worker);
-		lb_events_add(model->events, "table_pressure", subject, NULL, NULL,
+		lb_events_add(model->events, "table_pressure", subject,
+			event->pressure.on ? "all" : "changed", event->pressure.on ? "changed" : "all",
 			"%" PRIu64 " of %" PRIu64 " flows", event->pressure.n_used,
 			event->pressure.n_max);
 		break;

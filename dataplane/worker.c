@@ -17,19 +17,30 @@
 #define SWEEP_BUCKETS_IDLE 16u
 #define FLUSH_BUCKETS 256u
 
-// The flow table is under pressure from 15/16 full on, and no longer below 7/8.
+/*
+ * The flow table is under pressure from 15/16 full on, or when it grows so fast in this tick that it would be full
+ * before a flood's first SYNs expire: flows that come and go at any rate do not make it grow. No longer when it is
+ * below 7/8, has not grown like that for as long as SYNs live, and what a flood left has expired; if the flood goes
+ * on, the next tick tells.
+ */
 static void watch_pressure(struct lb_worker *worker)
 {
 	uint64_t n_max = lb_flowtable_capacity(&worker->flowtable);
 	uint64_t n_used = worker->counters->flow.used;
-	bool pressure = worker->pressure ? n_used > n_max / 8 * 7 : n_used > n_max / 16 * 15;
+	uint64_t n_grown = n_used > worker->used_before ? n_used - worker->used_before : 0;
+	bool filling = n_used > n_max / 16 * 15 || n_grown * LB_FLOW_SYN_TICKS > n_max - n_used;
+	bool pressure = filling;
 
+	if (unlikely(filling))
+		worker->filling_tick = worker->tick;
+	else if (unlikely(worker->pressure))
+		pressure = n_used > n_max / 8 * 7 || worker->tick - worker->filling_tick <= LB_FLOW_SYN_TICKS;
 	if (likely(pressure == worker->pressure))
 		return;
 	worker->pressure = pressure;
 	worker->counters->flow.tracking_changes++;
 	lb_worker_event(worker, &(struct lb_msg){.op = LB_EVENT_TABLE_PRESSURE,
-				.pressure = {.n_used = n_used, .n_max = n_max}});
+				.pressure = {.n_used = n_used, .n_max = n_max, .on = pressure}});
 }
 
 /*
@@ -92,6 +103,7 @@ static void keep_time(struct lb_worker *worker)
 		return;
 	worker->tick = tick;
 	watch_losses(worker);
+	worker->used_before = worker->counters->flow.used;
 	worker->sweep_left = worker->flowtable.n_buckets / SWEEP_TICKS + 1;
 }
 

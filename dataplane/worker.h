@@ -26,7 +26,9 @@ struct lb_worker {
 	uint32_t now_s;
 	uint16_t idx;     /* 0..n_workers-1; its RX and TX queue on every port */
 	uint16_t n_ports;
-	bool pressure;    /* the flow table is nearly full: record only flows on slots in transition */
+	bool pressure;    /* the flow table is full, or soon: record only flows on slots in transition */
+	uint32_t filling_tick; /* when it last was */
+	uint64_t used_before;  /* flow-table entries at the last tick */
 	uint32_t overload_s; /* when entries that mattered were last lost in numbers; 0: never */
 	uint64_t lost_before, inserted_before; /* counters at the last tick */
 	uint32_t event_seq;

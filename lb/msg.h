@@ -50,7 +50,7 @@ enum lb_op {
 
 enum lb_event_op {
 	LB_EVENT_TRACKING = 1, /* a service's tracking turned to `changed` or back; .tracking */
-	LB_EVENT_TABLE_PRESSURE, /* a worker's flow table passed its high-water mark or came back; .pressure */
+	LB_EVENT_TABLE_PRESSURE, /* a worker's flow table is full, or soon, or no longer; .pressure */
 	LB_EVENT_BACKEND_SUSPECT, /* backend refused or did not answer; .id */
 	LB_EVENT_PORT_LINK,    /* .link */
 };
@@ -221,6 +221,7 @@ struct lb_msg {
 		} tracking;
 		struct {
 			uint64_t n_used, n_max;
+			uint8_t on; /* 1: records only flows on slots in transition from now; 0: no longer */
 		} pressure;
 		struct {
 			uint16_t port;

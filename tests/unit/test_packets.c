@@ -722,6 +722,61 @@ static void history_with_the_longest_timeout_is_kept(void **state)
 	free(kept);
 }
 
+// How many of @p n new flows are recorded after their SYNs.
+static uint64_t new_flows(uint32_t n)
+{
+	static uint32_t n_sent;
+	uint64_t n_before = pipeline.worker->counters->flow.insert;
+
+	for (uint32_t i = 0; i < n; i++, n_sent++) {
+		struct frame syn = make(CLIENT4, 10000 + n_sent, "203.0.113.20", 99, IPPROTO_TCP, SYN, 0);
+
+		assert_int_equal(send_one(&syn, NULL), LB_VERDICT_FORWARD);
+	}
+	return pipeline.worker->counters->flow.insert - n_before;
+}
+
+static void ticks_pass(uint32_t n)
+{
+	while (n-- > 0) {
+		pipeline.dp.tick++;
+		pipeline.dp.now_s += LB_FLOW_TICK_MS / 1000;
+		do
+			lb_worker_keep_house(pipeline.worker, 0);
+		while (pipeline.worker->sweep_left != 0);
+	}
+}
+
+// The table is far from full, but at this rate it would be full within the life of a SYN.
+static void fast_growth_turns_tracking_for_a_while(void **state)
+{
+	struct lb_worker *worker = pipeline.worker;
+	uint64_t n_max = lb_flowtable_capacity(&worker->flowtable), n_turns;
+	uint32_t n_few = (uint32_t)(n_max / LB_FLOW_SYN_TICKS / 4);
+
+	(void)state;
+	ticks_pass(LB_IDLE_TIMEOUT_MAX_MS / LB_FLOW_TICK_MS + 20); // no slot in transition, no entry left
+	assert_int_equal(worker->counters->flow.used, 0);
+	assert_false(worker->pressure);
+	n_turns = worker->counters->flow.tracking_changes;
+	for (unsigned i = 0; i < 40; i++) { // ten times what the table would hold, but they go as they come
+		assert_int_equal(new_flows(n_few), n_few);
+		ticks_pass(1);
+	}
+	assert_int_equal(worker->counters->flow.tracking_changes, n_turns);
+	assert_int_equal(new_flows(n_few * 5), n_few * 5);
+	assert_true(worker->counters->flow.used < n_max * 3 / 4);
+	lb_worker_keep_house(worker, 1);
+	assert_true(worker->pressure);
+	assert_int_equal(new_flows(n_few), 0);
+	ticks_pass(LB_FLOW_SYN_TICKS);
+	assert_int_equal(new_flows(n_few), 0);
+	ticks_pass(1);
+	assert_false(worker->pressure);
+	assert_int_equal(new_flows(n_few), n_few);
+	assert_int_equal(worker->counters->flow.tracking_changes, n_turns + 2);
+}
+
 // Millions are the fuzzers' business; this keeps the stages honest under the sanitizers in every run.
 static void random_damage_never_crashes(void **state)
 {
@@ -845,6 +900,7 @@ int main(void)
 		cmocka_unit_test(a_flush_removes_the_flows_of_one_backend),
 		cmocka_unit_test(slot_history_outlives_a_restart),
 		cmocka_unit_test(history_with_the_longest_timeout_is_kept),
+		cmocka_unit_test(fast_growth_turns_tracking_for_a_while),
 		cmocka_unit_test(random_damage_never_crashes),
 		cmocka_unit_test(plain_packets_are_parsed_as_tagged_ones),
 	};
