@@ -166,7 +166,7 @@ static int start_ports(const struct options *options, unsigned n_ports)
 	for (uint16_t port = 0; rc == 0 && port < n_ports; port++) {
 		rc = lb_port_start(port, dp.n_workers, pool);
 		if (rc == 0 && options->promiscuous)
-			rte_eth_promiscuous_enable(port);
+			rte_eth_promiscuous_enable(port); // virtio-user cannot, and delivers everything
 	}
 	return rc;
 }
@@ -187,7 +187,7 @@ static int make_workers(const struct options *options, unsigned n_ports)
 		worker->n_ports = (uint16_t)n_ports;
 		worker->idle_sleep_us = options->idle_sleep_us;
 		for (uint16_t port = 0; port < n_ports; port++)
-			lb_port_tell_worker(port, worker);
+			lb_port_tell_worker(port, worker, options->promiscuous);
 		dp.workers[i] = worker;
 	}
 	return 0;

@@ -111,7 +111,7 @@ bool lb_port_describe(uint16_t port, struct lb_shm_port *line)
 	return !first && was_up != line->link_up;
 }
 
-void lb_port_tell_worker(uint16_t port, struct lb_worker *worker)
+void lb_port_tell_worker(uint16_t port, struct lb_worker *worker, bool any_mac)
 {
 	struct rte_ether_addr mac = {0};
 
@@ -119,6 +119,6 @@ void lb_port_tell_worker(uint16_t port, struct lb_worker *worker)
 	memcpy(&worker->src_macs[port], &mac, sizeof(mac));
 	if (rte_eth_dev_get_mtu(port, &worker->mtus[port]) != 0)
 		worker->mtus[port] = RTE_ETHER_MTU;
-	worker->port_macs[port] =
-		rte_eth_promiscuous_get(port) == 1 ? LB_MAC_ANY : worker->src_macs[port] & LB_MAC_MASK;
+	any_mac = any_mac || rte_eth_promiscuous_get(port) == 1;
+	worker->port_macs[port] = any_mac ? LB_MAC_ANY : worker->src_macs[port] & LB_MAC_MASK;
 }

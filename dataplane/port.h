@@ -19,7 +19,7 @@ unsigned lb_port_mbufs(unsigned n_ports, unsigned n_workers);
 /** Refresh the port's line in shared memory: link, counters. Main lcore. @return whether the link changed. */
 bool lb_port_describe(uint16_t port, struct lb_shm_port *line);
 
-/** Let @p worker know the port's MTU and MAC address; in promiscuous mode it takes every destination. */
-void lb_port_tell_worker(uint16_t port, struct lb_worker *worker);
+/** Let @p worker know the port's MTU and MAC address; with @p any_mac, or in promiscuous mode, it takes every one. */
+void lb_port_tell_worker(uint16_t port, struct lb_worker *worker, bool any_mac);
 
 #endif

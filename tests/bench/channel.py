@@ -11,8 +11,10 @@ pktgen   over memif from $PKTGEN, if that names a pktgen-dpdk binary (23.03)
 import os
 import sys
 import time
+from contextlib import nullcontext
 
 from benchlib import Bench
+from netns import wait_for
 from rig import Balancer, Rig, Testpmd, config, service, take_place, write_pcap
 
 PROGRAMS = ("testpmd_io", "testpmd_macswap", "lb")
@@ -50,8 +52,66 @@ class Pcap:
                             n_mbufs=self.n_mbufs)
         return Testpmd(self.rig, self.eal + self.memory[0], program.split("_")[1], self.n_mbufs)
 
+    def at_work(self):
+        """What is the case while something is measured."""
+        return nullcontext()
+
     def stop(self, device):
         device.stop()
+
+
+class Memif:
+    """A testpmd on the other CPU replays the file over memif. The measured side is the one that copies nothing."""
+
+    name = "memif"
+    memory = ["-m", "128"]
+    n_mbufs, mbuf_bytes = 16384, 256
+
+    def __init__(self, rig, path, n_flows):
+        self.rig, self.n_flows, self.path, self.generator = rig, n_flows, path, None
+        self.socket = rig.dir / f"{self.name}.sock"
+
+    def devices(self):
+        """EAL's options of (generator, measured); the one that listens first."""
+        return (["--vdev", f"net_memif0,role=server,socket-abstract=no,rsize=11,socket={self.socket}"],
+                ["--vdev", f"net_memif0,role=client,zero-copy=yes,socket-abstract=no,rsize=11,socket={self.socket}",
+                 "--single-file-segments"])
+
+    def start_generator(self, eal):
+        """Forwards between net_pcap (port 0, made first) and the channel."""
+        self.generator = Testpmd(self.rig, [f"--vdev=net_pcap0,rx_pcap={self.path},infinite_rx=1", *eal, "-m",
+                                            str(160 + (self.n_flows + 16384) * 512 // (1 << 20))],
+                                 "io", self.n_flows + 16384, cpu=0, name="generator", await_packets=False)
+        wait_for(lambda: self.socket.exists() or not self.generator.process.alive(),
+                 lambda: f"the generator:\n{self.generator.process.tail()}", 30)
+
+    def start(self, program):
+        self.socket.unlink(missing_ok=True)  # of the generator before
+        generator, measured = self.devices()
+        self.start_generator(generator)
+        if program == "lb":
+            return Balancer(self.rig, measured + ["-m", "320"], config(service()), n_flows=2 * self.n_flows,
+                            n_mbufs=self.n_mbufs, mbuf_bytes=self.mbuf_bytes)
+        return Testpmd(self.rig, measured + self.memory, program.split("_")[1], self.n_mbufs,
+                       mbuf_bytes=self.mbuf_bytes)
+
+    def at_work(self):
+        return self.generator.boosted(self.rig.priority - 1)
+
+    def stop(self, device):
+        device.stop()
+        self.generator.stop()
+
+
+class Vhost(Memif):
+    """The same over vhost (generator) and virtio-user (measured)."""
+
+    name = "vhost"
+    mbuf_bytes = 2176  # the driver wants room for its MTU
+
+    def devices(self):
+        return (["--vdev", f"net_vhost0,iface={self.socket}"],
+                ["--vdev", f"net_virtio_user0,path={self.socket},queue_size=1024", "--single-file-segments"])
 
 
 def options(parser):
@@ -70,19 +130,21 @@ def measure_balancer(device, *arguments):
 
 def run(bench, channel, n_rounds, n_samples, seconds):
     base, parameters = f"channel/{channel.name}", f"?flows={channel.n_flows}"
-    rates = {program: [] for program in PROGRAMS}
-    best = {program: [] for program in PROGRAMS}
+    programs = PROGRAMS if channel.name == "pcap" or not bench.args.quick else PROGRAMS[1:]
+    rates = {program: [] for program in programs}
+    best = {program: [] for program in programs}
     for _ in range(n_rounds):
-        for program in PROGRAMS:
+        for program in programs:
             device = channel.start(program)
-            samples = (measure_balancer if program == "lb" else measure)(device, n_samples, seconds)
+            with channel.at_work():
+                samples = (measure_balancer if program == "lb" else measure)(device, n_samples, seconds)
             channel.stop(device)
             rates[program] += samples
             best[program].append(max(samples))
-    for program in PROGRAMS:
+    for program in programs:
         bench.result(f"{base}/{program}{parameters}", "Mpps", rates[program])
     # of each round's best: what disturbs only slows down
-    for program in PROGRAMS[:-1]:
+    for program in programs[:-1]:
         bench.result(f"{base}/lb_to_{program}{parameters}", "ratio",
                      [lb / other for lb, other in zip(best["lb"], best[program])])
 
@@ -96,7 +158,7 @@ def main():
     with Rig(priority) as rig:
         for n_flows in flows:
             path = write_pcap(rig.dir / f"{n_flows}.pcap", n_flows)
-            for kind in (Pcap,):
+            for kind in (Pcap, Memif, Vhost):
                 if bench.wanted(f"channel/{kind.name}?flows={n_flows}"):
                     run(bench, kind(rig, path, n_flows), n_rounds, n_samples, seconds)
             path.unlink()

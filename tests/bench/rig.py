@@ -2,8 +2,8 @@
 """The processes that benchmarks measure: lb-dataplane with lb-control, and dpdk-testpmd, on virtual devices.
 
 CPU 0: main lcores, lb-control, the benchmark itself, and the generator where there is one. CPU 1: what is measured.
-Started with real-time priority (chrt -f 10), the measured worker has it, a generator has the one below, and the
-rest goes without: then nobody else takes the CPU from what is measured.
+Started with real-time priority (chrt -f 10), the measured program keeps it, so that nobody else takes the CPU from
+it. A generator's polling thread has it, one below, while something is measured: CPU 0 is left to the rest otherwise.
 """
 import http.client
 import json
@@ -13,12 +13,13 @@ import socket
 import struct
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import benchlib  # noqa: F401  (the path of netns)
 from netns import Process, wait_for
 
-STARTUP_S = 60
+STARTUP_S = 20
 VIP = "203.0.113.10"
 PEER_MAC = "02:00:00:00:00:01"
 
@@ -89,7 +90,7 @@ class Rig:
         self.n_started += 1
         prefix = f"{self.id}-{name}-{self.n_started}"
         process = self.start(name, [program, "--lcores", f"0@0,1@{cpu}", "--no-pci", "--file-prefix", prefix, *eal, "--",
-                                    *arguments], self.priority - (cpu == 0), **kwargs)
+                                    *arguments], self.priority if cpu != 0 else 0, **kwargs)
         return process, prefix
 
     def remove_files(self):
@@ -123,16 +124,35 @@ def wait_polling(process, prefix, port=0):
 class Testpmd:
     """dpdk-testpmd forwarding; port is the one to measure."""
 
-    def __init__(self, rig, eal, mode, n_mbufs, cpu=1, name="testpmd"):
+    def __init__(self, rig, eal, mode, n_mbufs, cpu=1, name="testpmd", await_packets=True, mbuf_bytes=256):
         self.port = 0
         self.process, self.prefix = rig.dpdk(
             name, "dpdk-testpmd", eal,
-            [f"--forward-mode={mode}", "--auto-start", f"--total-num-mbufs={n_mbufs}", "--mbuf-size=256", "--rxd=1024",
-             "--txd=1024", "--burst=32", "--no-lsc-interrupt"], cpu, stdin=subprocess.PIPE)
-        wait_polling(self.process, self.prefix)
+            [f"--forward-mode={mode}", "--auto-start", f"--total-num-mbufs={n_mbufs}", f"--mbuf-size={mbuf_bytes}",
+             "--rxd=1024", "--txd=1024", "--burst=32", "--no-lsc-interrupt", "--disable-link-check"], cpu, stdin=subprocess.PIPE)
+        if await_packets:
+            wait_polling(self.process, self.prefix)
 
     def counters(self):
         return telemetry(self.prefix, f"/ethdev/stats,{self.port}")
+
+    @contextmanager
+    def boosted(self, priority):
+        """Its polling threads have this real-time priority, 0: none."""
+        threads = [int(task.name) for task in Path(f"/proc/{self.process.pid}/task").iterdir()
+                   if (task / "comm").read_text().startswith("rte-worker")]
+
+        def schedule(policy, value):
+            for thread in threads:
+                os.sched_setscheduler(thread, policy, os.sched_param(value))
+        if priority > 0:
+            schedule(os.SCHED_FIFO, priority)
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority + 1))  # or we would hardly run
+        try:
+            yield
+        finally:
+            schedule(os.SCHED_OTHER, 0)
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
     def stop(self):
         self.process.stop()
@@ -153,7 +173,7 @@ class Balancer:
         self.process, self.prefix = rig.dpdk("dataplane", rig.build / "dataplane/lb-dataplane", eal, arguments)
         wait_polling(self.process, self.prefix)
         self.control = rig.start("control", [rig.build / "control/lb-control", "--instance", self.instance, "--config",
-                                             self.config_file])
+                                             self.config_file], rig.priority)
         wait_for(self.ready, lambda: f"lb-control:\n{self.control.tail()}\n{self.process.tail()}", STARTUP_S)
 
     def request(self, method, path, body=None, timeout_s=60):
