@@ -242,10 +242,80 @@ AESNI static void hash_flows_aesni(
 	for (; i < n; i++)
 		hash_flows_aesni_n(k, &keys[i], &hashes[i], 1);
 }
+
+#define VAES __attribute__((target("vaes,aes,avx512f")))
+
+/* The three lanes' keys in one register. The fourth lane is 0 throughout: a round makes 0x63 of
+ * every byte (SubBytes(0); MixColumns leaves equal bytes as they are), and its key takes that back. */
+VAES static inline __m512i lane_keys(__m128i a, __m128i b, __m128i c, __m128i fourth)
+{
+	__m512i keys = _mm512_castsi128_si512(a);
+
+	keys = _mm512_inserti32x4(keys, b, 1);
+	keys = _mm512_inserti32x4(keys, c, 2);
+	return _mm512_inserti32x4(keys, fourth, 3);
+}
+
+/* XOR of the lanes of four states, one state per lane of the result. */
+VAES static inline __m512i merge_lanes(const __m512i *z)
+{
+	__m512i even = _mm512_xor_si512(
+		_mm512_shuffle_i64x2(z[0], z[1], 0x44), _mm512_shuffle_i64x2(z[0], z[1], 0xee));
+	__m512i odd = _mm512_xor_si512(
+		_mm512_shuffle_i64x2(z[2], z[3], 0x44), _mm512_shuffle_i64x2(z[2], z[3], 0xee));
+
+	return _mm512_xor_si512(
+		_mm512_shuffle_i64x2(even, odd, 0x88), _mm512_shuffle_i64x2(even, odd, 0xdd));
+}
+
+/* Two groups of four keys, since a round takes 4 cycles: first a key per register, its lanes side
+ * by side, then four keys per register. */
+VAES static unsigned hash_flows_vaes8(
+	const __m128i *k, const struct lb_flow_key *keys, uint64_t *hashes, unsigned n)
+{
+	const __m128i sixty_three = _mm_set1_epi8(0x63), zero = _mm_setzero_si128();
+	const __m512i whiten = lane_keys(k[KEY_WHITEN], k[KEY_WHITEN + 1], k[KEY_WHITEN + 2], zero);
+	const __m512i first = lane_keys(k[KEY_FIRST], k[KEY_FIRST + 1], k[KEY_FIRST + 2], sixty_three);
+	const __m512i merge = lane_keys(k[KEY_MERGE], zero, zero, sixty_three);
+	const __m512i even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+	unsigned i = 0;
+
+	for (; i + 8 <= n; i += 8) {
+		__m512i z[8], sum[2];
+
+		for (unsigned j = 0; j < 8; j++)
+			z[j] = _mm512_xor_si512(
+				whiten, _mm512_maskz_loadu_epi64(0x3f, &keys[i + j]));
+		for (unsigned j = 0; j < 8; j++)
+			z[j] = _mm512_aesenc_epi128(z[j], first);
+		for (unsigned j = 0; j < 8; j++)
+			z[j] = _mm512_aesenc_epi128(z[j], merge);
+		sum[0] = merge_lanes(z);
+		sum[1] = merge_lanes(z + 4);
+		for (unsigned r = 0; r < N_LAST_ROUNDS; r++) {
+			__m512i key = _mm512_broadcast_i32x4(k[KEY_LAST + r]);
+
+			sum[0] = _mm512_aesenc_epi128(sum[0], key);
+			sum[1] = _mm512_aesenc_epi128(sum[1], key);
+		}
+		for (unsigned j = 0; j < 2; j++)
+			sum[j] = _mm512_xor_si512(sum[j], _mm512_unpackhi_epi64(sum[j], sum[j]));
+		_mm512_storeu_si512(&hashes[i], _mm512_permutex2var_epi64(sum[0], even, sum[1]));
+	}
+	return i;
+}
+
+VAES static void hash_flows_vaes(
+	const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes, unsigned n)
+{
+	unsigned done = hash_flows_vaes8((const __m128i *)key->round_keys, keys, hashes, n);
+
+	hash_flows_aesni(key, keys + done, hashes + done, n - done);
+}
 #endif
 
-#ifdef __AES__
-#define hash_flows hash_flows_aesni
+#if defined(__VAES__) && defined(__AVX512F__)
+#define hash_flows hash_flows_vaes
 #else
 static hash_flows_fn *hash_flows = lb_hash_flows_portable;
 
@@ -253,7 +323,9 @@ static hash_flows_fn *hash_flows = lb_hash_flows_portable;
 __attribute__((constructor)) static void choose_hash_flows(void)
 {
 	__builtin_cpu_init();
-	if (__builtin_cpu_supports("aes"))
+	if (__builtin_cpu_supports("vaes") && __builtin_cpu_supports("avx512f"))
+		hash_flows = hash_flows_vaes;
+	else if (__builtin_cpu_supports("aes"))
 		hash_flows = hash_flows_aesni;
 }
 #endif
@@ -267,7 +339,13 @@ void lb_hash_flows(
 
 const char *lb_hash_impl(void)
 {
-	return hash_flows == lb_hash_flows_portable ? "portable" : "aes-ni";
+#ifdef __x86_64__
+	if (hash_flows == hash_flows_vaes)
+		return "vaes";
+	if (hash_flows == hash_flows_aesni)
+		return "aes-ni";
+#endif
+	return "portable";
 }
 
 uint64_t lb_hash_bytes(const void *data, size_t len_bytes, uint64_t seed)

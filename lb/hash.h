@@ -29,8 +29,8 @@ struct lb_hash_key {
 void lb_hash_key_init(struct lb_hash_key *key, const uint8_t secret[16]);
 
 /**
- * Keyed 64-bit flow hash of @p n keys: AES rounds with AES-NI where the CPU has it, else the same
- * rounds in portable code: every host of a fleet computes the same value. Any thread.
+ * Keyed 64-bit flow hash of @p n keys: AES rounds with VAES or AES-NI where the CPU has it, else the
+ * same rounds in portable code: every host of a fleet computes the same value. Any thread.
  */
 void lb_hash_flows(const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes,
 	unsigned n);
@@ -39,7 +39,7 @@ void lb_hash_flows(const struct lb_hash_key *key, const struct lb_flow_key *keys
 void lb_hash_flows_portable(const struct lb_hash_key *key, const struct lb_flow_key *keys,
 	uint64_t *hashes, unsigned n);
 
-/** Name of the path that lb_hash_flows takes on this CPU: "aes-ni" or "portable". */
+/** Name of the path that lb_hash_flows takes on this CPU: "vaes", "aes-ni" or "portable". */
 const char *lb_hash_impl(void);
 
 /**
