@@ -75,6 +75,11 @@ static inline void touch(const struct lb_worker *worker, uint64_t *entry, const 
 		refresh(worker, entry, packet->service, hash, next);
 }
 
+static inline const struct lb_slot *slot_of(const struct lb_slot_table *table, uint64_t hash)
+{
+	return &table->slots[lb_hash_slot(hash, table->n_slots)];
+}
+
 struct lb_choice lb_flow_choose(const struct lb_worker *worker, uint16_t service_id, uint64_t hash,
 	bool is_tcp, bool begins)
 {
@@ -86,7 +91,7 @@ struct lb_choice lb_flow_choose(const struct lb_worker *worker, uint16_t service
 
 	if (unlikely(table == NULL))
 		return (struct lb_choice){.backend = LB_BACKEND_NONE};
-	slot = table->slots[lb_hash_slot(hash, table->n_slots)];
+	slot = *slot_of(table, hash);
 	// The origin may have been removed, and its id given to another service.
 	if (slot.origin != LB_SLOT_NONE && dp->backends[slot.origin].service != service_id)
 		slot.origin = LB_SLOT_NONE;
@@ -128,27 +133,15 @@ static void no_backend(struct lb_worker *worker, struct lb_packet *packet)
 	worker->counters->services[packet->service].no_backend++;
 }
 
-/*
- * A packet whose flow has no entry, or one that does not hold. Looks again first: an earlier packet of the burst
- * may have recorded the flow.
- */
-static void settle_miss(struct lb_worker *worker, struct lb_burst *burst, unsigned k)
+// A new choice for a flow with @p entry (that does not hold), or none: NULL.
+static void choose_and_record(struct lb_worker *worker, struct lb_burst *burst, unsigned k, uint64_t *entry)
 {
 	struct lb_packet *packet = &burst->packets[burst->to_service[k]];
 	bool is_tcp = burst->keys[burst->to_service[k]].proto == IPPROTO_TCP;
 	bool begins = !is_tcp || is_syn(packet);
 	uint64_t hash = burst->hashes[k];
-	uint64_t *entry = find_entry(worker, hash, packet->service);
-	struct lb_choice choice;
+	struct lb_choice choice = lb_flow_choose(worker, packet->service, hash, is_tcp, begins);
 
-	if (entry != NULL && entry_holds(worker->dp, *entry, packet)) {
-		packet->backend = lb_flow_entry_backend(*entry);
-		touch(worker, entry, packet, hash);
-		worker->counters->flow.hit++;
-		return;
-	}
-	worker->counters->flow.miss++;
-	choice = lb_flow_choose(worker, packet->service, hash, is_tcp, begins);
 	packet->backend = choice.backend;
 	if (unlikely(choice.backend == LB_BACKEND_NONE)) {
 		no_backend(worker, packet);
@@ -156,16 +149,101 @@ static void settle_miss(struct lb_worker *worker, struct lb_burst *burst, unsign
 	}
 	worker->counters->flow.origin += choice.decision == LB_DECISION_ORIGIN;
 	worker->counters->backends[choice.backend].new_flows += begins;
-	if (choice.record || entry != NULL)
+	if (choice.record || unlikely(entry != NULL))
 		record(worker, entry, hash, choice.backend,
 			(is_tcp ? lb_flow_tcp_state(LB_FLOW_FREE, packet->tcp_flags) : LB_FLOW_UDP) |
 				(choice.pinned ? LB_FLOW_PINNED : 0));
 }
 
+/*
+ * A packet whose flow has no entry, or one that does not hold, but looked up again: an earlier packet of the burst
+ * may have recorded the flow. @return true: it is a hit by now.
+ */
+static __rte_noinline bool settle_again(struct lb_worker *worker, struct lb_burst *burst, unsigned k)
+{
+	struct lb_packet *packet = &burst->packets[burst->to_service[k]];
+	uint64_t *entry = find_entry(worker, burst->hashes[k], packet->service);
+
+	if (entry != NULL && entry_holds(worker->dp, *entry, packet)) {
+		packet->backend = lb_flow_entry_backend(*entry);
+		touch(worker, entry, packet, burst->hashes[k]);
+		return true;
+	}
+	choose_and_record(worker, burst, k, entry);
+	return false;
+}
+
+// What is on its way to the cache for packet k: what a new choice reads first.
+static inline void prefetch_slot(const struct lb_worker *worker, const struct lb_burst *burst, unsigned k)
+{
+	const struct lb_packet *packet = &burst->packets[burst->to_service[k]];
+	const struct lb_slot_table *table =
+		atomic_load_explicit(&worker->dp->services[packet->service].table, memory_order_acquire);
+
+	if (likely(table != NULL))
+		rte_prefetch0(slot_of(table, burst->hashes[k]));
+}
+
+static inline void prefetch_backend(const struct lb_worker *worker, uint16_t backend)
+{
+	rte_prefetch0(&worker->dp->backends[backend]);
+	rte_prefetch0_write(&worker->counters->backends[backend]);
+}
+
+// The backend that packet k's slot names, by now at hand: it is the one nearly always.
+static inline void prefetch_slots_backend(
+	const struct lb_worker *worker, const struct lb_burst *burst, unsigned k)
+{
+	const struct lb_packet *packet = &burst->packets[burst->to_service[k]];
+	const struct lb_slot_table *table =
+		atomic_load_explicit(&worker->dp->services[packet->service].table, memory_order_acquire);
+
+	if (likely(table != NULL))
+		prefetch_backend(worker, slot_of(table, burst->hashes[k])->backend);
+}
+
+/*
+ * The packets without an entry that holds, in the burst's order. After an earlier packet of the same flow they may
+ * have one: those whose hash looks like one before are looked up again, as are those with an entry at the start.
+ */
+static void settle_misses(struct lb_worker *worker, struct lb_burst *burst, uint64_t *const *entries,
+	const uint8_t *misses, unsigned n)
+{
+	uint8_t seen[256] = {0};
+	unsigned n_hits = 0;
+
+	for (unsigned m = 0; m < n; m++)
+		prefetch_slots_backend(worker, burst, misses[m]);
+	for (unsigned m = 0; m < n; m++) {
+		unsigned k = misses[m];
+		uint8_t *mark = &seen[(uint8_t)(burst->hashes[k] >> 32)];
+
+		if (unlikely(*mark != 0 || entries[k] != NULL))
+			n_hits += settle_again(worker, burst, k);
+		else
+			choose_and_record(worker, burst, k, NULL);
+		*mark = 1;
+	}
+	worker->counters->flow.hit += n_hits;
+	worker->counters->flow.miss += n - n_hits;
+}
+
+// Whether packet k goes where its entry says.
+static inline bool follow_entry(struct lb_worker *worker, struct lb_burst *burst, unsigned k, uint64_t *entry)
+{
+	struct lb_packet *packet = &burst->packets[burst->to_service[k]];
+
+	if (unlikely(!entry_holds(worker->dp, *entry, packet)))
+		return false;
+	packet->backend = lb_flow_entry_backend(*entry);
+	touch(worker, entry, packet, burst->hashes[k]);
+	return true;
+}
+
 void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
 {
-	const struct lb_dp *dp = worker->dp;
 	unsigned n = burst->n_to_service;
+	struct lb_flow_pending pending;
 	uint64_t *entries[LB_BURST];
 	uint8_t misses[LB_BURST];
 	unsigned n_misses = 0;
@@ -175,22 +253,29 @@ void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
 	hash_list(worker, burst);
 	for (unsigned k = 0; k < n; k++)
 		lb_flowtable_prefetch(&worker->flowtable, burst->hashes[k]);
-	lb_flowtable_lookup_burst(&worker->flowtable, burst->hashes, entries, n, worker->tick);
+	lb_flowtable_lookup_begin(
+		&worker->flowtable, burst->hashes, entries, n, worker->tick, &pending);
+	for (unsigned p = 0; p < pending.n; p++) {
+		entries[pending.idx[p]] = NULL; // not in the first bucket: in the second, or new
+		prefetch_slot(worker, burst, pending.idx[p]);
+	}
 	for (unsigned k = 0; k < n; k++)
-		if (entries[k] != NULL)
-			rte_prefetch0(&dp->backends[lb_flow_entry_backend(*entries[k])]);
-	for (unsigned k = 0; k < n; k++) {
-		struct lb_packet *packet = &burst->packets[burst->to_service[k]];
-
-		if (likely(entries[k] != NULL && entry_holds(dp, *entries[k], packet))) {
-			packet->backend = lb_flow_entry_backend(*entries[k]);
-			touch(worker, entries[k], packet, burst->hashes[k]);
-		} else {
+		if (likely(entries[k] != NULL))
+			prefetch_backend(worker, lb_flow_entry_backend(*entries[k]));
+	for (unsigned k = 0; k < n; k++)
+		if (likely(entries[k] != NULL) && unlikely(!follow_entry(worker, burst, k, entries[k])))
 			misses[n_misses++] = (uint8_t)k;
-		}
+	if (pending.n != 0)
+		lb_flowtable_lookup_end(
+			&worker->flowtable, burst->hashes, entries, worker->tick, &pending);
+	for (unsigned p = 0; p < pending.n; p++) {
+		unsigned k = pending.idx[p];
+
+		if (entries[k] == NULL || unlikely(!follow_entry(worker, burst, k, entries[k])))
+			misses[n_misses++] = (uint8_t)k;
 	}
 	worker->counters->flow.hit += n - n_misses;
 	// Last, since an insertion may move the entries that the hits point to.
-	for (unsigned m = 0; m < n_misses; m++)
-		settle_miss(worker, burst, misses[m]);
+	if (unlikely(n_misses != 0))
+		settle_misses(worker, burst, entries, misses, n_misses);
 }
