@@ -10,24 +10,49 @@
 #include "dataplane/stages.h"
 #include "dataplane/worker.h"
 
-// Hash of every packet in the list. The keys are already side by side when the whole burst is in it.
-static void hash_list(const struct lb_worker *worker, struct lb_burst *burst)
-{
-	struct lb_flow_key keys[LB_BURST];
-	unsigned n = burst->n_to_service;
-
-	if (likely(n == burst->n)) {
-		lb_hash_flows(&worker->dp->hash_key, burst->keys, burst->hashes, n);
-		return;
-	}
-	for (unsigned k = 0; k < n; k++)
-		keys[k] = burst->keys[burst->to_service[k]];
-	lb_hash_flows(&worker->dp->hash_key, keys, burst->hashes, n);
-}
-
 static inline bool is_syn(const struct lb_packet *packet)
 {
 	return (packet->tcp_flags & (LB_TCP_SYN | LB_TCP_ACK)) == LB_TCP_SYN;
+}
+
+static void hash_and_fetch(struct lb_worker *worker, struct lb_burst *burst)
+{
+	lb_hash_flows(&worker->dp->hash_key, burst->keys, burst->hashes, burst->n);
+	for (unsigned i = 0; i < burst->n; i++) {
+		lb_flowtable_prefetch(&worker->flowtable, burst->hashes[i]);
+		if (is_syn(&burst->packets[i])) // a new flow, most likely: it will be looked for in vain
+			lb_flowtable_prefetch_second(&worker->flowtable, burst->hashes[i]);
+	}
+}
+
+/*
+ * Behind a port where most packets were for a service, all are hashed before it is known which are: the lines of the
+ * flow table are on their way while classify is at work.
+ */
+void lb_stage_fetch(struct lb_worker *worker, struct lb_burst *burst)
+{
+	burst->hashed = (worker->fetch_ports >> burst->port & 1) != 0;
+	if (burst->hashed)
+		hash_and_fetch(worker, burst);
+}
+
+static void watch_port(struct lb_worker *worker, const struct lb_burst *burst)
+{
+	uint32_t port = UINT32_C(1) << burst->port;
+
+	if (burst->n_to_service * 2 >= burst->n)
+		worker->fetch_ports |= port;
+	else
+		worker->fetch_ports &= ~port;
+}
+
+// Hashes in the order of to_service, as the flow table's functions take them.
+static void order_hashes(struct lb_burst *burst)
+{
+	if (likely(burst->n_to_service == burst->n))
+		return;
+	for (unsigned k = 0; k < burst->n_to_service; k++)
+		burst->hashes[k] = burst->hashes[burst->to_service[k]]; // k never passes it
 }
 
 // A hit goes on if the entry's backend is of this service, and lb/decide.h lets it.
@@ -248,11 +273,12 @@ void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
 	uint8_t misses[LB_BURST];
 	unsigned n_misses = 0;
 
+	watch_port(worker, burst);
 	if (n == 0)
 		return;
-	hash_list(worker, burst);
-	for (unsigned k = 0; k < n; k++)
-		lb_flowtable_prefetch(&worker->flowtable, burst->hashes[k]);
+	if (unlikely(!burst->hashed))
+		hash_and_fetch(worker, burst);
+	order_hashes(burst);
 	lb_flowtable_lookup_begin(
 		&worker->flowtable, burst->hashes, entries, n, worker->tick, &pending);
 	for (unsigned p = 0; p < pending.n; p++) {

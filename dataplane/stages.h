@@ -14,6 +14,9 @@ struct lb_worker;
 /** Headers checked, keys filled: burst->ip_list. Everything else has its verdict. */
 void lb_stage_parse(struct lb_worker *worker, struct lb_burst *burst);
 
+/** All of the burst hashed, if it is likely to be for services: what the flow stage needs is on its way. */
+void lb_stage_fetch(struct lb_worker *worker, struct lb_burst *burst);
+
 /** For a service: burst->to_service; from a nat backend: burst->to_client; else the host's or dropped. */
 void lb_stage_classify(struct lb_worker *worker, struct lb_burst *burst);
 

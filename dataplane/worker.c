@@ -2,7 +2,7 @@
 /*
  * A worker core: polls its queue of every port and runs each burst to completion through the stages,
  *   rx -> parse -> classify -> flow -> rewrite -> tx
- * one file each. It never allocates, locks, logs or waits; what it needs to know changes under it by RCU.
+ * one file each (fetch, between the first two, is flow's). It never allocates, locks, logs or waits; what it needs to know changes under it by RCU.
  */
 #include "dataplane/worker.h"
 
@@ -128,6 +128,7 @@ void lb_worker_process(struct lb_worker *worker)
 	struct lb_burst *burst = &worker->burst;
 
 	lb_stage_parse(worker, burst);
+	lb_stage_fetch(worker, burst);
 	lb_stage_classify(worker, burst);
 	lb_stage_flow(worker, burst);
 	lb_stage_rewrite(worker, burst);

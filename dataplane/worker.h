@@ -6,6 +6,7 @@
 #include "dataplane/dp.h"
 
 #define LB_MAC_MASK UINT64_C(0x0000ffffffffffff) /* the first six bytes of a little-endian word */
+static_assert(LB_SHM_MAX_PORTS <= 32, "a bit each in fetch_ports");
 #define LB_MAC_ANY UINT64_MAX /* instead of a port's MAC: take every destination (promiscuous) */
 
 /* Packets on their way out of one port. */
@@ -31,6 +32,7 @@ struct lb_worker {
 	uint64_t used_before;  /* flow-table entries at the last tick */
 	uint32_t overload_s; /* when entries that mattered were last lost in numbers; 0: never */
 	uint64_t lost_before, inserted_before; /* counters at the last tick */
+	uint32_t fetch_ports; /* bit per port: most packets of its last burst were for a service */
 	uint32_t event_seq;
 	uint32_t idle_sleep_us;
 	unsigned lcore;
