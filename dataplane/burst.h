@@ -42,7 +42,7 @@ struct lb_burst {
 	unsigned n_to_service;
 	uint8_t to_client[LB_BURST];  /* classify -> rewrite: replies of nat backends */
 	unsigned n_to_client;
-	bool hashed;               /* fetch -> flow: the hashes are there */
+	bool mostly_services; /* fetch: as were those of this port before; all are hashed already */
 	uint64_t hashes[LB_BURST]; /* by packet index; from the flow stage on, in the order of to_service */
 	uint64_t nexthops[LB_BURST]; /* rewrite -> tx: next-hop word by packet index */
 	uint16_t mtus[LB_BURST]; /* rewrite, with verdict TOO_BIG: the largest IP packet that fits, by packet index */

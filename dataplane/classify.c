@@ -95,13 +95,14 @@ static inline bool has_address(const struct lb_keymap *map, uint64_t hash)
 	return lb_keymap_first(map, hash) != LB_KEYMAP_MISS;
 }
 
-// To a VIP, but not to an address, port and protocol that is a service's.
+// To a VIP, but not (or not known to be) to a service's address, port and protocol.
 static uint8_t classify_stray(const struct lb_dp *dp, const struct lb_keymap *services,
 	const struct lb_flow_key *key, struct lb_packet *packet)
 {
 	if (packet->pending != 0)
 		return packet->pending;
-	if (services->n_wildcard != 0) {
+	packet->service = find_service(dp, services, hash_of(dst_of(key)), dst_of(key));
+	if (packet->service == NOT_FOUND && services->n_wildcard != 0) {
 		struct side side = all_ports(&key->dst, key);
 
 		packet->service = find_service(dp, services, hash_of(side), side);
@@ -181,10 +182,10 @@ static void list_by_verdict(struct lb_burst *burst)
 	burst->n_to_client = n_to_client;
 }
 
-void lb_stage_classify(struct lb_worker *worker, struct lb_burst *burst)
+// The packets that are to a service's address, port and protocol. @return how many.
+static unsigned find_services(
+	const struct lb_dp *dp, const struct lb_keymap *services, struct lb_burst *burst)
 {
-	const struct lb_dp *dp = worker->dp;
-	const struct lb_keymap *services = atomic_load_explicit(&dp->service_map, memory_order_acquire);
 	uint64_t hashes[LB_BURST];
 	unsigned n_ip = burst->n_ip, n_found = 0;
 
@@ -202,11 +203,27 @@ void lb_stage_classify(struct lb_worker *worker, struct lb_burst *burst)
 			packet->service = find_service(dp, services, hashes[k], dst_of(&burst->keys[i]));
 		n_found += packet->service != NOT_FOUND;
 	}
-	if (likely(n_found == n_ip)) {
-		memcpy(burst->to_service, burst->ip_list, sizeof(burst->to_service));
-		burst->n_to_service = n_ip;
-		burst->n_to_client = 0;
-		return;
+	return n_found;
+}
+
+void lb_stage_classify(struct lb_worker *worker, struct lb_burst *burst)
+{
+	const struct lb_dp *dp = worker->dp;
+	const struct lb_keymap *services = atomic_load_explicit(&dp->service_map, memory_order_acquire);
+
+	if (likely(burst->mostly_services)) {
+		if (likely(find_services(dp, services, burst) == burst->n_ip)) {
+			memcpy(burst->to_service, burst->ip_list, sizeof(burst->to_service));
+			burst->n_to_service = burst->n_ip;
+			burst->n_to_client = 0;
+			return;
+		}
+	} else {
+		// Most are not even to a VIP, which classify_rest() looks at first.
+		for (unsigned k = 0; k < burst->n_ip; k++) {
+			burst->packets[burst->ip_list[k]].service = NOT_FOUND;
+			burst->packets[burst->ip_list[k]].backend = LB_BACKEND_NONE;
+		}
 	}
 	classify_rest(dp, services, atomic_load_explicit(&dp->endpoint_map, memory_order_acquire), burst);
 	list_by_verdict(burst);

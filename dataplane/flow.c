@@ -31,8 +31,8 @@ static void hash_and_fetch(struct lb_worker *worker, struct lb_burst *burst)
  */
 void lb_stage_fetch(struct lb_worker *worker, struct lb_burst *burst)
 {
-	burst->hashed = (worker->fetch_ports >> burst->port & 1) != 0;
-	if (burst->hashed)
+	burst->mostly_services = (worker->fetch_ports >> burst->port & 1) != 0;
+	if (burst->mostly_services)
 		hash_and_fetch(worker, burst);
 }
 
@@ -276,7 +276,7 @@ void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
 	watch_port(worker, burst);
 	if (n == 0)
 		return;
-	if (unlikely(!burst->hashed))
+	if (unlikely(!burst->mostly_services))
 		hash_and_fetch(worker, burst);
 	order_hashes(burst);
 	lb_flowtable_lookup_begin(

@@ -130,14 +130,19 @@ static inline bool rewrite_macs(const struct lb_worker *worker, struct lb_burst 
 {
 	uint16_t port = lb_nexthop_port(nexthop);
 	uint8_t *frame = lb_packet_at(burst, i, 0);
+	uint64_t head;
+	uint32_t tail;
 
 	burst->nexthops[i] = nexthop;
 	if (unlikely(port >= worker->n_ports)) {
 		burst->packets[i].verdict = LB_VERDICT_NEXTHOP_UNRESOLVED;
 		return false;
 	}
-	memcpy(frame, &nexthop, 6);
-	memcpy(frame + 6, &worker->src_macs[port], 6);
+	// Twelve bytes in two stores.
+	head = (nexthop & LB_MAC_MASK) | worker->src_macs[port] << 48;
+	tail = (uint32_t)(worker->src_macs[port] >> 16);
+	memcpy(frame, &head, sizeof(head));
+	memcpy(frame + sizeof(head), &tail, sizeof(tail));
 	return true;
 }
 

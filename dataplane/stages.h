@@ -26,6 +26,9 @@ void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst);
 /** Addresses, ports, TTL, checksums and MACs of both lists; fills burst->nexthops. */
 void lb_stage_rewrite(struct lb_worker *worker, struct lb_burst *burst);
 
+/** Every packet counted under its verdict. Part of tx, by itself for the benchmark. */
+void lb_count_verdicts(struct lb_worker *worker, const struct lb_burst *burst);
+
 /** Count verdicts, hand forwarded packets to the ports' transmit buffers, free the rest. */
 void lb_stage_tx(struct lb_worker *worker, struct lb_burst *burst);
 

@@ -25,24 +25,51 @@ static void flush(struct lb_worker *worker, uint16_t port)
 	tx->n = 0;
 }
 
+void lb_count_verdicts(struct lb_worker *worker, const struct lb_burst *burst)
+{
+	uint64_t *verdicts = worker->counters->verdicts;
+	unsigned n_forward = 0, n_reply = 0, n_host = 0;
+
+	// Counted in registers: in memory, each packet would wait for the one before.
+	for (unsigned i = 0; i < burst->n; i++) {
+		n_forward += burst->packets[i].verdict == LB_VERDICT_FORWARD;
+		n_reply += burst->packets[i].verdict == LB_VERDICT_REPLY;
+		n_host += burst->packets[i].verdict == LB_VERDICT_HOST;
+	}
+	verdicts[LB_VERDICT_FORWARD] += n_forward;
+	verdicts[LB_VERDICT_REPLY] += n_reply;
+	verdicts[LB_VERDICT_HOST] += n_host;
+	if (likely(n_forward + n_reply + n_host == burst->n))
+		return;
+	for (unsigned i = 0; i < burst->n; i++)
+		if (burst->packets[i].verdict >= LB_VERDICT_FIRST_DROP)
+			verdicts[burst->packets[i].verdict]++;
+}
+
 void lb_stage_tx(struct lb_worker *worker, struct lb_burst *burst)
 {
-	uint64_t used_ports = 0;
+	uint64_t used_ports = 0, n_bytes = 0;
+	uint16_t port = 0, n = 0; // where packets go now, and how many it has
 
+	lb_count_verdicts(worker, burst);
 	for (unsigned i = 0; i < burst->n; i++) {
 		uint8_t verdict = burst->packets[i].verdict;
-		uint16_t port;
 
-		worker->counters->verdicts[verdict]++;
 		if (unlikely(verdict != LB_VERDICT_FORWARD && verdict != LB_VERDICT_REPLY)) {
 			rte_pktmbuf_free(burst->mbufs[i]);
 			continue;
 		}
-		port = lb_nexthop_port(burst->nexthops[i]);
-		worker->counters->tx_bytes += burst->packets[i].wire_bytes;
-		worker->tx[port].mbufs[worker->tx[port].n++] = burst->mbufs[i];
+		if (unlikely(lb_nexthop_port(burst->nexthops[i]) != port)) {
+			worker->tx[port].n = n;
+			port = lb_nexthop_port(burst->nexthops[i]);
+			n = worker->tx[port].n;
+		}
+		n_bytes += burst->packets[i].wire_bytes;
+		worker->tx[port].mbufs[n++] = burst->mbufs[i];
 		used_ports |= UINT64_C(1) << port;
 	}
+	worker->tx[port].n = n;
+	worker->counters->tx_bytes += n_bytes;
 	for (; used_ports != 0; used_ports &= used_ports - 1)
 		flush(worker, (uint16_t)__builtin_ctzll(used_ports));
 }

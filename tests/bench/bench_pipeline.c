@@ -240,8 +240,7 @@ static uint64_t stretch(const struct scenario *s, const struct lb_addr *dsts, ui
 		for (unsigned i = 0; i < LB_BURST; i++)
 			rte_prefetch0(rte_pktmbuf_mtod(burst->mbufs[i], void *));
 		lb_worker_process(pipeline.worker);
-		for (unsigned i = 0; i < LB_BURST; i++)
-			pipeline.worker->counters->verdicts[burst->packets[i].verdict]++;
+		lb_count_verdicts(pipeline.worker, burst);
 	}
 	start = rte_rdtsc_precise() - start;
 	check(s);
