@@ -127,7 +127,8 @@ static json_t *health_json(const struct lb_backend *backend)
 
 	lb_health_check_status(backend->check, &status);
 	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "type",
-		lb_check_type_name(backend->service->config->check.type), "state",
+		lb_check_type_name(
+			lb_config_check_of(backend->service->config, backend->config)->type), "state",
 		lb_health_state_name(status.state), "reason",
 		status.last_ns != 0 ? lb_json_text(status.reason) : json_null(), "last_ns",
 		lb_json_time(status.last_ns), "last_duration_us",

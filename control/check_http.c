@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The http check: one GET on a connection of its own, by libcurl's multi interface. The answer's
+ * The http and https checks: one GET on a connection of its own, by libcurl's multi interface. The answer's
  * status must be within the expected, the body (its first LB_HEALTH_MAX_BODY_BYTES) must hold the
  * expected text. No redirect is followed, no name resolved, no proxy asked; all that a server can
  * send is bounded.
@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,7 +20,9 @@
 #include "control/health_internal.h"
 
 #define MAX_POOLED 256u
-#define URL_BYTES (LB_ADDR_STRLEN + 24) // "http://[" address "]:65535/"
+#define URL_BYTES (LB_CONFIG_HOST_MAX + 24) // "https://[" address or name "]:65535/"
+#define WEIGHT_HEADER "X-LB-Weight:"
+#define CA_CACHE_S 60L // how long a CA file that was replaced is still used
 
 enum http_verdict { NO_VERDICT, WRONG_STATUS, ENOUGH_BODY, TOO_MANY_HEADERS };
 
@@ -44,6 +47,9 @@ struct http_slot {
 	bool head_ended; /* the answer's headers, not those of a "100 Continue", came in whole */
 	enum http_verdict verdict; /* why a callback made libcurl stop */
 	int socket_error;          /* of our socket(); 0: none */
+	bool in_handshake;         /* https: the connection is there */
+	char weight[16];           /* the header's value; empty: none came */
+	char error[CURL_ERROR_SIZE];
 };
 
 struct http_probe {
@@ -53,6 +59,8 @@ struct http_probe {
 	size_t needle_bytes;
 	uint32_t *borders; /* Knuth-Morris-Pratt: so a match may span any number of reads */
 	struct curl_slist *headers;
+	struct curl_slist *connect_to; /* https: the backend, whatever name the URL has */
+	bool is_tls;
 	const char *invalid;    /* why nothing can be sent */
 	struct http_slot *slot; /* NULL: none in flight */
 	char url[URL_BYTES];
@@ -182,12 +190,31 @@ static bool expected_status(const struct http_probe *probe, long status)
 	return status >= config->expect_status_min && status <= config->expect_status_max;
 }
 
+// The line is no string. Of several headers the last counts.
+static void note_weight(struct http_slot *slot, const char *data, size_t n)
+{
+	size_t skip = sizeof(WEIGHT_HEADER) - 1, len;
+
+	if (n >= 5 && memcmp(data, "HTTP/", 5) == 0)
+		slot->weight[0] = '\0'; // what came before was a "100 Continue"
+	if (n < skip || strncasecmp(data, WEIGHT_HEADER, skip) != 0)
+		return;
+	while (skip < n && (data[skip] == ' ' || data[skip] == '\t'))
+		skip++;
+	while (n > skip && (unsigned char)data[n - 1] <= ' ')
+		n--;
+	len = n - skip < sizeof(slot->weight) - 1 ? n - skip : sizeof(slot->weight) - 1;
+	memcpy(slot->weight, data + skip, len);
+	slot->weight[len] = '\0';
+}
+
 static size_t on_header(char *data, size_t size, size_t n, void *arg)
 {
 	struct http_slot *slot = arg;
 	long status = 0;
 
 	slot->header_bytes += size * n;
+	note_weight(slot, data, size * n);
 	if (slot->header_bytes > LB_HEALTH_MAX_HEADER_BYTES) {
 		slot->verdict = TOO_MANY_HEADERS;
 		return 0;
@@ -234,7 +261,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	struct http_slot *slot = arg;
-	int fd = lb_health_socket(address->family);
+	int fd = lb_health_socket(address->family, SOCK_STREAM);
 
 	(void)purpose;
 	if (fd < 0) {
@@ -242,6 +269,16 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
 		return CURL_SOCKET_BAD;
 	}
 	return fd;
+}
+
+// Before the first byte of TLS. Nothing else tells when the connection was made.
+static CURLcode on_handshake(CURL *easy, void *context, void *arg)
+{
+	struct http_slot *slot = arg;
+
+	(void)easy, (void)context;
+	slot->in_handshake = true;
+	return CURLE_OK;
 }
 
 /* ---- the pool ---- */
@@ -266,10 +303,17 @@ static CURL *make_easy(struct http_slot *slot)
 	// Ours are literal addresses; libcurl keeps those too, and looks through all for each probe
 	curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, 0L);
 #if LIBCURL_VERSION_NUM >= 0x075500
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http");
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
 #else
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long)CURLPROTO_HTTP);
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
 #endif
+#if LIBCURL_VERSION_NUM >= 0x075700
+	curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, CA_CACHE_S);
+#endif
+	curl_easy_setopt(easy, CURLOPT_SSL_SESSIONID_CACHE, 0L); // a whole handshake is the check
+	curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, on_handshake);
+	curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, slot);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, slot->error);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, slot);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
@@ -351,11 +395,33 @@ static const char *error_reason(CURLcode code)
 	case CURLE_UNSUPPORTED_PROTOCOL: // HTTP/0.9, as everything without a status line is
 	case CURLE_WEIRD_SERVER_REPLY:
 		return "answer is not HTTP/1.x";
+	case CURLE_PEER_FAILED_VERIFICATION:
+		return "certificate is not trusted";
+	case CURLE_SSL_CONNECT_ERROR:
+		return "TLS handshake failed";
 	case CURLE_OUT_OF_MEMORY: // also a header line without end
 		return "header line too long, or no memory";
 	default:
 		return curl_easy_strerror(code);
 	}
+}
+
+// What libcurl and OpenSSL say of a handshake, if they say more than its code.
+static void judge_tls(const struct http_slot *slot, CURLcode code, struct outcome *outcome)
+{
+	const char *detail = slot->error;
+	const char *colon = strstr(detail, "SSL routines::");
+
+	if (colon) // "error:0A00010B:SSL routines::wrong version number"
+		detail = colon + strlen("SSL routines::");
+	if (code == CURLE_SSL_CACERT_BADFILE) { // ours, not the backend's
+		outcome->result = LB_HEALTH_NOT_JUDGED;
+		snprintf(outcome->reason, sizeof(outcome->reason),
+			"not checked: the CA file cannot be used");
+		return;
+	}
+	snprintf(outcome->reason, sizeof(outcome->reason), detail[0] ? "%s: %.60s" : "%s",
+		error_reason(code), detail);
 }
 
 static void judge_error(const struct http_slot *slot, CURLcode code, struct outcome *outcome)
@@ -371,6 +437,9 @@ static void judge_error(const struct http_slot *slot, CURLcode code, struct outc
 	curl_easy_getinfo(slot->easy, CURLINFO_OS_ERRNO, &error);
 	if (slot->socket_error)
 		outcome->error = slot->socket_error;
+	else if (code == CURLE_SSL_CACERT_BADFILE || code == CURLE_PEER_FAILED_VERIFICATION ||
+		 code == CURLE_SSL_CONNECT_ERROR)
+		judge_tls(slot, code, outcome);
 	else if ((code == CURLE_COULDNT_CONNECT || code == CURLE_RECV_ERROR ||
 			 code == CURLE_SEND_ERROR) &&
 		 error > 0)
@@ -383,13 +452,25 @@ static void finish(struct lb_health_http *http, struct http_slot *slot, CURLcode
 {
 	struct lb_health_check *check = slot->probe->check;
 	struct outcome outcome = {0};
+	struct lb_agent_words words = {0};
+	char weight[sizeof(slot->weight)];
 
 	if (code == CURLE_OK || slot->verdict == WRONG_STATUS || slot->verdict == ENOUGH_BODY)
 		judge_answer(slot, &outcome);
 	else
 		judge_error(slot, code, &outcome);
+	memcpy(weight, slot->weight, sizeof(weight));
 	curl_multi_remove_handle(http->multi, slot->easy);
 	return_slot(http, slot);
+	if (outcome.result == LB_HEALTH_OK && check->config.weight_header) {
+		if (weight[0] == '\0')
+			lb_health_report(check, NULL, "");
+		else if (lb_agent_parse_weight(weight, &words) == 0)
+			lb_health_report(check, &words, weight);
+		else
+			snprintf(outcome.reason, sizeof(outcome.reason),
+				"ok, but " WEIGHT_HEADER " is not 0..256 or NN%%");
+	}
 	if (outcome.error)
 		lb_health_result_errno(check, outcome.error);
 	else
@@ -462,36 +543,80 @@ static void http_destroy(void *data)
 	struct http_probe *probe = data;
 
 	curl_slist_free_all(probe->headers);
+	curl_slist_free_all(probe->connect_to);
 	free(probe->borders);
 	free(probe);
+}
+
+/*
+ * The URL's name is what SNI says and the certificate must be for: `sni`, else the name of `host`, else
+ * the address (no SNI then, RFC 6066, 3). CONNECT_TO leads to the backend all the same.
+ */
+static int build_url(struct http_probe *probe, const struct lb_config_check *config)
+{
+	const struct lb_health_check *check = probe->check;
+	bool is_ipv4 = lb_addr_is_ipv4(&check->endpoint.addr);
+	unsigned port = be16toh(lb_health_check_port_be(check, config));
+	char text[LB_ADDR_STRLEN], address[LB_ADDR_STRLEN + 2], name[LB_CONFIG_HOST_MAX + 1] = "";
+	char line[LB_ADDR_STRLEN + 16];
+
+	snprintf(address, sizeof(address), is_ipv4 ? "%s" : "[%s]",
+		lb_addr_format(&check->endpoint.addr, text));
+	if (probe->is_tls && config->sni)
+		snprintf(name, sizeof(name), "%s", config->sni);
+	else if (probe->is_tls && config->host && config->host[0] != '[')
+		snprintf(name, sizeof(name), "%.*s", (int)strcspn(config->host, ":"), config->host);
+	snprintf(probe->url, sizeof(probe->url), "%s://%s:%u/", probe->is_tls ? "https" : "http",
+		name[0] ? name : address, port);
+	if (!name[0])
+		return 0;
+	snprintf(line, sizeof(line), "::%s:%u", address, port);
+	probe->connect_to = curl_slist_append(NULL, line);
+	return probe->connect_to ? 0 : -ENOMEM;
 }
 
 static void *http_create(struct lb_health_check *check, const struct lb_config_check *config)
 {
 	struct http_probe *probe = calloc(1, sizeof(*probe));
-	char text[LB_ADDR_STRLEN];
-	bool is_ipv4 = lb_addr_is_ipv4(&check->endpoint.addr);
 
 	if (!probe)
 		return NULL;
 	probe->check = check;
+	probe->is_tls = config->type == LB_CHECK_HTTPS;
 	probe->target = config->path && config->path[0] ? config->path : "/";
 	if (!is_clean(probe->target))
 		probe->invalid = "path has a space or a control character";
 	else if (config->host && !is_clean(config->host))
 		probe->invalid = "host has a space or a control character";
-	snprintf(probe->url, sizeof(probe->url), is_ipv4 ? "http://%s:%u/" : "http://[%s]:%u/",
-		lb_addr_format(&check->endpoint.addr, text),
-		be16toh(lb_health_check_port_be(check, config)));
 	if (config->expect_body && config->expect_body[0]) {
 		probe->needle = config->expect_body;
 		probe->needle_bytes = strlen(probe->needle);
 	}
-	if (build_headers(probe, config->host) < 0 || (probe->needle && build_borders(probe) < 0)) {
+	if (build_url(probe, config) < 0 || build_headers(probe, config->host) < 0 || (probe->needle && build_borders(probe) < 0)) {
 		http_destroy(probe);
 		return NULL;
 	}
 	return probe;
+}
+
+/*
+ * Whom to trust: the file given and nobody else, or whom the system does. A directory of certificates keeps
+ * libcurl from caching them: it is set only where there is no file.
+ */
+static CURLcode set_trust(const struct http_probe *probe, CURL *easy)
+{
+	const struct lb_config_check *config = &probe->check->config;
+	const curl_version_info_data *info = curl_version_info(CURLVERSION_NOW);
+	const char *file = config->ca_file ? config->ca_file : info->cainfo;
+	CURLcode code = curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, config->verify ? 1L : 0L);
+
+	if (code == CURLE_OK)
+		code = curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, config->verify ? 2L : 0L);
+	if (code == CURLE_OK)
+		code = curl_easy_setopt(easy, CURLOPT_CAINFO, file);
+	if (code == CURLE_OK)
+		code = curl_easy_setopt(easy, CURLOPT_CAPATH, file ? NULL : info->capath);
+	return code;
 }
 
 static int http_start(void *data)
@@ -507,6 +632,8 @@ static int http_start(void *data)
 	if (curl_easy_setopt(slot->easy, CURLOPT_URL, probe->url) != CURLE_OK ||
 		curl_easy_setopt(slot->easy, CURLOPT_REQUEST_TARGET, probe->target) != CURLE_OK ||
 		curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, probe->headers) != CURLE_OK ||
+		curl_easy_setopt(slot->easy, CURLOPT_CONNECT_TO, probe->connect_to) != CURLE_OK ||
+		(probe->is_tls && set_trust(probe, slot->easy) != CURLE_OK) ||
 		curl_multi_add_handle(http->multi, slot->easy) != CURLM_OK) {
 		return_slot(http, slot);
 		return -ENOMEM;
@@ -533,9 +660,10 @@ static const char *http_phase(const void *data)
 	const struct http_probe *probe = data;
 	double connected_s = 0;
 
-	curl_easy_getinfo(probe->slot->easy, CURLINFO_CONNECT_TIME, &connected_s);
+	curl_easy_getinfo(probe->slot->easy,
+		probe->is_tls ? CURLINFO_APPCONNECT_TIME : CURLINFO_CONNECT_TIME, &connected_s);
 	if (connected_s <= 0)
-		return "connecting";
+		return probe->slot->in_handshake ? "in the TLS handshake" : "connecting";
 	if (probe->slot->header_bytes == 0)
 		return "waiting for the answer";
 	return probe->slot->body_bytes ? "reading the body" : "reading the headers";

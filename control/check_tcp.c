@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The tcp check: a backend that completes the handshake is healthy; nothing is sent. */
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,27 +15,6 @@ struct tcp_probe {
 	struct event event;
 };
 
-static void fill_address(struct tcp_probe *probe, uint16_t port_be)
-{
-	const struct lb_addr *addr = &probe->check->endpoint.addr;
-
-	if (lb_addr_is_ipv4(addr)) {
-		struct sockaddr_in *in = (struct sockaddr_in *)&probe->address;
-
-		in->sin_family = AF_INET;
-		in->sin_port = port_be;
-		in->sin_addr.s_addr = lb_addr_ipv4_be(addr);
-		probe->address_bytes = sizeof(*in);
-	} else {
-		struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&probe->address;
-
-		in6->sin6_family = AF_INET6;
-		in6->sin6_port = port_be;
-		memcpy(&in6->sin6_addr, addr->bytes, sizeof(addr->bytes));
-		probe->address_bytes = sizeof(*in6);
-	}
-}
-
 static void *tcp_create(struct lb_health_check *check, const struct lb_config_check *config)
 {
 	struct tcp_probe *probe = calloc(1, sizeof(*probe));
@@ -45,7 +23,7 @@ static void *tcp_create(struct lb_health_check *check, const struct lb_config_ch
 		return NULL;
 	probe->check = check;
 	probe->fd = -1;
-	fill_address(probe, lb_health_check_port_be(check, config));
+	probe->address_bytes = lb_health_check_address(check, config, &probe->address);
 	return probe;
 }
 
@@ -79,7 +57,7 @@ static int tcp_start(void *data)
 	struct tcp_probe *probe = data;
 	int fd, error;
 
-	fd = lb_health_socket(probe->address.ss_family);
+	fd = lb_health_socket(probe->address.ss_family, SOCK_STREAM);
 	if (fd < 0)
 		return fd;
 	// A connection that is complete at once (loopback) is reported from the loop like any

@@ -182,6 +182,8 @@ void lb_config_backend_fini(struct lb_config_backend *backend)
 {
 	free(backend->name);
 	free(backend->address);
+	if (backend->check_keys)
+		lb_config_check_fini(&backend->check);
 }
 
 void lb_config_service_fini(struct lb_config_service *service)
@@ -190,6 +192,7 @@ void lb_config_service_fini(struct lb_config_service *service)
 		lb_config_backend_fini(&service->backends[i]);
 	free(service->backends);
 	lb_config_check_fini(&service->check);
+	free(service->agent.send);
 	free(service->name);
 }
 
@@ -201,6 +204,7 @@ void lb_config_free(struct lb_config *config)
 		lb_config_service_fini(&config->services[i]);
 	free(config->services);
 	free(config->local_addresses);
+	free(config->resolvers);
 	free(config);
 }
 
@@ -215,10 +219,20 @@ static bool clone_strings(struct lb_config_service *to, const struct lb_config_s
 {
 	bool ok = copy_string(&to->name, from->name);
 
-	ok = copy_string(&to->check.path, from->check.path) && ok;
-	ok = copy_string(&to->check.host, from->check.host) && ok;
-	ok = copy_string(&to->check.expect_body, from->check.expect_body) && ok;
-	return ok;
+	ok = copy_string(&to->agent.send, from->agent.send) && ok;
+	return lb_config_check_copy(&to->check, &from->check) == 0 && ok;
+}
+
+int lb_config_backend_clone(struct lb_config_backend *to, const struct lb_config_backend *from)
+{
+	bool ok;
+
+	*to = *from;
+	ok = copy_string(&to->name, from->name);
+	ok = copy_string(&to->address, from->address) && ok;
+	if (from->check_keys)
+		ok = lb_config_check_copy(&to->check, &from->check) == 0 && ok;
+	return ok ? 0 : -ENOMEM;
 }
 
 int lb_config_service_clone(struct lb_config_service *to, const struct lb_config_service *from)
@@ -232,11 +246,8 @@ int lb_config_service_clone(struct lb_config_service *to, const struct lb_config
 	if (from->n_backends)
 		to->backends = calloc(from->n_backends, sizeof(*to->backends));
 	for (size_t i = 0; to->backends && i < from->n_backends; i++) {
-		struct lb_config_backend *backend = &to->backends[to->n_backends++];
-
-		*backend = from->backends[i];
-		ok = copy_string(&backend->name, from->backends[i].name) && ok;
-		ok = copy_string(&backend->address, from->backends[i].address) && ok;
+		ok = lb_config_backend_clone(&to->backends[to->n_backends++], &from->backends[i]) == 0 &&
+			ok;
 	}
 	if (ok && to->n_backends == from->n_backends)
 		return 0;
@@ -256,6 +267,14 @@ struct lb_config *lb_config_clone(const struct lb_config *config)
 	copy->services = NULL;
 	copy->n_services = 0;
 	copy->local_addresses = NULL;
+	copy->resolvers = NULL;
+	if (config->n_resolvers) {
+		copy->resolvers = calloc(config->n_resolvers, sizeof(*copy->resolvers));
+		if (!copy->resolvers)
+			goto fail;
+		memcpy(copy->resolvers, config->resolvers,
+			config->n_resolvers * sizeof(*copy->resolvers));
+	}
 	if (n_addresses) {
 		copy->local_addresses = calloc(n_addresses, sizeof(*copy->local_addresses));
 		if (!copy->local_addresses)

@@ -20,36 +20,94 @@
 #define LB_CONFIG_MAX_WEIGHT 256u
 #define LB_CONFIG_MAX_TIER 7u
 #define LB_CONFIG_MAX_LOCAL_ADDRESSES LB_MAX_LOCALS
+#define LB_CONFIG_MAX_RESOLVERS 8u
+#define LB_CONFIG_HOST_MAX 253 /* characters of a host name; RFC 1035, 2.3.4 */
 #define LB_CONFIG_MAX_BYTES (64u << 20) /* of a config text */
 
 enum lb_check_type {
 	LB_CHECK_NONE, LB_CHECK_TCP, LB_CHECK_HTTP, LB_CHECK_HTTPS, LB_CHECK_UDP, LB_CHECK_DNS,
-	LB_CHECK_EXEC, LB_CHECK_TYPE_N
+	LB_CHECK_EXEC, LB_CHECK_TYPE_N,
+	LB_CHECK_AGENT = LB_CHECK_TYPE_N, /* not for `type`: the engine's, see lb_config_agent */
 };
 
 enum lb_client_address { LB_CLIENT_ADDRESS_NONE, LB_CLIENT_ADDRESS_TOA, LB_CLIENT_ADDRESS_PROXY_V2 };
 
 enum lb_admin_state { LB_ADMIN_ENABLED, LB_ADMIN_DRAIN, LB_ADMIN_DISABLED };
 
+#define LB_CHECK_DEFAULT_STATUS_MIN 200u
+#define LB_CHECK_DEFAULT_STATUS_MAX 399u
+#define LB_CHECK_DEFAULT_INTERVAL_MS 2000u
+#define LB_CHECK_DEFAULT_TIMEOUT_MS 1000u /* or the interval, if that is shorter */
+#define LB_CHECK_DEFAULT_RISE 2u
+#define LB_CHECK_DEFAULT_FALL 3u
+#define LB_CHECK_DEFAULT_RECORD 0u /* A */
+#define LB_CHECK_N_RECORDS 11u
+
 struct lb_config_check {
 	enum lb_check_type type; /* default: tcp for tcp services, none for udp */
 	uint16_t port;           /* host byte order; 0: the backend's */
-	char *path;              /* http: default "/"; else NULL */
-	char *host;              /* http: Host header; NULL: the backend's address */
-	char *expect_body;       /* substring; NULL: any */
+	char *path;              /* http, https: default "/"; else NULL */
+	char *host;              /* http, https: Host header; NULL: the backend's address */
+	char *expect_body;       /* http, https: substring; NULL: any */
 	uint16_t expect_status_min, expect_status_max; /* default 200-399 */
+	char *sni;               /* https: name in the handshake and certificate; NULL: that of `host`, or none */
+	bool verify;             /* https: the server's certificate; default true */
+	char *ca_file;           /* https: whom to trust; NULL: whom the system trusts */
+	bool weight_header;      /* http, https: X-LB-Weight is heeded; default true */
+	char *send, *expect;     /* udp; agent: send. With escapes, see lb_check_unescape(); NULL: none */
+	char *query;             /* dns: the name to ask for */
+	uint16_t record;         /* dns: index for lb_check_record_name() */
+	char *command;           /* exec: program and arguments, each with its NUL */
+	uint32_t command_bytes;  /* of all of them with their NULs */
 	uint32_t interval_ms;    /* default 2000 */
 	uint32_t timeout_ms;     /* default 1000 or the interval, if that is shorter; at most the interval */
 	uint32_t rise, fall;     /* default 2, 3 */
 };
 
+/** The defaults of a check of @p type; owns no string yet except the path of http(s). @return 0, -ENOMEM. */
+int lb_config_check_init(struct lb_config_check *check, enum lb_check_type type);
+void lb_config_check_fini(struct lb_config_check *check);
+
+/** A deep copy into @p to, whatever that held. @return 0; -ENOMEM, with @p to empty. */
+int lb_config_check_copy(struct lb_config_check *to, const struct lb_config_check *from);
+bool lb_config_check_equal(const struct lb_config_check *a, const struct lb_config_check *b);
+
+/**
+ * What a text with \xHH, \r, \n, \t and \\ stands for.
+ * @param bytes room for strlen(text) bytes; NULL: only checked and counted.
+ * @return 0 and @p n; -EINVAL another escape.
+ */
+int lb_check_unescape(const char *text, uint8_t *bytes, size_t *n);
+
+/** "A", "AAAA", ... and their numbers in the protocol; "?" and 0 from LB_CHECK_N_RECORDS on. */
+const char *lb_check_record_name(unsigned i);
+uint16_t lb_check_record_value(unsigned i);
+
+/* Someone beside the backend who tells its weight and state: HAProxy's agent-check. */
+struct lb_config_agent {
+	uint16_t port; /* host byte order; 0: there is none */
+	char *send;    /* with escapes; NULL: it is not asked */
+	uint32_t interval_ms, timeout_ms;
+};
+
+/* Suspicion by what passes: see passive.c. */
+struct lb_config_passive {
+	bool enabled;             /* default: for tcp */
+	uint32_t min_flows;       /* new flows of a backend in a second that tell something; default 3 */
+	uint32_t refused_percent; /* resets per new flow that are a refusal; default 50 */
+};
+
 struct lb_config_backend {
 	char *name;    /* default: "ADDRESS:PORT", "[ADDRESS]:PORT", with port 0 "ADDRESS:all" */
-	char *address; /* as written; an IP address (host names: not yet, an error says so) */
+	char *address; /* as written: an IP address or a host name */
+	bool is_host;  /* `address` is a name, endpoint.addr is unspecified */
+	bool is_derived; /* not of a config text: an address of a host name; see names.h */
 	struct lb_endpoint endpoint; /* port 0 only with a service of port 0 */
 	uint32_t weight; /* default 1 */
 	uint32_t tier;   /* default 0; `backup: true` is tier 1 */
 	enum lb_admin_state admin; /* key `state: enabled | drain | disabled` */
+	uint32_t check_keys; /* of its own check: bits of what it says itself; 0: the service's check */
+	struct lb_config_check check; /* then: that of the service with those keys changed */
 	unsigned line;
 };
 
@@ -67,6 +125,8 @@ struct lb_config_service {
 	uint32_t slow_start_ms;
 	uint16_t gue_port; /* host byte order; 0 but for mode gue: default 6080 */
 	struct lb_config_check check;
+	struct lb_config_agent agent;
+	struct lb_config_passive passive;
 	struct lb_config_backend *backends;
 	size_t n_backends;
 	unsigned line;
@@ -80,6 +140,9 @@ struct lb_config {
 	bool has_gateway;
 	uint8_t gateway_mac[6];
 	uint16_t gateway_port; /* DPDK port id */
+	struct lb_endpoint *resolvers; /* name servers; none: /etc/resolv.conf */
+	size_t n_resolvers;
+	uint32_t resolve_min_ms, resolve_max_ms; /* bounds of how long an answer is used; default 5s, 5m */
 	struct lb_config_service *services;
 	size_t n_services;
 };
@@ -143,6 +206,10 @@ int lb_config_backend_set(struct lb_config *config, const char *service, const c
 	json_t *object, struct lb_config_error *error);
 int lb_config_backend_del(struct lb_config *config, const char *service, const char *backend,
 	struct lb_config_error *error);
+
+/** The check that applies to @p backend: its own or that of @p service. */
+const struct lb_config_check *lb_config_check_of(const struct lb_config_service *service,
+	const struct lb_config_backend *backend);
 
 /** Find by name, looking at one after the other; NULL: none. */
 struct lb_config_service *lb_config_find_service(const struct lb_config *config, const char *name);

@@ -189,7 +189,7 @@ static int check_family(struct check *check, uint32_t index, int32_t backend_idx
 	bool is_ipv4 = lb_addr_is_ipv4(&service->key.addr);
 	bool backend_is_ipv4 = lb_addr_is_ipv4(&backend->endpoint.addr);
 
-	if (is_ipv4 != backend_is_ipv4 &&
+	if (!backend->is_host && is_ipv4 != backend_is_ipv4 &&
 		(service->mode == LB_MODE_NAT || service->mode == LB_MODE_DSR))
 		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, backend_idx,
 			"address", "expected an %s address like the VIP's (mode %s), found %s",
@@ -198,7 +198,7 @@ static int check_family(struct check *check, uint32_t index, int32_t backend_idx
 		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, backend_idx,
 			"address", "mode dsr sends to the backend's own MAC address, and gateway sends "
 			"everything to one: expected a config without gateway");
-	if (!lb_mode_is_tunnel(service->mode))
+	if (!lb_mode_is_tunnel(service->mode) || backend->is_host)
 		return 0;
 	for (size_t i = 0; i < check->config->n_local_addresses; i++)
 		if (lb_addr_is_ipv4(&check->config->local_addresses[i]) == backend_is_ipv4)
@@ -336,12 +336,14 @@ static int check_backend(struct check *check, uint32_t index, int32_t backend_id
 		return lb_config_fail_at(check->reader, -EEXIST, check->config, index, backend_idx,
 			"name", "the name \"%s\" is taken by %s", backend->name,
 			other(check, taken, text));
-	rc = check_not_vip(check, &entry);
+	rc = backend->is_host ? 0 : check_not_vip(check, &entry);
 	if (rc)
 		return rc;
 	rc = check_family(check, index, backend_idx);
 	if (!rc)
 		rc = check_port(check, index, backend_idx);
+	if (backend->is_host)
+		return rc;
 	if (!rc)
 		rc = check_endpoint(check, &entry);
 	entry.scope = SCOPE_BACKEND;

@@ -151,12 +151,52 @@ static void differ_port(struct diff *diff, const char *key, uint16_t from, uint1
 	tell(diff, '~', text);
 }
 
+static void differ_of(void *arg, const char *key, bool is_free, const char *from, const char *to)
+{
+	char text[80];
+
+	if (is_free) {
+		differ(arg, key, from, to);
+	} else if (from != to && (!from || !to || strcmp(from, to))) {
+		snprintf(text, sizeof(text), "%s %s -> %s", key, from ? from : "none", to ? to : "none");
+		tell(arg, '~', text);
+	}
+}
+
+/* What a backend says of its check itself, as one text. */
+static char *own_check_text(const struct lb_config_backend *backend)
+{
+	json_t *json = lb_config_check_json(&backend->check, backend->check_keys);
+	char *text = json ? json_dumps(json, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
+
+	json_decref(json);
+	return text;
+}
+
+static void diff_own_check(struct diff *diff, const struct lb_config_backend *from,
+	const struct lb_config_backend *to)
+{
+	char *a = from->check_keys ? own_check_text(from) : NULL;
+	char *b = to->check_keys ? own_check_text(to) : NULL;
+	char text[2 * LB_CONFIG_MAX_BODY_BYTES];
+
+	if (a != b && (!a || !b || strcmp(a, b))) {
+		snprintf(text, sizeof(text), "health_check %s -> %s", a ? a : "the service's",
+			b ? b : "the service's");
+		tell(diff, '~', text);
+	}
+	free(a);
+	free(b);
+}
+
 static void diff_backend(struct diff *diff, const struct lb_config_backend *from,
 	const struct lb_config_backend *to)
 {
 	char a[LB_ADDR_STRLEN], b[LB_ADDR_STRLEN];
 
-	if (!lb_addr_equal(&from->endpoint.addr, &to->endpoint.addr))
+	if (from->is_host || to->is_host)
+		differ(diff, "address", from->address, to->address);
+	else if (!lb_addr_equal(&from->endpoint.addr, &to->endpoint.addr))
 		differ(diff, "address", lb_addr_format(&from->endpoint.addr, a),
 			lb_addr_format(&to->endpoint.addr, b));
 	differ_port(diff, "port", ntohs(from->endpoint.port_be), ntohs(to->endpoint.port_be),
@@ -164,17 +204,18 @@ static void diff_backend(struct diff *diff, const struct lb_config_backend *from
 	differ_number(diff, "weight", from->weight, to->weight);
 	differ_number(diff, "tier", from->tier, to->tier);
 	differ(diff, "state", lb_admin_state_name(from->admin), lb_admin_state_name(to->admin));
+	diff_own_check(diff, from, to);
 }
 
 /* A backend that comes or goes. */
 static void tell_backend(struct diff *diff, char sign, const struct lb_config_backend *backend)
 {
-	char text[160], endpoint[LB_ENDPOINT_STRLEN], tier[20] = "";
+	char text[160 + LB_CONFIG_HOST_MAX], endpoint[LB_CONFIG_DEFAULT_NAME_BYTES], tier[20] = "";
 
 	if (backend->tier)
 		snprintf(tier, sizeof(tier), ", tier %u", backend->tier);
 	snprintf(text, sizeof(text), "%s, weight %u%s%s%s",
-		lb_config_default_name(&backend->endpoint, endpoint), backend->weight, tier,
+		lb_config_backend_default_name(backend, endpoint), backend->weight, tier,
 		backend->admin != LB_ADMIN_ENABLED ? ", " : "",
 		backend->admin != LB_ADMIN_ENABLED ? lb_admin_state_name(backend->admin) : "");
 	tell(diff, sign, text);
@@ -211,26 +252,6 @@ static void diff_backends(struct diff *diff, const struct lb_config_service *fro
 	index_fini(&new);
 }
 
-static void diff_check(struct diff *diff, const struct lb_config_check *from,
-	const struct lb_config_check *to)
-{
-	char a[16], b[16];
-
-	differ(diff, "health_check.type", lb_check_type_name(from->type),
-		lb_check_type_name(to->type));
-	differ_port(diff, "health_check.port", from->port, to->port, "the backend's");
-	differ(diff, "health_check.path", from->path, to->path);
-	differ(diff, "health_check.host", from->host, to->host);
-	snprintf(a, sizeof(a), "%u-%u", from->expect_status_min, from->expect_status_max);
-	snprintf(b, sizeof(b), "%u-%u", to->expect_status_min, to->expect_status_max);
-	differ(diff, "health_check.expect_status", a, b);
-	differ(diff, "health_check.expect_body", from->expect_body, to->expect_body);
-	differ_duration(diff, "health_check.interval", from->interval_ms, to->interval_ms);
-	differ_duration(diff, "health_check.timeout", from->timeout_ms, to->timeout_ms);
-	differ_number(diff, "health_check.rise", from->rise, to->rise);
-	differ_number(diff, "health_check.fall", from->fall, to->fall);
-}
-
 static void diff_service(struct diff *diff, const struct lb_config_service *from,
 	const struct lb_config_service *to)
 {
@@ -254,7 +275,9 @@ static void diff_service(struct diff *diff, const struct lb_config_service *from
 	differ_number(diff, "min_healthy", from->min_healthy, to->min_healthy);
 	differ_duration(diff, "slow_start", from->slow_start_ms, to->slow_start_ms);
 	differ_port(diff, "gue_port", from->gue_port, to->gue_port, "none");
-	diff_check(diff, &from->check, &to->check);
+	lb_config_check_differ(&from->check, &to->check, differ_of, diff);
+	lb_config_agent_differ(&from->agent, &to->agent, differ_of, diff);
+	lb_config_passive_differ(&from->passive, &to->passive, differ_of, diff);
 	diff_backends(diff, from, to);
 }
 
@@ -317,6 +340,27 @@ static void diff_local_addresses(struct diff *diff, char sign, const struct lb_c
 			tell(diff, sign, lb_addr_format(&has->local_addresses[i], text));
 }
 
+static bool has_resolver(const struct lb_config *config, const struct lb_endpoint *resolver)
+{
+	for (size_t i = 0; i < config->n_resolvers; i++)
+		if (config->resolvers[i].port_be == resolver->port_be &&
+			lb_addr_equal(&config->resolvers[i].addr, &resolver->addr))
+			return true;
+	return false;
+}
+
+static void diff_resolvers(struct diff *diff, char sign, const struct lb_config *has,
+	const struct lb_config *has_not)
+{
+	char text[LB_ENDPOINT_STRLEN];
+
+	strcpy(diff->path, "resolvers");
+	for (size_t i = 0; i < has->n_resolvers; i++)
+		if (!has_resolver(has_not, &has->resolvers[i]))
+			tell(diff, sign, lb_endpoint_format(&has->resolvers[i].addr,
+				has->resolvers[i].port_be, text));
+}
+
 static const char *gateway_text(const struct lb_config *config, char buf[40])
 {
 	const uint8_t *m = config->gateway_mac;
@@ -346,6 +390,11 @@ static void diff_globals(struct diff *diff, const struct lb_config *from,
 	if (from->has_gateway != to->has_gateway ||
 		(to->has_gateway && strcmp(a, b)))
 		tell(diff, '~', text);
+	diff_resolvers(diff, '-', from, to);
+	diff_resolvers(diff, '+', to, from);
+	strcpy(diff->path, "resolvers");
+	differ_duration(diff, "resolve_min", from->resolve_min_ms, to->resolve_min_ms);
+	differ_duration(diff, "resolve_max", from->resolve_max_ms, to->resolve_max_ms);
 }
 
 size_t lb_config_diff(const struct lb_config *from, const struct lb_config *to,

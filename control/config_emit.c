@@ -50,43 +50,13 @@ static void put_port(struct filling *f, uint16_t port_be)
 		put_text(f, "port", "all");
 }
 
-static json_t *check_json(const struct lb_config_check *check)
-{
-	struct filling f = {json_object()};
-	char status[16];
-
-	put_text(&f, "type", lb_check_type_name(check->type));
-	if (check->port)
-		put_number(&f, "port", check->port);
-	if (check->path && strcmp(check->path, "/"))
-		put_text(&f, "path", check->path);
-	if (check->host)
-		put_text(&f, "host", check->host);
-	snprintf(status, sizeof(status), "%u-%u", check->expect_status_min,
-		check->expect_status_max);
-	if (check->expect_status_min != LB_CONFIG_DEFAULT_STATUS_MIN ||
-		check->expect_status_max != LB_CONFIG_DEFAULT_STATUS_MAX)
-		put_text(&f, "expect_status", status);
-	if (check->expect_body)
-		put_text(&f, "expect_body", check->expect_body);
-	if (check->interval_ms != LB_CONFIG_DEFAULT_INTERVAL_MS)
-		put_duration(&f, "interval", check->interval_ms);
-	if (check->timeout_ms != lb_config_default_timeout_ms(check->interval_ms))
-		put_duration(&f, "timeout", check->timeout_ms);
-	if (check->rise != LB_CONFIG_DEFAULT_RISE)
-		put_number(&f, "rise", check->rise);
-	if (check->fall != LB_CONFIG_DEFAULT_FALL)
-		put_number(&f, "fall", check->fall);
-	return f.object;
-}
-
 /* The weight is always there: shares are what a reader looks for. */
 static json_t *backend_json(const struct lb_config_backend *backend)
 {
 	struct filling f = {json_object()};
-	char name[LB_ENDPOINT_STRLEN];
+	char name[LB_CONFIG_DEFAULT_NAME_BYTES];
 
-	if (strcmp(backend->name, lb_config_default_name(&backend->endpoint, name)))
+	if (strcmp(backend->name, lb_config_backend_default_name(backend, name)))
 		put_text(&f, "name", backend->name);
 	put_text(&f, "address", backend->address);
 	if (backend->endpoint.port_be)
@@ -96,6 +66,8 @@ static json_t *backend_json(const struct lb_config_backend *backend)
 		put_number(&f, "tier", backend->tier);
 	if (backend->admin != LB_ADMIN_ENABLED)
 		put_text(&f, "state", lb_admin_state_name(backend->admin));
+	if (backend->check_keys)
+		put(&f, "health_check", lb_config_check_json(&backend->check, backend->check_keys));
 	return f.object;
 }
 
@@ -110,6 +82,20 @@ static json_t *backends_json(const struct lb_config_service *service)
 		}
 	}
 	return list;
+}
+
+/* Beside the check; nothing where it says what goes without saying. */
+static void put_health(struct filling *f, const struct lb_config_service *service)
+{
+	json_t *passive = lb_config_passive_json(&service->passive,
+		service->key.proto == IPPROTO_TCP);
+
+	put(f, "health_check", lb_config_check_json(&service->check, 0));
+	if (service->agent.port)
+		put(f, "agent", lb_config_agent_json(&service->agent));
+	if (json_object_size(passive) > 0)
+		put(f, "passive", json_incref(passive));
+	json_decref(passive);
 }
 
 static json_t *service_json(const struct lb_config_service *service)
@@ -140,7 +126,7 @@ static json_t *service_json(const struct lb_config_service *service)
 		put_duration(&f, "slow_start", service->slow_start_ms);
 	if (service->gue_port && service->gue_port != LB_CONFIG_DEFAULT_GUE_PORT)
 		put_number(&f, "gue_port", service->gue_port);
-	put(&f, "health_check", check_json(&service->check));
+	put_health(&f, service);
 	if (service->n_backends)
 		put(&f, "backends", backends_json(service));
 	return f.object;
@@ -190,6 +176,26 @@ static json_t *gateway_json(const struct lb_config *config)
 	return f.object;
 }
 
+static json_t *resolvers_json(const struct lb_config *config)
+{
+	json_t *list = json_array();
+	char text[LB_ENDPOINT_STRLEN];
+
+	for (size_t i = 0; list && i < config->n_resolvers; i++) {
+		const struct lb_endpoint *resolver = &config->resolvers[i];
+
+		if (resolver->port_be == htons(53))
+			lb_addr_format(&resolver->addr, text);
+		else
+			lb_endpoint_format(&resolver->addr, resolver->port_be, text);
+		if (json_array_append_new(list, json_string(text))) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
 json_t *lb_config_to_json(const struct lb_config *config)
 {
 	struct filling f = {json_object()};
@@ -204,6 +210,12 @@ json_t *lb_config_to_json(const struct lb_config *config)
 		put(&f, "local_addresses", local_addresses_json(config));
 	if (config->has_gateway)
 		put(&f, "gateway", gateway_json(config));
+	if (config->n_resolvers)
+		put(&f, "resolvers", resolvers_json(config));
+	if (config->resolve_min_ms != LB_CONFIG_DEFAULT_RESOLVE_MIN_MS)
+		put_duration(&f, "resolve_min", config->resolve_min_ms);
+	if (config->resolve_max_ms != LB_CONFIG_DEFAULT_RESOLVE_MAX_MS)
+		put_duration(&f, "resolve_max", config->resolve_max_ms);
 	put(&f, "services", services_json(config));
 	return f.object;
 }
@@ -279,6 +291,8 @@ static void write_flow(FILE *out, json_t *value)
 			separator = ", ";
 		}
 		fputc(']', out);
+	} else if (json_is_boolean(value)) {
+		fputs(json_is_true(value) ? "true" : "false", out);
 	} else if (json_is_string(value)) {
 		lb_config_write_text(out, json_string_value(value));
 	} else {

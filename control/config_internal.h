@@ -21,12 +21,15 @@
 #define LB_CONFIG_DEFAULT_TABLE_SIZE 65537u
 #define LB_CONFIG_DEFAULT_GUE_PORT 6080u /* IANA: gue */
 #define LB_CONFIG_DEFAULT_WEIGHT 1u
-#define LB_CONFIG_DEFAULT_INTERVAL_MS 2000u
-#define LB_CONFIG_DEFAULT_TIMEOUT_MS 1000u /* or the interval, if that is shorter */
-#define LB_CONFIG_DEFAULT_RISE 2u
-#define LB_CONFIG_DEFAULT_FALL 3u
-#define LB_CONFIG_DEFAULT_STATUS_MIN 200u
-#define LB_CONFIG_DEFAULT_STATUS_MAX 399u
+#define LB_CONFIG_DEFAULT_MIN_FLOWS 3u /* of passive */
+#define LB_CONFIG_DEFAULT_REFUSED 50u
+#define LB_CONFIG_DEFAULT_RESOLVE_MIN_MS 5000u
+#define LB_CONFIG_DEFAULT_RESOLVE_MAX_MS 300000u
+#define LB_CONFIG_PAYLOAD_EXPECTED                                                                  \
+	"a text of 1..1024 bytes without control characters, with \\xHH, \\r, \\n, \\t and \\\\ for others " \
+	"(in single quotes)"
+
+#define LB_CONFIG_DEFAULT_NAME_BYTES (LB_CONFIG_HOST_MAX + 8)
 
 /* A text being read: where it is from and what went wrong first. */
 struct lb_config_reader {
@@ -122,14 +125,53 @@ int lb_config_read_backend(struct lb_config_reader *reader, const struct lb_node
 bool lb_config_is_unsupported(const char *key, const char *value);
 
 /** A backend's name when the config gives none, into @p buf. @return @p buf. */
+char *lb_config_backend_default_name(const struct lb_config_backend *backend,
+	char buf[LB_CONFIG_DEFAULT_NAME_BYTES]);
+
+/** "ADDRESS:PORT", "[ADDRESS]:PORT", with port 0 "ADDRESS:all", into @p buf. @return @p buf. */
 char *lb_config_default_name(const struct lb_endpoint *endpoint, char buf[LB_ENDPOINT_STRLEN]);
 
 uint32_t lb_config_default_idle_ms(uint8_t proto);
 uint32_t lb_config_default_timeout_ms(uint32_t interval_ms);
 
-/** The defaults of a check of @p type; owns no string yet except the path of http. @return 0, -ENOMEM. */
-int lb_config_check_init(struct lb_config_check *check, enum lb_check_type type);
-void lb_config_check_fini(struct lb_config_check *check);
+/* Health: config_health.c. */
+
+/** Letters, digits, "-" and "_" in labels of 1..63, no dot at the end, and not what could be a wrong address. */
+bool lb_config_is_host_name(const char *text);
+
+/** @p check is initialised; without `type` the keys given change what it has. */
+void lb_config_read_check(struct lb_config_reader *reader, const struct lb_node *node, bool is_new,
+	struct lb_config_check *check);
+
+/** `health_check` of a backend: the keys given, over the service's check. null: no check of its own. */
+void lb_config_read_own_check(struct lb_config_reader *reader, const struct lb_node *node,
+	const struct lb_config_service *service, struct lb_config_backend *backend);
+
+/** The service's check has changed: make those of its backends anew. */
+void lb_config_rederive_checks(struct lb_config_reader *reader, const struct lb_node *node,
+	struct lb_config_service *service);
+
+void lb_config_agent_init(struct lb_config_agent *agent);
+void lb_config_read_agent(struct lb_config_reader *reader, const struct lb_node *node,
+	struct lb_config_agent *agent);
+void lb_config_passive_init(struct lb_config_passive *passive, bool is_tcp);
+void lb_config_read_passive(struct lb_config_reader *reader, const struct lb_node *node,
+	struct lb_config_passive *passive);
+
+/** @p own_keys 0: what is no default; else: these keys. New references; NULL without memory. */
+json_t *lb_config_check_json(const struct lb_config_check *check, uint32_t own_keys);
+json_t *lb_config_agent_json(const struct lb_config_agent *agent);
+json_t *lb_config_passive_json(const struct lb_config_passive *passive, bool is_tcp);
+
+/** Called for each key; the texts may be equal, or NULL for none. @p is_free: any text, to be quoted if need be. */
+typedef void lb_config_differ_fn(void *arg, const char *key, bool is_free, const char *from,
+	const char *to);
+void lb_config_check_differ(const struct lb_config_check *from, const struct lb_config_check *to,
+	lb_config_differ_fn *differ, void *arg);
+void lb_config_agent_differ(const struct lb_config_agent *from, const struct lb_config_agent *to,
+	lb_config_differ_fn *differ, void *arg);
+void lb_config_passive_differ(const struct lb_config_passive *from,
+	const struct lb_config_passive *to, lb_config_differ_fn *differ, void *arg);
 
 /* Validation of the whole: config_check.c. */
 
@@ -140,6 +182,9 @@ void lb_config_check_fini(struct lb_config_check *check);
 int lb_config_check_all(struct lb_config_reader *reader, const struct lb_config *config);
 
 /* Lifecycle: config.c. */
+
+/** @return 0; -ENOMEM, with @p to fit for lb_config_backend_fini(). */
+int lb_config_backend_clone(struct lb_config_backend *to, const struct lb_config_backend *from);
 int lb_config_service_clone(struct lb_config_service *to, const struct lb_config_service *from);
 void lb_config_service_fini(struct lb_config_service *service);
 void lb_config_backend_fini(struct lb_config_backend *backend);

@@ -24,7 +24,6 @@ static const struct {
 	{"client_address", "toa"}, {"client_address", "proxy_v2"},
 	{"on_empty", "reset"}, {"on_empty", "last_resort"},
 	{"slow_start", ""}, /* any but 0s */
-	{"type", "https"}, {"type", "udp"}, {"type", "dns"}, {"type", "exec"},
 };
 
 bool lb_config_is_unsupported(const char *key, const char *value)
@@ -42,8 +41,8 @@ uint32_t lb_config_default_idle_ms(uint8_t proto)
 
 uint32_t lb_config_default_timeout_ms(uint32_t interval_ms)
 {
-	return interval_ms < LB_CONFIG_DEFAULT_TIMEOUT_MS ? interval_ms :
-		LB_CONFIG_DEFAULT_TIMEOUT_MS;
+	return interval_ms < LB_CHECK_DEFAULT_TIMEOUT_MS ? interval_ms :
+		LB_CHECK_DEFAULT_TIMEOUT_MS;
 }
 
 char *lb_config_default_name(const struct lb_endpoint *endpoint, char buf[LB_ENDPOINT_STRLEN])
@@ -57,177 +56,22 @@ char *lb_config_default_name(const struct lb_endpoint *endpoint, char buf[LB_END
 	return buf;
 }
 
-int lb_config_check_init(struct lb_config_check *check, enum lb_check_type type)
+char *lb_config_backend_default_name(const struct lb_config_backend *backend,
+	char buf[LB_CONFIG_DEFAULT_NAME_BYTES])
 {
-	*check = (struct lb_config_check){
-		.type = type,
-		.expect_status_min = LB_CONFIG_DEFAULT_STATUS_MIN,
-		.expect_status_max = LB_CONFIG_DEFAULT_STATUS_MAX,
-		.interval_ms = LB_CONFIG_DEFAULT_INTERVAL_MS,
-		.timeout_ms = LB_CONFIG_DEFAULT_TIMEOUT_MS,
-		.rise = LB_CONFIG_DEFAULT_RISE,
-		.fall = LB_CONFIG_DEFAULT_FALL,
-	};
-	if (type != LB_CHECK_HTTP && type != LB_CHECK_HTTPS)
-		return 0;
-	check->path = strdup("/");
-	return check->path ? 0 : -ENOMEM;
-}
-
-void lb_config_check_fini(struct lb_config_check *check)
-{
-	free(check->path);
-	free(check->host);
-	free(check->expect_body);
-	check->path = check->host = check->expect_body = NULL;
-}
-
-/* In a change, null or an empty text takes an optional value back to its default. */
-static bool is_reset(const struct lb_config_reader *reader, const struct lb_node *node)
-{
-	return !reader->rc && !reader->file && node && node->kind == LB_NODE_SCALAR &&
-		(node->is_null || node->len_bytes == 0);
-}
-
-static bool is_path(const char *text)
-{
-	for (const char *c = text; *c; c++)
-		if (*c <= ' ' || *c > '~')
-			return false;
-	return text[0] == '/';
-}
-
-static bool is_host(const char *text)
-{
-	for (const char *c = text; *c; c++)
-		if (*c <= ' ' || *c > '~' || strchr("/?#@\\\"<>", *c))
-			return false;
-	return true;
-}
-
-/*
- * A substring may have line breaks, but no characters that YAML cannot carry unescaped: C0 and C1 controls,
- * U+2028 and U+2029, byte-order marks and non-characters (YAML 1.1, section 5.1).
- */
-static bool is_body_text(const char *text)
-{
-	for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
-		if ((*c < ' ' && !strchr("\t\n\r", *c)) || *c == 0x7f)
-			return false;
-		if (c[0] == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f)
-			return false;
-		if (c[0] == 0xe2 && c[1] == 0x80 && (c[2] == 0xa8 || c[2] == 0xa9))
-			return false;
-		if (c[0] == 0xef && c[1] == 0xbb && c[2] == 0xbf)
-			return false;
-		if (c[0] == 0xef && c[1] == 0xbf && c[2] >= 0xbe)
-			return false;
-	}
-	return true;
-}
-
-enum {
-	C_TYPE, C_PORT, C_PATH, C_HOST, C_EXPECT_STATUS, C_EXPECT_BODY, C_INTERVAL, C_TIMEOUT,
-	C_RISE, C_FALL, C_N
-};
-static const char *const check_keys[C_N] = {
-	"type", "port", "path", "host", "expect_status", "expect_body", "interval", "timeout",
-	"rise", "fall",
-};
-
-static bool check_key_applies(enum lb_check_type type, unsigned key)
-{
-	if (key == C_TYPE)
-		return true;
-	if (type == LB_CHECK_NONE)
-		return false;
-	return type == LB_CHECK_HTTP || key < C_PATH || key > C_EXPECT_BODY;
-}
-
-static void read_optional_string(struct lb_config_reader *reader, const struct lb_node *node,
-	size_t max_bytes, bool (*is_ok)(const char *text), const char *expected, const char *reset,
-	char **value)
-{
-	char *copy = NULL;
-
-	if (!is_reset(reader, node)) {
-		lb_config_read_string(reader, node, max_bytes, is_ok, expected, value);
-		return;
-	}
-	if (reset) {
-		copy = strdup(reset);
-		if (!copy) {
-			reader->rc = -ENOMEM;
-			return;
-		}
-	}
-	free(*value);
-	*value = copy;
-}
-
-static void read_check_values(struct lb_config_reader *reader, const struct lb_node *const *v,
-	struct lb_config_check *check)
-{
-	if (is_reset(reader, v[C_PORT]))
-		check->port = 0;
+	if (!backend->is_host)
+		return lb_config_default_name(&backend->endpoint, buf);
+	if (backend->endpoint.port_be)
+		snprintf(buf, LB_CONFIG_DEFAULT_NAME_BYTES, "%s:%u", backend->address,
+			ntohs(backend->endpoint.port_be));
 	else
-		lb_config_read_u16(reader, v[C_PORT], 1, 65535, &check->port);
-	read_optional_string(reader, v[C_PATH], LB_CONFIG_MAX_PATH_BYTES, is_path,
-		"a path that begins with / (at most 1024 characters, no spaces)", "/",
-		&check->path);
-	read_optional_string(reader, v[C_HOST], LB_CONFIG_MAX_HOST_BYTES, is_host,
-		"a host name, with :PORT if need be", NULL, &check->host);
-	read_optional_string(reader, v[C_EXPECT_BODY], LB_CONFIG_MAX_BODY_BYTES, is_body_text,
-		"a text of 1..1024 bytes without control characters", NULL, &check->expect_body);
-	lb_config_read_status(reader, v[C_EXPECT_STATUS], &check->expect_status_min,
-		&check->expect_status_max);
-	lb_config_read_duration(reader, v[C_INTERVAL], LB_CONFIG_MIN_INTERVAL_MS,
-		LB_CONFIG_MAX_INTERVAL_MS, &check->interval_ms);
-	lb_config_read_duration(reader, v[C_TIMEOUT], LB_CONFIG_MIN_TIMEOUT_MS,
-		LB_CONFIG_MAX_INTERVAL_MS, &check->timeout_ms);
-	lb_config_read_u32(reader, v[C_RISE], 1, LB_CONFIG_MAX_RISE_FALL, &check->rise);
-	lb_config_read_u32(reader, v[C_FALL], 1, LB_CONFIG_MAX_RISE_FALL, &check->fall);
+		snprintf(buf, LB_CONFIG_DEFAULT_NAME_BYTES, "%s:all", backend->address);
+	return buf;
 }
 
-/* @check is initialised; without `type` the keys given change what it has. */
-static void read_check(struct lb_config_reader *reader, const struct lb_node *node, bool is_new,
-	struct lb_config_check *check)
-{
-	char timeout[LB_CONFIG_DURATION_BYTES], interval[LB_CONFIG_DURATION_BYTES];
-	const struct lb_node *v[C_N];
-	unsigned type = check->type;
-
-	if (!node || lb_config_read_keys(reader, node, check_keys, C_N, v))
-		return;
-	lb_config_read_enum(reader, v[C_TYPE], "type", lb_config_check_type_text, LB_CHECK_TYPE_N,
-		&type);
-	if (type != check->type) {
-		lb_config_check_fini(check);
-		if (lb_config_check_init(check, (enum lb_check_type)type)) {
-			reader->rc = -ENOMEM;
-			return;
-		}
-		is_new = true;
-	}
-	for (unsigned i = 0; i < C_N; i++)
-		if (v[i] && !check_key_applies(check->type, i))
-			lb_config_fail_key(reader, v[i], "key \"%s\" has no meaning with type %s",
-				check_keys[i], lb_check_type_name(check->type));
-	read_check_values(reader, v, check);
-	if (reader->rc)
-		return;
-	if (is_new && !v[C_TIMEOUT])
-		check->timeout_ms = lb_config_default_timeout_ms(check->interval_ms);
-	if (check->timeout_ms > check->interval_ms)
-		lb_config_fail(reader, v[C_TIMEOUT] ? v[C_TIMEOUT] : v[C_INTERVAL],
-			"expected a timeout no longer than the interval, found timeout %s and interval %s",
-			lb_config_format_duration(check->timeout_ms, timeout),
-			lb_config_format_duration(check->interval_ms, interval));
-}
-
-enum { B_NAME, B_ADDRESS, B_PORT, B_WEIGHT, B_TIER, B_BACKUP, B_STATE, B_N };
+enum { B_NAME, B_ADDRESS, B_PORT, B_WEIGHT, B_TIER, B_BACKUP, B_STATE, B_HEALTH_CHECK, B_N };
 static const char *const backend_keys[B_N] = {
-	"name", "address", "port", "weight", "tier", "backup", "state",
+	"name", "address", "port", "weight", "tier", "backup", "state", "health_check",
 };
 
 static void require(struct lb_config_reader *reader, const struct lb_node *node,
@@ -266,15 +110,54 @@ static void read_object_name(struct lb_config_reader *reader, const struct lb_no
 static void read_backend_address(struct lb_config_reader *reader, const struct lb_node *node,
 	struct lb_config_backend *backend)
 {
-	lb_config_read_addr(reader, node, "a backend", &backend->endpoint.addr);
-	lb_config_read_string(reader, node, LB_ADDR_STRLEN, NULL, "an address", &backend->address);
+	struct lb_addr parsed;
+
+	if (!node || reader->rc)
+		return;
+	backend->is_host = node->kind == LB_NODE_SCALAR && lb_addr_parse(node->text, &parsed) &&
+		lb_config_is_host_name(node->text);
+	if (backend->is_host)
+		memset(&backend->endpoint.addr, 0, sizeof(backend->endpoint.addr));
+	else
+		lb_config_read_addr(reader, node, "a backend", &backend->endpoint.addr);
+	lb_config_read_string(reader, node, LB_CONFIG_HOST_MAX, NULL, "an address or a host name",
+		&backend->address);
+}
+
+static void default_backend_name(struct lb_config_reader *reader, const struct lb_node *node,
+	struct lb_config_backend *backend)
+{
+	char name[LB_CONFIG_DEFAULT_NAME_BYTES];
+
+	if (reader->rc || backend->name)
+		return;
+	lb_config_backend_default_name(backend, name);
+	if (strlen(name) > LB_CONFIG_NAME_MAX) {
+		lb_config_fail(reader, node, "\"%s\" is too long for a name (at most %u characters): "
+			"give the backend a \"name\"", name, LB_CONFIG_NAME_MAX);
+		return;
+	}
+	backend->name = strdup(name);
+	if (!backend->name)
+		reader->rc = -ENOMEM;
+}
+
+/* A check has to know where to connect to. */
+static void require_check_port(struct lb_config_reader *reader, const struct lb_node *node,
+	uint16_t port_be, const struct lb_config_check *check)
+{
+	if (reader->rc || port_be || check->port || check->type == LB_CHECK_NONE ||
+		check->type == LB_CHECK_EXEC)
+		return;
+	lb_config_fail(reader, node,
+		"with port all a %s check needs a port of its own: give health_check: {port: PORT} or "
+		"health_check: {type: none}", lb_check_type_name(check->type));
 }
 
 int lb_config_read_backend(struct lb_config_reader *reader, const struct lb_node *node, bool is_new,
 	const struct lb_config_service *service, struct lb_config_backend *backend)
 {
 	const struct lb_node *v[B_N];
-	char name[LB_ENDPOINT_STRLEN];
 	unsigned state = backend->admin;
 
 	if (is_new) {
@@ -294,23 +177,23 @@ int lb_config_read_backend(struct lb_config_reader *reader, const struct lb_node
 	lb_config_read_enum(reader, v[B_STATE], "state", lb_config_admin_text,
 		LB_ADMIN_DISABLED + 1, &state);
 	backend->admin = (enum lb_admin_state)state;
-	if (!reader->rc && !backend->name) {
-		backend->name = strdup(lb_config_default_name(&backend->endpoint, name));
-		if (!backend->name)
-			reader->rc = -ENOMEM;
-	}
+	default_backend_name(reader, node, backend);
+	lb_config_read_own_check(reader, v[B_HEALTH_CHECK], service, backend);
+	if (v[B_HEALTH_CHECK])
+		require_check_port(reader, v[B_HEALTH_CHECK], backend->endpoint.port_be,
+			lb_config_check_of(service, backend));
 	return reader->rc;
 }
 
 enum {
 	S_NAME, S_VIP, S_PORT, S_PROTOCOL, S_MODE, S_SCHEDULER, S_TABLE_SIZE, S_TRACKING,
 	S_CLIENT_ADDRESS, S_IDLE_TIMEOUT, S_ON_EMPTY, S_MIN_HEALTHY, S_SLOW_START, S_GUE_PORT,
-	S_HEALTH_CHECK, S_BACKENDS, S_N
+	S_HEALTH_CHECK, S_AGENT, S_PASSIVE, S_BACKENDS, S_N
 };
 static const char *const service_keys[S_N] = {
 	"name", "vip", "port", "protocol", "mode", "scheduler", "table_size", "tracking",
 	"client_address", "idle_timeout", "on_empty", "min_healthy", "slow_start", "gue_port",
-	"health_check", "backends",
+	"health_check", "agent", "passive", "backends",
 };
 
 static void free_backends(struct lb_config_service *service)
@@ -457,18 +340,6 @@ static void move_port(struct lb_config_service *service, uint16_t from_be)
 			service->backends[i].endpoint.port_be = service->key.port_be;
 }
 
-/* A check has to know where to connect to. */
-static void require_check_port(struct lb_config_reader *reader, const struct lb_node *node,
-	const struct lb_node *const *v, const struct lb_config_service *service)
-{
-	if (service->key.port_be || service->check.port || service->check.type == LB_CHECK_NONE)
-		return;
-	lb_config_fail(reader, v[S_HEALTH_CHECK] ? v[S_HEALTH_CHECK] :
-		v[S_PORT] ? v[S_PORT] : node,
-		"with port all a %s check needs a port of its own: give health_check: {port: PORT} or "
-		"health_check: {type: none}", lb_check_type_name(service->check.type));
-}
-
 static int init_service(struct lb_config_service *service, const struct lb_node *node)
 {
 	*service = (struct lb_config_service){
@@ -490,6 +361,20 @@ static void default_service(struct lb_config_reader *reader, struct lb_config_se
 	service->idle_timeout_ms = lb_config_default_idle_ms(service->key.proto);
 	if (lb_config_check_init(&service->check, is_tcp ? LB_CHECK_TCP : LB_CHECK_NONE))
 		reader->rc = -ENOMEM;
+	lb_config_agent_init(&service->agent);
+	lb_config_passive_init(&service->passive, is_tcp);
+}
+
+static void read_health(struct lb_config_reader *reader, const struct lb_node *node, bool is_new,
+	const struct lb_node *const *v, struct lb_config_service *service)
+{
+	lb_config_read_check(reader, v[S_HEALTH_CHECK], is_new, &service->check);
+	require_check_port(reader, v[S_HEALTH_CHECK] ? v[S_HEALTH_CHECK] :
+		v[S_PORT] ? v[S_PORT] : node, service->key.port_be, &service->check);
+	if (v[S_HEALTH_CHECK] && !v[S_BACKENDS])
+		lb_config_rederive_checks(reader, v[S_HEALTH_CHECK], service);
+	lb_config_read_agent(reader, v[S_AGENT], &service->agent);
+	lb_config_read_passive(reader, v[S_PASSIVE], &service->passive);
 }
 
 int lb_config_read_service(struct lb_config_reader *reader, const struct lb_node *node, bool is_new,
@@ -518,9 +403,7 @@ int lb_config_read_service(struct lb_config_reader *reader, const struct lb_node
 	read_gue_port(reader, v[S_GUE_PORT], service);
 	if (!is_new && lb_mode_keeps_port(service->mode))
 		move_port(service, old_port_be);
-	read_check(reader, v[S_HEALTH_CHECK], is_new, &service->check);
-	if (!reader->rc)
-		require_check_port(reader, node, v, service);
+	read_health(reader, node, is_new, v, service);
 	read_backends(reader, v[S_BACKENDS], service);
 	return reader->rc;
 }
@@ -600,11 +483,70 @@ static void read_gateway(struct lb_config_reader *reader, const struct lb_node *
 	config->has_gateway = true;
 }
 
+/* "192.0.2.53", "192.0.2.53:5353", "2001:db8::53", "[2001:db8::53]:53". A loopback address is fine here. */
+static void read_resolver(struct lb_config_reader *reader, const struct lb_node *node,
+	struct lb_endpoint *resolver)
+{
+	char found[LB_CONFIG_FOUND_BYTES], *text = NULL;
+
+	lb_config_read_string(reader, node, LB_ENDPOINT_STRLEN, NULL,
+		"the address of a name server, with :PORT if need be", &text);
+	if (reader->rc)
+		return;
+	if (!lb_addr_parse(text, &resolver->addr))
+		resolver->port_be = htons(53);
+	else if (lb_endpoint_parse(text, resolver) || resolver->port_be == 0)
+		lb_config_fail(reader, node, "expected the address of a name server, with :PORT if "
+			"need be, found %s", lb_config_found(node, found));
+	free(text);
+}
+
+static void read_resolvers(struct lb_config_reader *reader, const struct lb_node *node,
+	struct lb_config *config)
+{
+	char found[LB_CONFIG_FOUND_BYTES];
+
+	if (!node || reader->rc)
+		return;
+	if (node->kind != LB_NODE_LIST || node->n_children == 0 ||
+		node->n_children > LB_CONFIG_MAX_RESOLVERS) {
+		lb_config_fail(reader, node, "expected a list of 1..%u name servers, found %s",
+			LB_CONFIG_MAX_RESOLVERS, node->kind != LB_NODE_LIST ?
+			lb_config_found(node, found) : node->n_children ? "more" : "an empty list");
+		return;
+	}
+	config->resolvers = calloc(node->n_children, sizeof(*config->resolvers));
+	if (!config->resolvers) {
+		reader->rc = -ENOMEM;
+		return;
+	}
+	for (const struct lb_node *child = node->first; child && !reader->rc; child = child->next)
+		read_resolver(reader, child, &config->resolvers[config->n_resolvers++]);
+}
+
+static void read_resolve_times(struct lb_config_reader *reader, const struct lb_node *min,
+	const struct lb_node *max, struct lb_config *config)
+{
+	char a[LB_CONFIG_DURATION_BYTES], b[LB_CONFIG_DURATION_BYTES];
+
+	config->resolve_min_ms = LB_CONFIG_DEFAULT_RESOLVE_MIN_MS;
+	config->resolve_max_ms = LB_CONFIG_DEFAULT_RESOLVE_MAX_MS;
+	lb_config_read_duration(reader, min, 1000, 3600000, &config->resolve_min_ms);
+	lb_config_read_duration(reader, max, 1000, 86400000, &config->resolve_max_ms);
+	if (!reader->rc && config->resolve_min_ms > config->resolve_max_ms)
+		lb_config_fail(reader, min ? min : max,
+			"expected resolve_min no longer than resolve_max, found %s and %s",
+			lb_config_format_duration(config->resolve_min_ms, a),
+			lb_config_format_duration(config->resolve_max_ms, b));
+}
+
 int lb_config_read(struct lb_config_reader *reader, struct lb_config *config)
 {
-	enum { HASH_SECRET, LOCAL_ADDRESSES, GATEWAY, SERVICES, N_KEYS };
+	enum { HASH_SECRET, LOCAL_ADDRESSES, GATEWAY, RESOLVERS, RESOLVE_MIN, RESOLVE_MAX, SERVICES,
+		N_KEYS };
 	static const char *const keys[N_KEYS] = {
-		"hash_secret", "local_addresses", "gateway", "services",
+		"hash_secret", "local_addresses", "gateway", "resolvers", "resolve_min",
+		"resolve_max", "services",
 	};
 	const struct lb_node *v[N_KEYS];
 
@@ -615,6 +557,8 @@ int lb_config_read(struct lb_config_reader *reader, struct lb_config *config)
 	config->has_secret = v[HASH_SECRET];
 	read_local_addresses(reader, v[LOCAL_ADDRESSES], config);
 	read_gateway(reader, v[GATEWAY], config);
+	read_resolvers(reader, v[RESOLVERS], config);
+	read_resolve_times(reader, v[RESOLVE_MIN], v[RESOLVE_MAX], config);
 	read_services(reader, v[SERVICES], config);
 	return reader->rc;
 }

@@ -413,11 +413,13 @@ static const char *addr_hint(const char *text)
 		return "write an IPv4-mapped address as IPv4";
 	if (text[0] == '[')
 		return "without the brackets";
+	if (!strcasecmp(text, "localhost"))
+		return "a loopback address has no place here";
 	if (strchr(text, ':') || !text[strspn(text, "0123456789.")])
 		return NULL;
 	while (isalnum((unsigned char)*c) || *c == '.' || *c == '-' || *c == '_')
 		c++;
-	return *c ? NULL : "host names are not supported by this version";
+	return *c ? NULL : "a host name has no place here";
 }
 
 void lb_config_read_addr(struct lb_config_reader *reader, const struct lb_node *node,

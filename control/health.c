@@ -2,6 +2,7 @@
 #include "control/health.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,70 +78,56 @@ static uint32_t raise_open_files(void)
 
 /* ---- the parameters of a check ---- */
 
-static char *copy_string(const char *text, bool *failed)
-{
-	char *copy = text ? strdup(text) : NULL;
-
-	*failed |= text && !copy;
-	return copy;
-}
-
-static void free_config(struct lb_config_check *config)
-{
-	free(config->path);
-	free(config->host);
-	free(config->expect_body);
-	memset(config, 0, sizeof(*config));
-}
-
 static int copy_config(struct lb_config_check *to, const struct lb_config_check *from)
 {
-	bool failed = false;
+	int rc = lb_config_check_copy(to, from);
 
-	*to = *from;
-	to->path = copy_string(from->path, &failed);
-	to->host = copy_string(from->host, &failed);
-	to->expect_body = copy_string(from->expect_body, &failed);
 	// The engine stays sane under any numbers; the config refuses such ones with a message.
 	to->interval_ms = to->interval_ms ? to->interval_ms : 1;
 	to->timeout_ms = to->timeout_ms ? to->timeout_ms : 1;
 	to->rise = to->rise ? to->rise : 1;
 	to->fall = to->fall ? to->fall : 1;
-	if (failed)
-		free_config(to);
-	return failed ? -ENOMEM : 0;
-}
-
-static bool equal_strings(const char *a, const char *b)
-{
-	return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-static bool equal_configs(const struct lb_config_check *a, const struct lb_config_check *b)
-{
-	return a->type == b->type && a->port == b->port && equal_strings(a->path, b->path) &&
-	       equal_strings(a->host, b->host) && equal_strings(a->expect_body, b->expect_body) &&
-	       a->expect_status_min == b->expect_status_min &&
-	       a->expect_status_max == b->expect_status_max && a->interval_ms == b->interval_ms &&
-	       a->timeout_ms == b->timeout_ms && a->rise == b->rise && a->fall == b->fall;
+	return rc;
 }
 
 static const struct lb_health_ops *find_ops(enum lb_check_type type)
 {
-	switch (type) {
-	case LB_CHECK_TCP:
-		return &lb_check_tcp_ops;
-	case LB_CHECK_HTTP:
-		return &lb_check_http_ops;
-	default:
-		return NULL;
-	}
+	static const struct lb_health_ops *const ops[] = {
+		[LB_CHECK_TCP] = &lb_check_tcp_ops,
+		[LB_CHECK_HTTP] = &lb_check_http_ops,
+		[LB_CHECK_HTTPS] = &lb_check_http_ops,
+		[LB_CHECK_UDP] = &lb_check_udp_ops,
+		[LB_CHECK_DNS] = &lb_check_dns_ops,
+		[LB_CHECK_EXEC] = &lb_check_exec_ops,
+		[LB_CHECK_AGENT] = &lb_check_agent_ops,
+	};
+
+	return (unsigned)type < sizeof(ops) / sizeof(ops[0]) ? ops[type] : NULL;
 }
 
 uint16_t lb_health_check_port_be(
 	const struct lb_health_check *check, const struct lb_config_check *config)
 {
 	return config->port ? htobe16(config->port) : check->endpoint.port_be;
+}
+
+socklen_t lb_health_check_address(const struct lb_health_check *check,
+	const struct lb_config_check *config, struct sockaddr_storage *address)
+{
+	const struct lb_addr *addr = &check->endpoint.addr;
+	uint16_t port_be = lb_health_check_port_be(check, config);
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)address;
+	struct sockaddr_in *in = (struct sockaddr_in *)address;
+
+	if (lb_addr_is_ipv4(addr)) {
+		*in = (struct sockaddr_in){.sin_family = AF_INET,
+			.sin_port = port_be,
+			.sin_addr.s_addr = lb_addr_ipv4_be(addr)};
+		return sizeof(*in);
+	}
+	*in6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = port_be};
+	memcpy(&in6->sin6_addr, addr->bytes, sizeof(addr->bytes));
+	return sizeof(*in6);
 }
 
 /* ---- schedule ---- */
@@ -199,15 +186,21 @@ static void plan_first(struct lb_health_check *check, uint32_t min_ms, uint32_t 
 
 static const char *find_invalid(const struct lb_health_check *check)
 {
-	if (lb_health_check_port_be(check, &check->config) == 0)
+	if (!check->ops->needs_no_port && lb_health_check_port_be(check, &check->config) == 0)
 		return "no port to check";
 	return check->ops->invalid ? check->ops->invalid(check->probe) : NULL;
+}
+
+static struct lb_health_queue *lane_of(const struct lb_health_check *check)
+{
+	return &check->health->lanes[check->ops->lane];
 }
 
 static void start_probe(struct lb_health_check *check)
 {
 	struct lb_health *health = check->health;
 	const char *invalid;
+	char text[96];
 	int rc;
 
 	check->started_ns = now_ns();
@@ -215,6 +208,7 @@ static void start_probe(struct lb_health_check *check)
 	check->in_flight = true;
 	check->extended = false;
 	health->stats.n_in_flight++;
+	lane_of(check)->n_in_flight++;
 	health->stats.n_probes++;
 	arm(&check->deadline, check->deadline_ns);
 	invalid = find_invalid(check);
@@ -223,45 +217,56 @@ static void start_probe(struct lb_health_check *check)
 		return;
 	}
 	rc = check->ops->start(check->probe);
-	if (rc < 0)
+	if (rc < 0 && check->ops->start_fails_us)
+		lb_health_result(check, LB_HEALTH_NOT_JUDGED, "not checked: cannot run it: %s",
+			strerror_r(-rc, text, sizeof(text)));
+	else if (rc < 0)
 		lb_health_result_errno(check, -rc);
 }
 
 static void begin(struct lb_health_check *check)
 {
-	struct lb_health *health = check->health;
+	struct lb_health_queue *lane = lane_of(check);
 
-	if (health->stats.n_in_flight < health->max_in_flight) {
+	if (lane->n_in_flight < lane->max_in_flight) {
 		start_probe(check);
 		return;
 	}
-	TAILQ_INSERT_TAIL(&health->waiting, check, waiting_link);
+	TAILQ_INSERT_TAIL(&lane->waiting, check, waiting_link);
 	check->waiting = true;
-	health->stats.n_waiting++;
+	lane->n_waiting++;
+	check->health->stats.n_waiting++;
 }
 
 static void leave_queue(struct lb_health_check *check)
 {
 	if (!check->waiting)
 		return;
-	TAILQ_REMOVE(&check->health->waiting, check, waiting_link);
+	TAILQ_REMOVE(&lane_of(check)->waiting, check, waiting_link);
 	check->waiting = false;
+	lane_of(check)->n_waiting--;
 	check->health->stats.n_waiting--;
+}
+
+static void kick_lane(struct lb_health_queue *lane)
+{
+	uint32_t n = lane->n_waiting; // those that fail at once may come back: one round
+
+	while (n-- && lane->n_waiting && lane->n_in_flight < lane->max_in_flight) {
+		struct lb_health_check *check = TAILQ_FIRST(&lane->waiting);
+
+		leave_queue(check);
+		start_probe(check);
+	}
 }
 
 static void on_kick(evutil_socket_t fd, short what, void *arg)
 {
 	struct lb_health *health = arg;
-	uint32_t n = health->stats.n_waiting; // those that fail at once may come back: one round
 
 	(void)fd, (void)what;
-	while (n-- && health->stats.n_waiting &&
-		health->stats.n_in_flight < health->max_in_flight) {
-		struct lb_health_check *check = TAILQ_FIRST(&health->waiting);
-
-		leave_queue(check);
-		start_probe(check);
-	}
+	for (unsigned i = 0; i < LB_HEALTH_N_LANES; i++)
+		kick_lane(&health->lanes[i]);
 }
 
 static void note_lateness(struct lb_health_check *check)
@@ -298,6 +303,7 @@ static void end_probe(struct lb_health_check *check)
 
 	check->in_flight = false;
 	health->stats.n_in_flight--;
+	lane_of(check)->n_in_flight--;
 	event_del(&check->deadline);
 	// Not from here: a start that fails at once would call us again, as deep as the queue.
 	if (health->stats.n_waiting)
@@ -334,6 +340,10 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	}
 	phase = check->ops->phase(check->probe);
 	check->ops->cancel(check->probe);
+	if (check->ops->may_be_silent && check->ops->may_be_silent(check->probe)) {
+		lb_health_result(check, LB_HEALTH_OK, "ok: no answer, and no refusal");
+		return;
+	}
 	lb_health_result(check, LB_HEALTH_FAILED, "timeout after %u ms while %s",
 		check->config.timeout_ms, phase);
 }
@@ -373,6 +383,29 @@ static void plan_after(struct lb_health_check *check, enum lb_health_result resu
 	check->again = false;
 }
 
+// From what a datagram takes on a local wire to the longest that anybody would wait for an answer.
+const uint32_t lb_health_bounds_us[LB_HEALTH_N_BOUNDS] = {250, 500, 1000, 2500, 5000, 10000, 25000,
+	50000, 100000, 250000, 500000, 1000000, 2500000, 10000000};
+
+static void measure(const struct lb_health_check *check, uint64_t duration_us)
+{
+	unsigned i = 0;
+
+	if (!check->histogram)
+		return;
+	while (i < LB_HEALTH_N_BOUNDS && duration_us > lb_health_bounds_us[i])
+		i++;
+	check->histogram->n[i]++;
+	check->histogram->sum_us += duration_us;
+}
+
+void lb_health_report(struct lb_health_check *check, const struct lb_agent_words *words,
+	const char *text)
+{
+	if (check->reported)
+		check->reported(check->arg, check, words, text);
+}
+
 void lb_health_result(
 	struct lb_health_check *check, enum lb_health_result result, const char *format, ...)
 {
@@ -391,6 +424,8 @@ void lb_health_result(
 	if (result == LB_HEALTH_NOT_JUDGED)
 		check->health->stats.n_not_judged++;
 	else
+		measure(check, duration_us);
+	if (result != LB_HEALTH_NOT_JUDGED)
 		changed = judge(check, result == LB_HEALTH_OK);
 	if (changed) {
 		// outlives a check destroyed in the callback
@@ -418,14 +453,15 @@ void lb_health_result_errno(struct lb_health_check *check, int error)
 		lb_health_result(check, LB_HEALTH_FAILED, "%s", text);
 }
 
-int lb_health_socket(int family)
+int lb_health_socket(int family, int type)
 {
 	static const struct linger reset = {.l_onoff = 1, .l_linger = 0};
-	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+	int fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return -errno;
-	if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) < 0) {
+	if (type == SOCK_STREAM &&
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) < 0) {
 		int error = errno;
 
 		close(fd);
@@ -444,15 +480,21 @@ int lb_health_create(struct event_base *base, struct lb_health **out)
 	if (!health)
 		return -ENOMEM;
 	health->base = base;
-	health->max_in_flight = raise_open_files();
+	health->lanes[LB_HEALTH_LANE_SOCKET].max_in_flight = raise_open_files();
+	health->lanes[LB_HEALTH_LANE_EXEC].max_in_flight = LB_HEALTH_MAX_PROGRAMS;
 	TAILQ_INIT(&health->checks);
-	TAILQ_INIT(&health->waiting);
+	for (unsigned i = 0; i < LB_HEALTH_N_LANES; i++)
+		TAILQ_INIT(&health->lanes[i].waiting);
 	if (getrandom(&health->random, sizeof(health->random), GRND_NONBLOCK) < 0 ||
 		!health->random)
 		health->random = now_ns() | 1;
 	evtimer_assign(&health->kick, base, on_kick, health);
 	rc = lb_health_http_create(base, &health->http);
+	if (rc == 0)
+		rc = lb_health_exec_create(base, &health->exec);
 	if (rc < 0) {
+		if (health->http)
+			lb_health_http_destroy(health->http);
 		free(health);
 		return rc;
 	}
@@ -470,6 +512,7 @@ void lb_health_destroy(struct lb_health *health)
 		lb_health_check_destroy(check);
 	event_del(&health->kick);
 	lb_health_http_destroy(health->http);
+	lb_health_exec_destroy(health->exec);
 	free(health);
 }
 
@@ -514,7 +557,7 @@ static int adopt(struct lb_health_check *check, struct lb_config_check *config)
 	check->health->stats.n_checks += (uint32_t)(ops != NULL) - (uint32_t)(check->ops != NULL);
 	check->ops = ops;
 	check->probe = probe;
-	free_config(&check->config);
+	lb_config_check_fini(&check->config);
 	check->config = *config;
 	evtimer_assign(&check->due, check->health->base, ops ? on_due : on_freed_of_duty, check);
 	return 0;
@@ -541,7 +584,7 @@ struct lb_health_check *lb_health_check_create(struct lb_health *health,
 		return NULL;
 	}
 	if (adopt(check, &copy) < 0) {
-		free_config(&copy);
+		lb_config_check_fini(&copy);
 		free(check);
 		return NULL;
 	}
@@ -565,7 +608,7 @@ void lb_health_check_destroy(struct lb_health_check *check)
 		check->health->stats.n_checks--;
 	}
 	TAILQ_REMOVE(&check->health->checks, check, link);
-	free_config(&check->config);
+	lb_config_check_fini(&check->config);
 	free(check);
 }
 
@@ -576,12 +619,12 @@ int lb_health_check_update(struct lb_health_check *check, const struct lb_config
 
 	if (copy_config(&copy, config) < 0)
 		return -ENOMEM;
-	if (equal_configs(&copy, &check->config)) {
-		free_config(&copy);
+	if (lb_config_check_equal(&copy, &check->config)) {
+		lb_config_check_fini(&copy);
 		return 0;
 	}
 	if (adopt(check, &copy) < 0) {
-		free_config(&copy);
+		lb_config_check_fini(&copy);
 		return -ENOMEM;
 	}
 	if (check->ops) {
@@ -595,6 +638,23 @@ int lb_health_check_update(struct lb_health_check *check, const struct lb_config
 		event_add(&check->due, &at_once);
 	}
 	return 0;
+}
+
+void lb_health_check_on_report(struct lb_health_check *check, lb_health_reported_fn *reported)
+{
+	check->reported = reported;
+}
+
+void lb_health_check_measure(struct lb_health_check *check, struct lb_health_histogram *histogram)
+{
+	check->histogram = histogram;
+}
+
+void lb_health_check_name(
+	struct lb_health_check *check, const char *service_name, const char *backend_name)
+{
+	check->service_name = service_name;
+	check->backend_name = backend_name;
 }
 
 void lb_health_check_now(struct lb_health_check *check)

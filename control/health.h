@@ -22,6 +22,7 @@ struct lb_health_check; /* one backend's check */
 
 #define LB_HEALTH_MAX_BODY_BYTES 65536u   /* of an HTTP body are read, the rest is not looked at */
 #define LB_HEALTH_MAX_HEADER_BYTES 32768u /* of HTTP headers, in all; more is a failure */
+#define LB_HEALTH_MAX_PROGRAMS 32u        /* of exec checks that run at once */
 
 enum lb_health_state { LB_HEALTH_UNKNOWN, LB_HEALTH_UP, LB_HEALTH_DOWN };
 
@@ -45,12 +46,30 @@ struct lb_health_stats {
 	uint32_t max_late_us; /* the worst delay of a probe's start against its plan, since start */
 };
 
+/* How long probes took, for /metrics: judged ones, failed ones too. */
+#define LB_HEALTH_N_BOUNDS 14u
+struct lb_health_histogram {
+	uint64_t n[LB_HEALTH_N_BOUNDS + 1]; /* by the first bound that is not below; the last: above all */
+	uint64_t sum_us;
+};
+extern const uint32_t lb_health_bounds_us[LB_HEALTH_N_BOUNDS];
+
 /**
  * Called from the loop when the debounced state changes, not on each result. May destroy checks,
  * not the engine.
  */
 typedef void lb_health_changed_fn(
 	void *arg, struct lb_health_check *check, const struct lb_health_status *status);
+
+struct lb_agent_words;
+
+/**
+ * Called from the loop for each probe by which the backend said something of its weight or state:
+ * an agent's line, or the header X-LB-Weight of an expected answer. @p words NULL: an expected
+ * answer without that header. May not destroy the check.
+ */
+typedef void lb_health_reported_fn(void *arg, struct lb_health_check *check,
+	const struct lb_agent_words *words, const char *text);
 
 /**
  * Make the engine. Raises the process' soft limit of open files to the hard one (at most 2^20);
@@ -77,6 +96,17 @@ void lb_health_stats(const struct lb_health *health, struct lb_health_stats *sta
 struct lb_health_check *lb_health_check_create(struct lb_health *health,
 	const struct lb_config_check *config, const struct lb_endpoint *endpoint,
 	enum lb_health_state initial, lb_health_changed_fn *changed, void *arg);
+
+/** Tell @p reported (with the arg of creation) what the backend says of itself; NULL: nobody. */
+void lb_health_check_on_report(struct lb_health_check *check, lb_health_reported_fn *reported);
+
+/** Count durations in @p histogram (the caller's; NULL: no more). */
+void lb_health_check_measure(struct lb_health_check *check, struct lb_health_histogram *histogram);
+
+/** The names that an exec check's program is told; the caller's, they live as long as the check or
+ * the next call. */
+void lb_health_check_name(
+	struct lb_health_check *check, const char *service_name, const char *backend_name);
 
 /** Stop and free; no callback follows. NULL is ignored. */
 void lb_health_check_destroy(struct lb_health_check *check);

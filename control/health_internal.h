@@ -4,7 +4,9 @@
 
 #include <event2/event_struct.h>
 #include <sys/queue.h>
+#include <sys/socket.h>
 
+#include "control/agent.h"
 #include "control/health.h"
 
 /*
@@ -18,6 +20,9 @@ enum lb_health_result {
 	LB_HEALTH_FAILED,
 	LB_HEALTH_NOT_JUDGED, /* our own fault: keeps the state, tried again soon */
 };
+
+/* Probes in flight are bounded for each kind of what they take. */
+enum lb_health_lane { LB_HEALTH_LANE_SOCKET, LB_HEALTH_LANE_EXEC, LB_HEALTH_N_LANES };
 
 struct lb_health_ops {
 	/* Prepare probes of @p config, whose strings live as long as the result. @return the type's
@@ -36,17 +41,27 @@ struct lb_health_ops {
 	const char *(*phase)(const void *probe);
 	/* Why no probe can be made of these parameters; NULL: it can. May be NULL itself. */
 	const char *(*invalid)(const void *probe);
+	/* Whether a probe that has not ended by its deadline is a success. NULL: no. */
+	bool (*may_be_silent)(const void *probe);
+	enum lb_health_lane lane;
+	bool needs_no_port;
+	bool start_fails_us; /* what start() returns is never the backend's fault */
 };
 
 TAILQ_HEAD(lb_health_check_list, lb_health_check);
 
+struct lb_health_queue {
+	struct lb_health_check_list waiting; /* due, but max_in_flight are running; in order */
+	uint32_t n_waiting, n_in_flight, max_in_flight;
+};
+
 struct lb_health {
 	struct event_base *base;
 	struct lb_health_http *http; /* check_http.c's: curl multi, handles */
+	struct lb_health_exec *exec; /* check_exec.c's: processes */
 	struct lb_health_check_list checks;
-	struct lb_health_check_list waiting; /* due, but max_in_flight are running; in order */
-	struct event kick;                   /* starts the waiting */
-	uint32_t max_in_flight;
+	struct lb_health_queue lanes[LB_HEALTH_N_LANES];
+	struct event kick; /* starts the waiting */
 	uint64_t random;
 	struct lb_health_stats stats;
 };
@@ -59,8 +74,11 @@ struct lb_health_check {
 	struct lb_config_check config;   /* strings are ours */
 	struct lb_endpoint endpoint;
 	lb_health_changed_fn *changed;
+	lb_health_reported_fn *reported; /* NULL: nobody asks */
 	void *arg;
 	struct lb_health_status status;
+	struct lb_health_histogram *histogram;          /* NULL: none */
+	const char *service_name, *backend_name;        /* for programs; the caller's; NULL: none */
 
 	struct event due;      /* at due_ns; earlier when `extra` */
 	struct event deadline; /* of the probe in flight, at deadline_ns */
@@ -76,11 +94,23 @@ struct lb_health_check {
 };
 
 extern const struct lb_health_ops lb_check_tcp_ops;
-extern const struct lb_health_ops lb_check_http_ops;
+extern const struct lb_health_ops lb_check_http_ops; /* and https */
+extern const struct lb_health_ops lb_check_udp_ops;
+extern const struct lb_health_ops lb_check_dns_ops;
+extern const struct lb_health_ops lb_check_exec_ops;
+extern const struct lb_health_ops lb_check_agent_ops;
 
 /** The port to connect to, network byte order; 0: none is known. */
 uint16_t lb_health_check_port_be(
 	const struct lb_health_check *check, const struct lb_config_check *config);
+
+/** Where to connect to. @return the length of the address. */
+socklen_t lb_health_check_address(const struct lb_health_check *check,
+	const struct lb_config_check *config, struct sockaddr_storage *address);
+
+/** What the backend says of itself, before lb_health_result(); @p text: in its own words. */
+void lb_health_report(struct lb_health_check *check, const struct lb_agent_words *words,
+	const char *text);
 
 /** The probe in flight is done. The last a caller may do with its data: it may be gone on return.
  */
@@ -94,13 +124,18 @@ void lb_health_result_errno(struct lb_health_check *check, int error);
 bool lb_health_is_own_fault(int error);
 
 /**
- * A socket for one probe: non-blocking, close-on-exec, closed by RST, so that no TIME_WAIT stays.
+ * A socket for one probe: non-blocking, close-on-exec; SOCK_STREAM is closed by RST, so that no
+ * TIME_WAIT stays.
  * @return fd; -errno.
  */
-int lb_health_socket(int family);
+int lb_health_socket(int family, int type);
 
 /** @return 0, -ENOMEM. */
 int lb_health_http_create(struct event_base *base, struct lb_health_http **out);
 void lb_health_http_destroy(struct lb_health_http *http);
+/** @return 0, -ENOMEM. */
+int lb_health_exec_create(struct event_base *base, struct lb_health_exec **out);
+/** Kills what still runs. */
+void lb_health_exec_destroy(struct lb_health_exec *exec);
 
 #endif

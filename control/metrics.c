@@ -178,6 +178,48 @@ static void service_metrics(struct out *out, const struct lb_model *model)
 			model->services[i]->config->name, lb_api_no_backend(model->services[i]));
 }
 
+static void duration_metrics(struct out *out, const struct lb_model *model)
+{
+	head(out, "check_duration_seconds", "histogram",
+		"How long health checks took, failed ones too, by service.");
+	for (size_t i = 0; i < model->n_services; i++) {
+		const char *name = model->services[i]->config->name;
+		const struct lb_health_histogram *h = &model->services[i]->durations;
+		uint64_t n = 0;
+
+		for (unsigned j = 0; j < LB_HEALTH_N_BOUNDS; j++) {
+			n += h->n[j];
+			line(out,
+				"fulcrum_check_duration_seconds_bucket{service=\"%s\",le=\"%g\"} %" PRIu64,
+				name, lb_health_bounds_us[j] / 1e6, n);
+		}
+		n += h->n[LB_HEALTH_N_BOUNDS];
+		line(out, "fulcrum_check_duration_seconds_bucket{service=\"%s\",le=\"+Inf\"} %" PRIu64,
+			name, n);
+		line(out, "fulcrum_check_duration_seconds_sum{service=\"%s\"} %.6f", name,
+			(double)h->sum_us / 1e6);
+		line(out, "fulcrum_check_duration_seconds_count{service=\"%s\"} %" PRIu64, name, n);
+	}
+}
+
+static void check_metrics(struct out *out, const struct lb_model *model)
+{
+	struct lb_health_stats stats;
+
+	lb_health_stats(model->health, &stats);
+	single(out, "checks", "gauge", "Health checks there are, agents too.", stats.n_checks);
+	single(out, "checks_in_flight", "gauge", "Probes that run.", stats.n_in_flight);
+	single(out, "checks_waiting", "gauge", "Probes that are due and wait for a place.",
+		stats.n_waiting);
+	single(out, "check_probes_total", "counter", "Probes started.", stats.n_probes);
+	single(out, "check_not_judged_total", "counter",
+		"Probes that failed for want of our own resources.", stats.n_not_judged);
+	head(out, "check_max_late_seconds", "gauge",
+		"The longest delay of a probe against its plan since the daemon started.");
+	line(out, "fulcrum_check_max_late_seconds %.6f", stats.max_late_us / 1e6);
+	duration_metrics(out, model);
+}
+
 struct backend_metric {
 	const char *name, *type, *help;
 	size_t offset;
@@ -252,6 +294,7 @@ void lb_api_metrics(struct lb_api_request *request)
 	worker_metrics(&out, model);
 	port_metrics(&out, model);
 	service_metrics(&out, model);
+	check_metrics(&out, model);
 	state_metrics(&out, model);
 	for (size_t i = 0; i < N_BACKEND_COUNTERS; i++)
 		backend_metrics(&out, model, &backend_counters[i]);

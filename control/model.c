@@ -223,10 +223,12 @@ static struct lb_backend *backend_create(
 	backend->endpoint = config->endpoint;
 	backend->since_ns = lb_realtime_ns();
 	lb_mirror_read(backend, &initial, &backend->since_ns);
-	backend->check = lb_health_check_create(model->health, &service->config->check,
-		&backend->endpoint, initial, on_health_changed, backend);
+	backend->check = lb_health_check_create(model->health,
+		lb_config_check_of(service->config, config), &backend->endpoint, initial,
+		on_health_changed, backend);
 	if (backend->check == NULL)
 		abort(); // as in lb_xcalloc()
+	lb_health_check_measure(backend->check, &service->durations);
 	lb_health_check_status(backend->check, &status);
 	backend->health = status.state;
 	backend->effective = effective_of(backend);
@@ -348,33 +350,24 @@ static void end_ids(struct lb_model *model, struct new_ids *new, bool undo)
 	free(new->backend_keys);
 }
 
-static bool same_text(const char *a, const char *b)
-{
-	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
-}
-
-static bool same_check(const struct lb_config_check *a, const struct lb_config_check *b)
-{
-	return a->type == b->type && a->port == b->port && same_text(a->path, b->path) &&
-	       same_text(a->host, b->host) && same_text(a->expect_body, b->expect_body) &&
-	       a->expect_status_min == b->expect_status_min &&
-	       a->expect_status_max == b->expect_status_max && a->interval_ms == b->interval_ms &&
-	       a->timeout_ms == b->timeout_ms && a->rise == b->rise && a->fall == b->fall;
-}
-
 static void update_check(struct lb_backend *backend, const char *cause)
 {
 	struct lb_health_status status;
 
-	if (lb_health_check_update(backend->check, &backend->service->config->check) < 0)
+	if (lb_health_check_update(backend->check,
+		    lb_config_check_of(backend->service->config, backend->config)) < 0)
 		abort(); // as in lb_xcalloc()
 	lb_health_check_status(backend->check, &status);
 	backend->health = status.state;
 	lb_model_update_backend(backend, cause);
 }
 
-/* Let @p service have the backends of its (new) config; those that it loses go to model->gone. */
-static void adopt_backends(struct lb_service *service, bool check_changed, const char *cause)
+/*
+ * Let @p service have the backends of its (new) config; those that it loses go to model->gone.
+ * @p before: its config until now, which is still there; NULL: it is new.
+ */
+static void adopt_backends(
+	struct lb_service *service, const struct lb_config_service *before, const char *cause)
 {
 	const struct lb_config_service *config = service->config;
 	struct lb_backend **old = service->backends, *backend;
@@ -395,13 +388,19 @@ static void adopt_backends(struct lb_service *service, bool check_changed, const
 			event_of_object(
 				backend, NULL, lb_backend_state_name(backend->effective), cause);
 		} else {
+			const struct lb_config_check *check =
+				before != NULL ? lb_config_check_of(before, backend->config) : NULL;
+
 			backend->config = &config->backends[i];
-			if (check_changed)
+			if (check == NULL ||
+				!lb_config_check_equal(
+					check, lb_config_check_of(config, backend->config)))
 				update_check(backend, cause);
 			lb_model_update_backend(backend, cause);
 		}
 		backend->kept = true;
 		service->backends[i] = backend;
+		lb_health_check_name(backend->check, config->name, backend->config->name);
 		lb_mirror_write(backend); // its name may be new
 	}
 	for (size_t i = 0; i < n_old; i++) {
@@ -418,8 +417,8 @@ static struct lb_service *adopt_service(
 	struct lb_model *model, const struct lb_config_service *config, const char *cause)
 {
 	char key[LB_SERVICE_ID_KEY_MAX];
+	const struct lb_config_service *before = NULL;
 	struct lb_service *service;
-	bool check_changed = false;
 	uint32_t id = 0;
 
 	lb_service_id_key(&config->key, config->mode, key);
@@ -428,11 +427,11 @@ static struct lb_service *adopt_service(
 	if (service == NULL)
 		service = service_create(model, (uint16_t)id, config);
 	else
-		check_changed = !same_check(&service->config->check, &config->check);
+		before = service->config;
 	if (service->config->tracking != config->tracking)
 		service->tracking_now = (uint8_t)config->tracking;
 	service->config = config;
-	adopt_backends(service, check_changed, cause);
+	adopt_backends(service, before, cause);
 	judge_vip(service);
 	lb_push_touch(service);
 	return service;
@@ -521,9 +520,30 @@ static void log_changes(struct lb_model *model, const struct lb_config *config, 
 			"%s: and %zu changes more", cause, log.n - MAX_CHANGE_EVENTS);
 }
 
+/* What the config can say and nothing does yet. */
+static int refuse_unsupported(const struct lb_config *config, struct lb_config_error *error)
+{
+	for (size_t i = 0; i < config->n_services; i++) {
+		const struct lb_config_service *service = &config->services[i];
+		const char *what = service->agent.port != 0 ? "an agent" : NULL;
+
+		for (size_t j = 0; j < service->n_backends && what == NULL; j++)
+			what = service->backends[j].is_host ? "a host name" : NULL;
+		if (what == NULL)
+			continue;
+		snprintf(error->where, sizeof(error->where), "service %s", service->name);
+		snprintf(error->message, sizeof(error->message),
+			"%s is not supported by this version", what);
+		return -EINVAL;
+	}
+	return 0;
+}
+
 int lb_model_check(
 	const struct lb_model *model, const struct lb_config *config, struct lb_config_error *error)
 {
+	if (refuse_unsupported(config, error) < 0)
+		return -EINVAL;
 	if (!config->has_secret ||
 		memcmp(config->secret, model->secret, sizeof(model->secret)) == 0 ||
 		model->is_starting || lb_dp_state(model->dp) == LB_DP_DOWN)

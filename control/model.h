@@ -75,6 +75,7 @@ struct lb_service {
 	const char *state;      /* "ok", "degraded", "down"; NULL: not judged yet */
 	uint8_t tracking_now;   /* enum lb_tracking, as the data plane says */
 	uint64_t baseline_no_backend;
+	struct lb_health_histogram durations; /* of its backends' checks, since it is there */
 
 	bool sent;
 	struct lb_msg_service sent_msg;

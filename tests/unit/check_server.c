@@ -136,6 +136,8 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 	connection->stream = bufferevent_socket_new(server->base, fd, BEV_OPT_CLOSE_ON_FREE);
 	bufferevent_setcb(connection->stream, on_request, NULL, on_event, connection);
 	bufferevent_enable(connection->stream, EV_READ | EV_WRITE);
+	if (server->mode == SERVER_GREET)
+		bufferevent_write(connection->stream, server->reply, strlen(server->reply));
 }
 
 static socklen_t fill_address(const struct lb_endpoint *endpoint, struct sockaddr_storage *address)

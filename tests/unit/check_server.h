@@ -19,6 +19,7 @@ enum server_mode {
 	SERVER_SILENT, /* never answers */
 	SERVER_HANG_UP, /* closes at once */
 	SERVER_RESET,   /* resets after the request */
+	SERVER_GREET,   /* sends `reply` unasked, then says no more */
 };
 
 struct server {

@@ -93,15 +93,77 @@ static void random_http(uint64_t *state, struct lb_config_check *check)
 	}
 }
 
+static void random_command(uint64_t *state, struct lb_config_check *check)
+{
+	static const char *const args[] = {"-x", "\"", "\\", "a b", "$HOME", "'", "--", "\n", "%p", ": "};
+	uint32_t n = random_below(state, 4);
+
+	check->command = calloc(1, 1024);
+	strcpy(check->command, "/usr/bin/check");
+	check->command_bytes = (uint32_t)strlen(check->command) + 1;
+	while (n--) {
+		char *arg = random_text(state, args, N(args), 4);
+
+		strcpy(check->command + check->command_bytes, arg);
+		check->command_bytes += (uint32_t)strlen(arg) + 1;
+		free(arg);
+	}
+}
+
+/* What only one type has. */
+static void random_special(uint64_t *state, struct lb_config_check *check)
+{
+	static const char *const payload[] = {"ping", "\\x00", "\\xfF", "\\r\\n", "\\\\", "\"", "'", " ", "#",
+		"\xc3\xbc", "\n"};
+	static const char *const names[] = {"a.", "b-c.", "_d.", "1."};
+	char *head;
+
+	if (check->type == LB_CHECK_HTTPS) {
+		check->verify = chance(state, 50);
+		check->sni = chance(state, 50) ? strdup("sni.example.com") : NULL;
+		check->ca_file = chance(state, 50) ? strdup("/etc/ssl/ca.pem") : NULL;
+	} else if (check->type == LB_CHECK_UDP) {
+		check->send = chance(state, 70) ? random_text(state, payload, N(payload), 6) : NULL;
+		check->expect = chance(state, 50) ? random_text(state, payload, N(payload), 6) : NULL;
+	} else if (check->type == LB_CHECK_DNS) {
+		head = random_text(state, names, N(names), 5);
+		check->query = calloc(1, 100);
+		snprintf(check->query, 100, "%sexample.com", head);
+		free(head);
+		check->record = (uint16_t)random_below(state, LB_CHECK_N_RECORDS);
+	} else if (check->type == LB_CHECK_EXEC) {
+		random_command(state, check);
+	}
+}
+
+static void random_agent(uint64_t *state, struct lb_config_service *service)
+{
+	bool is_tcp = service->key.proto == IPPROTO_TCP;
+
+	service->agent = (struct lb_config_agent){.interval_ms = 2000, .timeout_ms = 1000};
+	if (chance(state, 30)) {
+		service->agent.port = (uint16_t)random_in(state, 1, 65535);
+		service->agent.interval_ms = random_duration(state, 100, 3600000);
+		service->agent.timeout_ms = random_duration(state, 10, service->agent.interval_ms);
+		service->agent.send = chance(state, 50) ? strdup("how are you?\\n") : NULL;
+	}
+	service->passive = (struct lb_config_passive){.enabled = is_tcp, .min_flows = 3,
+		.refused_percent = 50};
+	if (chance(state, 30))
+		service->passive = (struct lb_config_passive){.enabled = chance(state, 50),
+			.min_flows = random_in(state, 1, 1000000),
+			.refused_percent = random_in(state, 1, 100)};
+}
+
 static void random_check(uint64_t *state, struct lb_config_service *service)
 {
 	struct lb_config_check *check = &service->check;
 
-	*check = (struct lb_config_check){.type = (enum lb_check_type)random_below(state, 3),
-		.expect_status_min = 200, .expect_status_max = 399, .interval_ms = 2000,
-		.timeout_ms = 1000, .rise = 2, .fall = 3};
+	lb_config_check_init(check, (enum lb_check_type)random_below(state, LB_CHECK_TYPE_N));
+	random_agent(state, service);
 	if (check->type == LB_CHECK_NONE)
 		return;
+	random_special(state, check);
 	if (service->key.port_be == 0 || chance(state, 30))
 		check->port = (uint16_t)random_in(state, 1, 65535);
 	if (chance(state, 50)) {
@@ -110,8 +172,39 @@ static void random_check(uint64_t *state, struct lb_config_service *service)
 		check->rise = random_in(state, 1, 100);
 		check->fall = random_in(state, 1, 100);
 	}
-	if (check->type == LB_CHECK_HTTP)
+	if (check->type == LB_CHECK_HTTP || check->type == LB_CHECK_HTTPS) {
+		check->weight_header = chance(state, 50);
 		random_http(state, check);
+	}
+}
+
+/* Checks of their own for some backends, by the way of a change, as their keys are known to the config only. */
+static void random_own_checks(uint64_t *state, struct lb_config *config)
+{
+	static const char *const own[] = {
+		"{'health_check': {'rise': 7}}", "{'health_check': {'interval': '200ms', 'fall': 1}}",
+		"{'health_check': {'type': 'exec', 'command': ['/bin/true', 'x y']}}",
+		"{'health_check': {'type': 'dns', 'port': 53, 'query': 'a.example.com', 'timeout': '300ms'}}",
+		"{'health_check': {'type': 'none'}}", "{'health_check': {'port': 9}}",
+	};
+
+	for (size_t i = 0; i < config->n_services; i++) {
+		struct lb_config_service *service = &config->services[i];
+		struct lb_config_error error;
+		char text[128];
+		json_t *json;
+
+		if (service->n_backends == 0 || chance(state, 50))
+			continue;
+		strcpy(text, own[random_below(state, N(own))]);
+		for (char *c = text; *c; c++)
+			*c = *c == '\'' ? '"' : *c;
+		json = json_loads(text, 0, NULL);
+		// may have no meaning with the service's check: then it stays as it is
+		(void)lb_config_backend_set(config, service->name, service->backends[0].name, json,
+			&error);
+		json_decref(json);
+	}
 }
 
 static struct lb_addr make_addr(bool is_ipv6, unsigned a, unsigned b, unsigned c)
@@ -127,7 +220,7 @@ static void random_backend(uint64_t *state, const struct lb_config_service *serv
 {
 	bool is_ipv6 = lb_mode_is_tunnel(service->mode) ? chance(state, 50)
 		: !lb_addr_is_ipv4(&service->key.addr);
-	char text[LB_ENDPOINT_STRLEN];
+	char text[LB_CONFIG_HOST_MAX + 8];
 
 	backend->endpoint.addr = make_addr(is_ipv6, 1 + index, random_below(state, 256),
 		backend_idx);
@@ -135,9 +228,19 @@ static void random_backend(uint64_t *state, const struct lb_config_service *serv
 		backend->endpoint.port_be = service->key.port_be;
 	else if (service->key.port_be)
 		backend->endpoint.port_be = htons((uint16_t)random_in(state, 1, 65535));
-	backend->address = strdup(lb_addr_format(&backend->endpoint.addr, text));
+	backend->is_host = chance(state, 20);
+	if (backend->is_host) {
+		snprintf(text, sizeof(text), "api-%u.internal", backend_idx);
+		backend->address = strdup(text);
+		memset(&backend->endpoint.addr, 0, sizeof(backend->endpoint.addr));
+	} else {
+		backend->address = strdup(lb_addr_format(&backend->endpoint.addr, text));
+	}
 	if (chance(state, 70) || !service->key.port_be)
 		backend->name = random_name(state, backend_idx);
+	else if (backend->is_host && asprintf(&backend->name, "%s:%u", backend->address,
+		ntohs(backend->endpoint.port_be)) > 0)
+		;
 	else
 		backend->name = strdup(lb_endpoint_format(&backend->endpoint.addr,
 			backend->endpoint.port_be, text));
@@ -208,6 +311,16 @@ struct lb_config *config_random(uint64_t *state)
 		config->services = calloc(config->n_services, sizeof(*config->services));
 	for (unsigned i = 0; i < config->n_services; i++)
 		random_service(state, config, i, &config->services[i]);
+	config->n_resolvers = random_below(state, 3);
+	if (config->n_resolvers)
+		config->resolvers = calloc(config->n_resolvers, sizeof(*config->resolvers));
+	for (unsigned i = 0; i < config->n_resolvers; i++)
+		config->resolvers[i] = (struct lb_endpoint){
+			.addr = make_addr(chance(state, 50), 201, 0, i + 1),
+			.port_be = htons((uint16_t)(chance(state, 50) ? 53 : random_in(state, 1, 65535)))};
+	config->resolve_min_ms = chance(state, 50) ? 5000 : random_duration(state, 1000, 200000);
+	config->resolve_max_ms = chance(state, 50) ? 300000 : random_duration(state, 200000, 86400000);
+	random_own_checks(state, config);
 	return config;
 }
 
@@ -221,17 +334,19 @@ static bool same_backend(const struct lb_config_backend *a, const struct lb_conf
 	return same_text(a->name, b->name) && same_text(a->address, b->address) &&
 		lb_addr_equal(&a->endpoint.addr, &b->endpoint.addr) &&
 		a->endpoint.port_be == b->endpoint.port_be && a->weight == b->weight &&
-		a->tier == b->tier && a->admin == b->admin;
+		a->tier == b->tier && a->admin == b->admin && a->is_host == b->is_host &&
+		a->check_keys == b->check_keys &&
+		(!a->check_keys || lb_config_check_equal(&a->check, &b->check));
 }
 
-static bool same_check(const struct lb_config_check *a, const struct lb_config_check *b)
+static bool same_agent(const struct lb_config_service *a, const struct lb_config_service *b)
 {
-	return a->type == b->type && a->port == b->port && same_text(a->path, b->path) &&
-		same_text(a->host, b->host) && same_text(a->expect_body, b->expect_body) &&
-		a->expect_status_min == b->expect_status_min &&
-		a->expect_status_max == b->expect_status_max &&
-		a->interval_ms == b->interval_ms && a->timeout_ms == b->timeout_ms &&
-		a->rise == b->rise && a->fall == b->fall;
+	return a->agent.port == b->agent.port && a->agent.interval_ms == b->agent.interval_ms &&
+		a->agent.timeout_ms == b->agent.timeout_ms &&
+		same_text(a->agent.send, b->agent.send) &&
+		a->passive.enabled == b->passive.enabled &&
+		a->passive.min_flows == b->passive.min_flows &&
+		a->passive.refused_percent == b->passive.refused_percent;
 }
 
 static bool same_service(const struct lb_config_service *a, const struct lb_config_service *b)
@@ -243,7 +358,8 @@ static bool same_service(const struct lb_config_service *a, const struct lb_conf
 		a->idle_timeout_ms != b->idle_timeout_ms || a->on_empty != b->on_empty ||
 		a->min_healthy != b->min_healthy || a->slow_start_ms != b->slow_start_ms ||
 		a->gue_port != b->gue_port ||
-		!same_check(&a->check, &b->check) || a->n_backends != b->n_backends)
+		!lb_config_check_equal(&a->check, &b->check) || !same_agent(a, b) ||
+		a->n_backends != b->n_backends)
 		return false;
 	for (size_t i = 0; i < a->n_backends; i++)
 		if (!same_backend(&a->backends[i], &b->backends[i]))
@@ -256,8 +372,13 @@ bool config_equal(const struct lb_config *a, const struct lb_config *b)
 	if (a->has_secret != b->has_secret || memcmp(a->secret, b->secret, sizeof(a->secret)) ||
 		a->has_gateway != b->has_gateway || memcmp(a->gateway_mac, b->gateway_mac, 6) ||
 		a->gateway_port != b->gateway_port || a->n_services != b->n_services ||
-		a->n_local_addresses != b->n_local_addresses)
+		a->n_local_addresses != b->n_local_addresses ||
+		a->n_resolvers != b->n_resolvers || a->resolve_min_ms != b->resolve_min_ms ||
+		a->resolve_max_ms != b->resolve_max_ms)
 		return false;
+	for (size_t i = 0; i < a->n_resolvers; i++)
+		if (memcmp(&a->resolvers[i], &b->resolvers[i], sizeof(a->resolvers[i])))
+			return false;
 	for (size_t i = 0; i < a->n_local_addresses; i++)
 		if (!lb_addr_equal(&a->local_addresses[i], &b->local_addresses[i]))
 			return false;

@@ -281,7 +281,7 @@ static void examples_of_the_documentation_parse(void **state)
 		end += 3;
 		n++;
 	}
-	assert_int_equal(n, 2);
+	assert_true(n >= 3);
 	free(text);
 }
 

@@ -470,7 +470,7 @@ static void probes_wait_when_too_many_are_in_flight(void **state)
 	uint32_t max_waiting = 0, max_in_flight = 0;
 
 	fixture->server.mode = SERVER_SILENT;
-	fixture->health->max_in_flight = 4;
+	fixture->health->lanes[LB_HEALTH_LANE_SOCKET].max_in_flight = 4;
 	config.timeout_ms = 100;
 	config.interval_ms = 3600000;
 	for (size_t i = 0; i < 40; i++)
@@ -535,7 +535,7 @@ static void limit_of_open_files_is_raised(void **state)
 	assert_int_equal(lb_health_create(base, &health), 0);
 	getrlimit(RLIMIT_NOFILE, &after);
 	assert_true(after.rlim_cur == before.rlim_max || after.rlim_cur == 1 << 20);
-	assert_true(health->max_in_flight < after.rlim_cur);
+	assert_true(health->lanes[LB_HEALTH_LANE_SOCKET].max_in_flight < after.rlim_cur);
 	lb_health_destroy(health);
 	event_base_free(base);
 	setrlimit(RLIMIT_NOFILE, &before);
