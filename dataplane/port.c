@@ -4,6 +4,11 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
+
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include <rte_ethdev.h>
 
@@ -75,6 +80,27 @@ int lb_port_start(uint16_t port, unsigned n_workers, struct rte_mempool *pool)
 	return rc;
 }
 
+// Of the interface behind the port, if there is one: virtual devices let ethdev believe in 1500.
+static uint16_t mtu_of(uint16_t port)
+{
+	struct rte_eth_dev_info info;
+	struct ifreq request = {0};
+	uint16_t mtu = RTE_ETHER_MTU;
+	int fd;
+
+	rte_eth_dev_get_mtu(port, &mtu);
+	if (rte_eth_dev_info_get(port, &info) != 0 || info.if_index == 0 ||
+		if_indextoname(info.if_index, request.ifr_name) == NULL)
+		return mtu;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return mtu;
+	if (ioctl(fd, SIOCGIFMTU, &request) == 0 && request.ifr_mtu > 0)
+		mtu = (uint16_t)RTE_MIN(request.ifr_mtu, UINT16_MAX);
+	close(fd);
+	return mtu;
+}
+
 bool lb_port_describe(uint16_t port, struct lb_shm_port *line)
 {
 	struct rte_eth_dev_info info;
@@ -90,7 +116,7 @@ bool lb_port_describe(uint16_t port, struct lb_shm_port *line)
 	snprintf(line->driver, sizeof(line->driver), "%s", info.driver_name);
 	line->ifindex = info.if_index;
 	line->n_queues = info.nb_rx_queues;
-	rte_eth_dev_get_mtu(port, &line->mtu);
+	line->mtu = mtu_of(port);
 	if (rte_eth_macaddr_get(port, &mac) == 0)
 		memcpy(line->mac, &mac, sizeof(line->mac));
 	if (rte_eth_link_get_nowait(port, &link) == 0) {
@@ -117,8 +143,7 @@ void lb_port_tell_worker(uint16_t port, struct lb_worker *worker, bool any_mac)
 
 	rte_eth_macaddr_get(port, &mac);
 	memcpy(&worker->src_macs[port], &mac, sizeof(mac));
-	if (rte_eth_dev_get_mtu(port, &worker->mtus[port]) != 0)
-		worker->mtus[port] = RTE_ETHER_MTU;
+	worker->mtus[port] = mtu_of(port);
 	any_mac = any_mac || rte_eth_promiscuous_get(port) == 1;
 	worker->port_macs[port] = any_mac ? LB_MAC_ANY : worker->src_macs[port] & LB_MAC_MASK;
 }

@@ -74,6 +74,27 @@ class Backend:
         wait_for(lambda: "ready" in echo.log.read_text(), f"udp_echo on {self.name}")
         return echo
 
+    def serve_directly(self, vips, gateway="10.2.0.2", gateway6="2001:db8:2::2"):
+        """What a backend of dsr, ipip or gue needs: the VIPs on lo without ARP for them, and a way to the clients."""
+        with self.ns.entered():
+            Path("/proc/sys/net/ipv4/conf/all/arp_ignore").write_text("1")
+            Path("/proc/sys/net/ipv4/conf/all/arp_announce").write_text("2")
+        self.ns.ip(*[f"addr add {vip}/{128 if ':' in vip else 32} dev lo{' nodad' if ':' in vip else ''}" for vip in vips],
+                   f"route replace default via {gateway}", f"route replace default via {gateway6}")
+
+    def start_decap(self, *options):
+        """lb-decap on eth0, up to its readiness. Only one at a time by this name."""
+        return self.lab.start_notifying(self.ns, f"{self.name}-decap", [
+            self.lab.build / "dataplane/lb-decap", "--interface", "eth0", *options])
+
+    def decap(self, *options, check=True):
+        """Run lb-decap to its end."""
+        return self.ns.run(self.lab.build / "dataplane/lb-decap", "--interface", "eth0", *options, check=check)
+
+    def decap_stats(self):
+        """{fate: packets} of the lb-decap that runs."""
+        return {line.split()[0]: int(line.split()[1]) for line in self.decap("--stats").stdout.splitlines()}
+
     def kill_nginx(self):
         self.nginx.kill_group()
 
@@ -144,7 +165,21 @@ class Lab:
         self.processes.append(process)
         return process
 
+    def connect_client(self, mtu=1500):
+        """A second cable, from the client to the switch, for answers that do not pass the balancer. @param mtu of the
+        links between balancer and backends."""
+        veth(self.client, "eth1", self.switch, "pclient")
+        self.switch.ip("link set pclient master bridge0")
+        self.client.ip("addr add 10.2.0.2/24 dev eth1", "addr add 2001:db8:2::2/64 dev eth1 nodad")
+        self.lb.ip(f"link set vethb mtu {mtu}")
+        self.switch.ip(*[f"link set p{i} mtu {mtu}" for i in range(len(self.backends) + 1)])
+        for backend in self.backends:
+            backend.ns.ip(f"link set eth0 mtu {mtu}")
+
     def _start_notifying(self, name, command):
+        return self.start_notifying(self.lb, name, command)
+
+    def start_notifying(self, ns, name, command):
         """Start a daemon and wait until it says READY=1, as systemd would. `wrapper`: words in front of it."""
         command = self.wrapper.get(name, []) + command
         path = self.dir / f"{name}.notify"
@@ -155,7 +190,7 @@ class Lab:
             sock.settimeout(0.1)
             self.env["NOTIFY_SOCKET"] = str(path)
             try:
-                process = self.start(self.lb, name, command)
+                process = self.start(ns, name, command)
             finally:
                 del self.env["NOTIFY_SOCKET"]
 
