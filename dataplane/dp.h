@@ -8,6 +8,7 @@
 
 #include "dataplane/fib.h"
 #include "dataplane/keymap.h"
+#include "dataplane/mapspare.h"
 #include "lb/flowtable.h"
 #include "lb/hash.h"
 #include "lb/shm.h"
@@ -101,6 +102,7 @@ struct lb_dp {
 	struct lb_ring commands, replies;
 	struct lb_keymap *next_service_map; /* private copy under change in this batch; NULL: unchanged */
 	struct lb_keymap *next_endpoint_map;
+	struct lb_map_spare service_spare, endpoint_spare;
 	struct lb_encap *next_encaps;  /* private copy under change in this batch; NULL: unchanged */
 	struct lb_locals *next_locals; /* the list that is being told; NULL: none is */
 	bool locals_mentioned;         /* in the sync under way */

@@ -52,6 +52,8 @@ void lb_dp_fini(struct lb_dp *dp)
 	lb_keymap_destroy(dp->endpoint_map);
 	lb_keymap_destroy(dp->next_service_map);
 	lb_keymap_destroy(dp->next_endpoint_map);
+	lb_map_spare_fini(&dp->service_spare);
+	lb_map_spare_fini(&dp->endpoint_spare);
 	rte_free(dp->services);
 	rte_free(dp->backends);
 	rte_free(dp->backend_states);
@@ -68,32 +70,25 @@ void lb_dp_fini(struct lb_dp *dp)
 	lb_fib_fini(&dp->fib);
 }
 
-// The private copy of a map for this batch, with room for one more key.
-static struct lb_keymap *map_for_change(struct lb_keymap *current, struct lb_keymap **next)
-{
-	struct lb_keymap *map = *next != NULL ? *next : current;
-	struct lb_keymap *copy;
-	uint32_t n_places = (map->line_mask + 1) * 8;
-
-	// One key and its marker more must leave the map at most half full.
-	if (*next != NULL && map->n_used + 2 <= n_places / 2)
-		return *next;
-	copy = lb_keymap_clone(map, map->n_used + 2 <= n_places / 2 ? n_places / 4 : n_places / 2);
-	if (copy == NULL)
-		return NULL;
-	lb_keymap_destroy(*next);
-	*next = copy;
-	return copy;
-}
-
+// The private copy of a map for this batch, with room for one more key. NULL: no memory.
 static struct lb_keymap *service_map_for_change(struct lb_dp *dp)
 {
-	return map_for_change(dp->service_map, &dp->next_service_map);
+	struct lb_keymap *map =
+		lb_map_spare_take(&dp->service_spare, dp->service_map, dp->next_service_map);
+
+	if (map != NULL)
+		dp->next_service_map = map;
+	return map;
 }
 
 static struct lb_keymap *endpoint_map_for_change(struct lb_dp *dp)
 {
-	return map_for_change(dp->endpoint_map, &dp->next_endpoint_map);
+	struct lb_keymap *map =
+		lb_map_spare_take(&dp->endpoint_spare, dp->endpoint_map, dp->next_endpoint_map);
+
+	if (map != NULL)
+		dp->next_endpoint_map = map;
+	return map;
 }
 
 static const struct lb_keymap *service_map(const struct lb_dp *dp)
@@ -172,7 +167,7 @@ int lb_service_set(struct lb_dp *dp, const struct lb_msg_service *msg)
 		service->mode = msg->mode;
 		service->in_use = true;
 		dp->n_services++;
-		lb_keymap_add(map, &msg->key, msg->id);
+		lb_map_spare_add(&dp->service_spare, map, &msg->key, msg->id);
 	}
 	service_update(dp, service, msg->id, msg, is_new);
 	if (service->gue_port_be == msg->gue_port_be)
@@ -196,7 +191,7 @@ static void backend_remove(struct lb_dp *dp, uint16_t id)
 		struct lb_keymap *map = endpoint_map_for_change(dp);
 
 		if (map != NULL)
-			lb_keymap_del(map, &key);
+			lb_map_spare_del(&dp->endpoint_spare, map, &key);
 	}
 	lb_fib_nexthop_release(&dp->fib, backend->nexthop_id);
 	backend->nexthop_id = LB_NEXTHOP_NONE;
@@ -223,7 +218,7 @@ int lb_service_del(struct lb_dp *dp, uint16_t id)
 	map = service_map_for_change(dp);
 	if (map == NULL)
 		return -ENOMEM;
-	lb_keymap_del(map, &service->key);
+	lb_map_spare_del(&dp->service_spare, map, &service->key);
 	for (unsigned i = 0; i < LB_MAX_BACKENDS; i++)
 		if (dp->backends[i].in_use && dp->backends[i].service == id) {
 			dp->slot_refs[i] = 0;
@@ -316,7 +311,7 @@ static int backend_add(struct lb_dp *dp, const struct lb_msg_backend *msg)
 	atomic_store(&backend->nexthop, LB_NEXTHOP_UNRESOLVED);
 	dp->idle_ticks[msg->id] = (uint16_t)service->idle_ticks;
 	if (map != NULL)
-		lb_keymap_add(map, &key, msg->id);
+		lb_map_spare_add(&dp->endpoint_spare, map, &key, msg->id);
 	return 0;
 }
 
@@ -468,8 +463,8 @@ void lb_dp_commit(struct lb_dp *dp)
 	if (old_services == NULL && old_endpoints == NULL && dp->n_retired == 0)
 		return;
 	rte_rcu_qsbr_synchronize(dp->qsbr, RTE_QSBR_THRID_INVALID);
-	lb_keymap_destroy(old_services);
-	lb_keymap_destroy(old_endpoints);
+	lb_map_spare_keep(&dp->service_spare, old_services);
+	lb_map_spare_keep(&dp->endpoint_spare, old_endpoints);
 	for (size_t i = 0; i < dp->n_retired; i++)
 		rte_free(dp->retired[i]);
 	dp->n_retired = 0;
