@@ -77,7 +77,9 @@ class Rig:
         self.build = Path(os.environ.get("FULCRUM_BUILD", benchlib.TOP / "build"))
         self.priority, self.processes, self.n_started = priority, [], 0
 
-    def start(self, name, command, priority=0, **kwargs):
+    def start(self, name, command, priority=0, ns=None, **kwargs):
+        if ns is not None:
+            command = ["ip", "netns", "exec", ns.name, *command]
         if priority > 0:
             command = ["chrt", "-f", str(priority), *command]
         process = Process(name, command, self.dir / f"{name}.log",
@@ -159,22 +161,30 @@ class Testpmd:
 
 
 class Balancer:
-    """lb-dataplane and lb-control, one worker, on `config` (a dict)."""
+    """lb-dataplane and lb-control, one worker, on `config` (a dict), in network namespace `ns` (None: ours)."""
 
-    def __init__(self, rig, eal, config, n_flows=1000000, n_mbufs=0, mbuf_bytes=256, idle_sleep_us=0, options=()):
-        self.rig, self.port = rig, 0
+    def __init__(self, rig, eal, config, n_flows=1000000, n_mbufs=0, mbuf_bytes=256, idle_sleep_us=0, ns=None):
+        self.rig, self.eal, self.port, self.ns = rig, eal, 0, ns
+        self.process = self.control = self.prefix = None
         self.instance = f"{rig.id}-{rig.n_started}"
-        arguments = ["--instance", self.instance, "--workers", "1", "--flows", str(n_flows), "--mbuf-size",
-                     str(mbuf_bytes), "--promiscuous", "--idle-sleep-us", str(idle_sleep_us), *options]
+        self.arguments = ["--instance", self.instance, "--workers", "1", "--flows", str(n_flows), "--mbuf-size",
+                          str(mbuf_bytes), "--promiscuous", "--idle-sleep-us", str(idle_sleep_us)]
         if n_mbufs:
-            arguments += ["--mbufs", str(n_mbufs)]
+            self.arguments += ["--mbufs", str(n_mbufs)]
         self.config_file = rig.dir / "fulcrum.json"
         self.config_file.write_text(json.dumps(config))
-        self.process, self.prefix = rig.dpdk("dataplane", rig.build / "dataplane/lb-dataplane", eal, arguments)
-        wait_polling(self.process, self.prefix)
-        self.control = rig.start("control", [rig.build / "control/lb-control", "--instance", self.instance, "--config",
-                                             self.config_file], rig.priority)
+        self.start_dataplane()
+        self.start_control()
         wait_for(self.ready, lambda: f"lb-control:\n{self.control.tail()}\n{self.process.tail()}", STARTUP_S)
+
+    def start_dataplane(self):
+        self.process, self.prefix = self.rig.dpdk("dataplane", self.rig.build / "dataplane/lb-dataplane", self.eal,
+                                                  self.arguments, ns=self.ns)
+        wait_polling(self.process, self.prefix)
+
+    def start_control(self):
+        self.control = self.rig.start("control", [self.rig.build / "control/lb-control", "--instance", self.instance,
+                                                  "--config", self.config_file], self.rig.priority, ns=self.ns)
 
     def request(self, method, path, body=None, timeout_s=60):
         """@return (status, document)"""
