@@ -110,16 +110,15 @@ class Rig:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-def wait_polling(process, prefix, port=0):
-    """Until the process polls the port: packets have come, or its log says that workers are there."""
+def wait_polling(process, condition):
+    """Until the process polls its ports, as `condition` tells."""
     def ready():
         if not process.alive():
             raise AssertionError(f"{process.name} ended with {process.popen.returncode}:\n{process.tail()}")
         try:
-            stats = telemetry(prefix, f"/ethdev/stats,{port}")
-        except (OSError, ValueError, KeyError):
+            return condition()
+        except (OSError, ValueError, KeyError, TypeError):
             return False
-        return bool(stats and stats["ipackets"]) or "workers" in process.log.read_text(errors="replace")
     wait_for(ready, lambda: f"{process.name}:\n{process.tail()}", STARTUP_S)
 
 
@@ -133,7 +132,7 @@ class Testpmd:
             [f"--forward-mode={mode}", "--auto-start", f"--total-num-mbufs={n_mbufs}", f"--mbuf-size={mbuf_bytes}",
              "--rxd=1024", "--txd=1024", "--burst=32", "--no-lsc-interrupt", "--disable-link-check"], cpu, stdin=subprocess.PIPE)
         if await_packets:
-            wait_polling(self.process, self.prefix)
+            wait_polling(self.process, lambda: self.counters()["ipackets"] > 0)
 
     def counters(self):
         return telemetry(self.prefix, f"/ethdev/stats,{self.port}")
@@ -178,9 +177,13 @@ class Balancer:
         wait_for(self.ready, lambda: f"lb-control:\n{self.control.tail()}\n{self.process.tail()}", STARTUP_S)
 
     def start_dataplane(self):
+        def n_ready():  # not by telemetry: some drivers crash when asked for counters before they are configured
+            log = self.rig.dir / "dataplane.log"
+            return log.read_text(errors="replace").count(" workers, ") if log.exists() else 0
+        n_before = n_ready()
         self.process, self.prefix = self.rig.dpdk("dataplane", self.rig.build / "dataplane/lb-dataplane", self.eal,
                                                   self.arguments, ns=self.ns)
-        wait_polling(self.process, self.prefix)
+        wait_polling(self.process, lambda: n_ready() > n_before)
 
     def start_control(self):
         self.control = self.rig.start("control", [self.rig.build / "control/lb-control", "--instance", self.instance,
