@@ -89,8 +89,8 @@ void bench_result_add(const char *name, const char *unit, double *samples, unsig
 
 	qsort(samples, n, sizeof(*samples), compare);
 	median = n % 2 == 1 ? samples[n / 2] : (samples[n / 2 - 1] + samples[n / 2]) / 2;
-	printf("%-64s %16s %12.4g %12.4g %12.4g %5u\n", name, unit, samples[0], median,
-		samples[n - 1], n);
+	printf("%-64s %16s %12.4g %12.4g %12.4g %5u %s\n", name, unit, samples[0], median,
+		samples[n - 1], n, bench.note);
 	fflush(stdout);
 	json_array_append_new(results,
 		json_pack("{s:s, s:s, s:f, s:f, s:f, s:i}", "name", name, "unit", unit, "min",

@@ -16,6 +16,7 @@ struct bench {
 	const char *only; /* --only TEXT, or NULL: run what has it in its name */
 	int n_args;       /* what followed "--", for instance EAL's options */
 	char **args;
+	char note[32]; /* set by the benchmark: printed behind the next result */
 };
 
 extern struct bench bench;

@@ -3,11 +3,14 @@
  * Cycles per packet of the real stages, all that a worker does but for the NIC: parse, classify, flow,
  * rewrite, with counters. Packets are laid out afresh before each timed stretch of 64 bursts, so their bytes
  * are in the cache, as a NIC that writes to the last-level cache leaves them, only nearer. Flows come in random
- * order. What comes out is checked in every stretch.
+ * order. What comes out is checked in every stretch. With two workers, each has a core, a flow table and half of
+ * the flows, as RSS would share them out.
  */
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <rte_cycles.h>
 #include <rte_eal.h>
@@ -41,8 +44,18 @@ struct scenario {
 	enum lb_mode mode; // default: nat
 };
 
+// A worker and the packets it is given.
+struct lane {
+	struct lb_worker *worker;
+	struct rte_mbuf *mbufs[STRETCH_PKTS];
+	unsigned idx, n; /* takes every n-th flow, from idx on */
+};
+
+#define MAX_LANES 2u
+
 static struct pipeline pipeline;
-static struct rte_mbuf *mbufs[STRETCH_PKTS];
+static struct lane lanes[MAX_LANES];
+static unsigned n_lanes = 1; /* that there are cores for */
 static uint32_t *order; /* flow numbers in random order */
 static uint64_t random_state = 88172645463325252u;
 
@@ -81,9 +94,12 @@ static void configure(const struct scenario *s)
 	pipeline_sync_end(&pipeline); // nothing mentioned: all gone
 	pipeline_sync_begin(&pipeline);
 	// Ids of the scenario before may still be named by flow entries: wait as a sweep would.
-	lb_flowtable_sweep(&pipeline.worker->flowtable, pipeline.worker->tick,
-		pipeline.worker->flowtable.n_buckets);
-	pipeline.worker->sweeps += 2;
+	for (unsigned i = 0; i < n_lanes; i++) {
+		struct lb_worker *worker = lanes[i].worker;
+
+		lb_flowtable_sweep(&worker->flowtable, worker->tick, worker->flowtable.n_buckets);
+		worker->sweeps += 2;
+	}
 	pipeline_locals(&pipeline, (const char *const[]){"192.0.2.10", "2001:db8:ffff::10"}, 2);
 	for (unsigned service = 0; service < s->n_services; service++) {
 		struct lb_maglev *maglev;
@@ -189,9 +205,9 @@ static void fail(const char *what)
 }
 
 // What came out of the last burst must be what the mode is to make of it.
-static void check(const struct scenario *s)
+static void check(const struct scenario *s, const struct lane *lane)
 {
-	const struct lb_burst *burst = &pipeline.worker->burst;
+	const struct lb_burst *burst = &lane->worker->burst;
 	uint8_t expected = s->kind == KIND_OTHER   ? LB_VERDICT_HOST
 			   : s->kind == KIND_REPLY ? LB_VERDICT_REPLY
 						   : LB_VERDICT_FORWARD;
@@ -224,26 +240,27 @@ static void check(const struct scenario *s)
 	}
 }
 
-// Run flows order[from .. from + STRETCH_PKTS) through the stages. @return cycles.
-static uint64_t stretch(const struct scenario *s, const struct lb_addr *dsts, uint64_t from, bool syn)
+// Run a stretch of the lane's flows, from its @p from-th on, through the stages. @return cycles.
+static uint64_t stretch(
+	const struct scenario *s, struct lane *lane, const struct lb_addr *dsts, uint64_t from, bool syn)
 {
-	struct lb_burst *burst = &pipeline.worker->burst;
+	struct lb_burst *burst = &lane->worker->burst;
 	uint64_t start;
 
 	for (unsigned i = 0; i < STRETCH_PKTS; i++)
-		lay_out(s, mbufs[i], order[(from + i) % s->n_flows], dsts, syn);
+		lay_out(s, lane->mbufs[i], order[((from + i) * lane->n + lane->idx) % s->n_flows], dsts, syn);
 	start = rte_rdtsc_precise();
 	for (unsigned b = 0; b < STRETCH_BURSTS; b++) {
 		burst->n = LB_BURST;
 		burst->port = 0;
-		memcpy(burst->mbufs, mbufs + b * LB_BURST, LB_BURST * sizeof(mbufs[0]));
+		memcpy(burst->mbufs, lane->mbufs + b * LB_BURST, LB_BURST * sizeof(lane->mbufs[0]));
 		for (unsigned i = 0; i < LB_BURST; i++)
 			rte_prefetch0(rte_pktmbuf_mtod(burst->mbufs[i], void *));
-		lb_worker_process(pipeline.worker);
-		lb_count_verdicts(pipeline.worker, burst);
+		lb_worker_process(lane->worker);
+		lb_count_verdicts(lane->worker, burst);
 	}
 	start = rte_rdtsc_precise() - start;
-	check(s);
+	check(s, lane);
 	return start;
 }
 
@@ -252,21 +269,51 @@ static void forget_flows(void)
 	static uint8_t everyone[LB_MAX_BACKENDS + 1];
 
 	memset(everyone, 1, sizeof(everyone));
-	lb_flowtable_purge(&pipeline.worker->flowtable, everyone);
+	for (unsigned i = 0; i < n_lanes; i++)
+		lb_flowtable_purge(&lanes[i].worker->flowtable, everyone);
 }
 
-// One run: cycles per packet over n_pkts.
-static double run(const struct scenario *s, const struct lb_addr *dsts, uint64_t n_pkts)
-{
-	uint64_t cycles = 0;
-	uint64_t n_stretches = RTE_MAX(n_pkts / STRETCH_PKTS, 1u);
-	bool syn = s->kind == KIND_MISS || s->kind == KIND_SYN;
+// One run of one lane, on its core.
+struct run {
+	const struct scenario *s;
+	struct lane *lane;
+	const struct lb_addr *dsts;
+	uint64_t n_pkts;
+	bool syn;
+	double cycles; /* per packet: the result */
+};
 
-	if (s->kind == KIND_MISS)
-		forget_flows();
+static int run_lane(void *arg)
+{
+	struct run *run = arg;
+	uint64_t n_stretches = RTE_MAX(run->n_pkts / STRETCH_PKTS, 1u);
+	uint64_t cycles = 0;
+
 	for (uint64_t i = 0; i < n_stretches; i++)
-		cycles += stretch(s, dsts, i * STRETCH_PKTS, syn);
-	return (double)cycles / (double)(n_stretches * STRETCH_PKTS);
+		cycles += stretch(run->s, run->lane, run->dsts, i * STRETCH_PKTS, run->syn);
+	run->cycles = (double)cycles / (double)(n_stretches * STRETCH_PKTS);
+	return 0;
+}
+
+// One run of @p n lanes at once: cycles per packet of the slowest, over n_pkts each.
+static double run(const struct scenario *s, const struct lb_addr *dsts, uint64_t n_pkts, unsigned n, bool syn)
+{
+	struct run runs[MAX_LANES];
+	double cycles = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		lanes[i].n = n;
+		runs[i] = (struct run){
+			.s = s, .lane = &lanes[i], .dsts = dsts, .n_pkts = n_pkts, .syn = syn};
+	}
+	for (unsigned i = 1; i < n; i++)
+		rte_eal_remote_launch(run_lane, &runs[i], lanes[i].worker->lcore);
+	run_lane(&runs[0]);
+	for (unsigned i = 1; i < n; i++)
+		rte_eal_wait_lcore(lanes[i].worker->lcore);
+	for (unsigned i = 0; i < n; i++)
+		cycles = RTE_MAX(cycles, runs[i].cycles);
+	return cycles;
 }
 
 static void shuffle(uint32_t n)
@@ -282,21 +329,35 @@ static void shuffle(uint32_t n)
 	}
 }
 
-static void measure(const struct scenario *s)
+static void name_of(const struct scenario *s, const char *kind, unsigned n_workers, char *name, size_t n_bytes)
 {
-	uint64_t n_pkts = bench.quick ? 1u << 19 : 1u << 21;
-	struct lb_addr *dsts = calloc(s->n_services, sizeof(*dsts));
-	double samples[RUNS];
-	char name[128], text[64] = "";
+	char backends[32] = "", workers[32] = "";
 
 	if (s->n_backends != DEFAULT_BACKENDS)
-		snprintf(text, sizeof(text), "&backends=%u", s->n_backends);
-	snprintf(name, sizeof(name), "pipeline/%s/ipv%u/%s/%s?flows=%u&services=%u%s",
-		lb_mode_name(s->mode), s->family, s->proto == IPPROTO_TCP ? "tcp" : "udp", kind_names[s->kind], s->n_flows, s->n_services, text);
-	if (!bench_wanted(name)) {
-		free(dsts);
-		return;
-	}
+		snprintf(backends, sizeof(backends), "&backends=%u", s->n_backends);
+	if (n_workers != 1)
+		snprintf(workers, sizeof(workers), "&workers=%u", n_workers);
+	snprintf(name, n_bytes, "pipeline/%s/ipv%u/%s/%s?flows=%u&services=%u%s%s", lb_mode_name(s->mode),
+		s->family, s->proto == IPPROTO_TCP ? "tcp" : "udp", kind, s->n_flows, s->n_services,
+		backends, workers);
+}
+
+static void report(const char *name, double *samples)
+{
+	double min = samples[0];
+
+	for (unsigned i = 1; i < RUNS; i++)
+		min = RTE_MIN(min, samples[i]);
+	snprintf(bench.note, sizeof(bench.note), "%7.1f Mpps", (double)rte_get_tsc_hz() / min / 1e6);
+	bench_result_add(name, "cycles/packet", samples, RUNS);
+	bench.note[0] = '\0';
+}
+
+// Services, destinations and, for hits, the flows that @p n_workers will meet.
+static void prepare(const struct scenario *s, struct lb_addr *dsts, unsigned n_workers)
+{
+	char text[64];
+
 	configure(s);
 	forget_flows();
 	shuffle(s->n_flows);
@@ -308,44 +369,126 @@ static void measure(const struct scenario *s)
 		if (lb_addr_parse(text, &dsts[i]) < 0)
 			abort();
 	}
-	if (s->kind == KIND_SYN) {
-		pipeline.worker->pressure = true; // nothing is recorded, as under a flood
-	} else if (s->kind == KIND_HIT) {
-		for (uint64_t at = 0; at < s->n_flows; at += STRETCH_PKTS)
-			stretch(s, dsts, at, true);
+	if (s->kind == KIND_HIT)
+		run(s, dsts, s->n_flows / n_workers + STRETCH_PKTS, n_workers, true);
+}
+
+static void measure(const struct scenario *s)
+{
+	uint64_t n_pkts = bench.quick ? 1u << 19 : 1u << 21;
+	struct lb_addr *dsts = calloc(s->n_services, sizeof(*dsts));
+	bool syn = s->kind == KIND_MISS || s->kind == KIND_SYN;
+	double samples[RUNS];
+	char name[128];
+
+	name_of(s, kind_names[s->kind], 1, name, sizeof(name));
+	if (!bench_wanted(name)) {
+		free(dsts);
+		return;
 	}
+	prepare(s, dsts, 1);
+	lanes[0].worker->pressure = s->kind == KIND_SYN; // nothing is recorded, as under a flood
 	if (s->kind == KIND_MISS) // each flow once
 		n_pkts = RTE_MIN(n_pkts, (uint64_t)s->n_flows);
-	for (unsigned i = 0; i < RUNS; i++)
-		samples[i] = run(s, dsts, n_pkts);
-	pipeline.worker->pressure = false;
-	bench_result_add(name, "cycles/packet", samples, RUNS);
+	for (unsigned i = 0; i < RUNS; i++) {
+		if (s->kind == KIND_MISS)
+			forget_flows();
+		samples[i] = run(s, dsts, n_pkts, 1, syn);
+	}
+	lanes[0].worker->pressure = false;
+	report(name, samples);
 	free(dsts);
+}
+
+// The second core is not left to others, nor the first one's clock raised, while one worker is measured alone.
+static atomic_bool alone_done;
+
+static int spin(void *unused)
+{
+	while (!atomic_load_explicit(&alone_done, memory_order_relaxed))
+		rte_pause();
+	return unused != NULL;
+}
+
+static double run_alone(struct run *run)
+{
+	atomic_store(&alone_done, false);
+	rte_eal_remote_launch(spin, NULL, lanes[1].worker->lcore);
+	run_lane(run);
+	atomic_store(&alone_done, true);
+	rte_eal_wait_lcore(lanes[1].worker->lcore);
+	return run->cycles;
+}
+
+// Two workers at once against one, in turns: cycles per packet of the slower one, and what two forward of what one does.
+static void measure_workers(const struct scenario *s)
+{
+	uint64_t n_pkts = bench.quick ? 1u << 19 : 1u << 21;
+	struct lb_addr *dsts = calloc(s->n_services, sizeof(*dsts));
+	double two[RUNS], ratio[RUNS];
+	char name[128], ratio_name[128];
+
+	name_of(s, kind_names[s->kind], 2, name, sizeof(name));
+	name_of(s, "scaling", 2, ratio_name, sizeof(ratio_name));
+	if (n_lanes == 2 && (bench_wanted(name) || bench_wanted(ratio_name))) {
+		prepare(s, dsts, 2);
+		for (unsigned i = 0; i < RUNS; i++) {
+			struct run alone = {.s = s, .lane = &lanes[0], .dsts = dsts, .n_pkts = n_pkts};
+
+			two[i] = run(s, dsts, n_pkts, 2, false);
+			ratio[i] = 2 * run_alone(&alone) / two[i]; // the same half of the flows
+		}
+		report(name, two);
+		bench_result_add(ratio_name, "times one", ratio, RUNS);
+	}
+	free(dsts);
+}
+
+// The lanes that there are cores for: the main lcore, and one more.
+static void set_up_lanes(void)
+{
+	unsigned lcore = rte_get_next_lcore(rte_lcore_id(), 1, 0);
+
+	n_lanes = lcore < RTE_MAX_LCORE ? 2 : 1;
+	for (unsigned i = 0; i < n_lanes; i++) {
+		lanes[i].worker = pipeline.dp.workers[i];
+		lanes[i].worker->lcore = i == 0 ? rte_lcore_id() : lcore;
+		lanes[i].idx = i;
+		lanes[i].n = 1;
+		if (rte_pktmbuf_alloc_bulk(pipeline.pool, lanes[i].mbufs, STRETCH_PKTS) != 0)
+			abort();
+	}
 }
 
 int main(int argc, char **argv)
 {
-	static const char *const eal_args[] = {"--in-memory", "--no-pci", "--no-telemetry", "-l", "0", "-m",
-		"512", "--log-level", "error", NULL};
+	const char *lcores = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? "0,1" : "0";
+	const char *const eal_args[] = {"--in-memory", "--no-pci", "--no-telemetry", "-l", lcores, "-m", "512",
+		"--log-level", "error", NULL};
 	static const uint32_t flows[] = {1, 1000, 100000, 1000000, 10000000};
+	static const uint8_t protos[] = {IPPROTO_TCP, IPPROTO_UDP};
 	uint32_t max_flows;
 
 	bench_parse_args(argc, argv);
 	max_flows = bench.quick ? 1000000 : 10000000;
 	order = malloc(max_flows * sizeof(*order));
 	pipeline_start_eal(eal_args);
-	pipeline_start(&pipeline, 1, max_flows + max_flows / 8, 4095);
-	if (order == NULL || rte_pktmbuf_alloc_bulk(pipeline.pool, mbufs, STRETCH_PKTS) != 0)
+	pipeline_start(&pipeline, rte_lcore_count(), max_flows + max_flows / 8, 8191);
+	if (order == NULL)
 		abort();
+	set_up_lanes();
 	pipeline_sync_begin(&pipeline);
 	pipeline_sync_end(&pipeline);
 	for (unsigned family = 4; family <= 6; family += 2) {
-		for (unsigned i = 0; i < RTE_DIM(flows) && flows[i] <= max_flows; i++) {
-			if (bench.quick && flows[i] == 1)
+		for (unsigned i = 0; i < RTE_DIM(flows) * 2; i++) {
+			uint32_t n_flows = flows[i % RTE_DIM(flows)];
+			uint8_t proto = protos[i / RTE_DIM(flows)];
+
+			if (n_flows > max_flows ||
+				(bench.quick && (n_flows == 1 || (proto == IPPROTO_UDP && n_flows != 100000))))
 				continue;
-			measure(&(struct scenario){KIND_HIT, family, IPPROTO_TCP, flows[i], 1, 10});
+			measure(&(struct scenario){KIND_HIT, family, proto, n_flows, 1, 10});
 		}
-		measure(&(struct scenario){KIND_HIT, family, IPPROTO_UDP, 100000, 1, 10});
 		measure(&(struct scenario){KIND_MISS, family, IPPROTO_TCP, max_flows, 1, 10});
 		measure(&(struct scenario){KIND_SYN, family, IPPROTO_TCP, max_flows, 1, 10});
 		measure(&(struct scenario){KIND_REPLY, family, IPPROTO_TCP, 100000, 1, 10});
@@ -356,7 +499,10 @@ int main(int argc, char **argv)
 	measure(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 100000, 1, 1000});
 	measure(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 100000, 100, 10});
 	measure(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 100000, 1000, 10});
-	rte_pktmbuf_free_bulk(mbufs, STRETCH_PKTS);
+	measure_workers(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 100000, 1, 10});
+	measure_workers(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 1000000, 1, 10});
+	for (unsigned i = 0; i < n_lanes; i++)
+		rte_pktmbuf_free_bulk(lanes[i].mbufs, STRETCH_PKTS);
 	pipeline_stop(&pipeline);
 	rte_eal_cleanup();
 	free(order);
