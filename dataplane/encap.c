@@ -71,7 +71,7 @@ static void build_ip(struct lb_encap *encap, const struct lb_addr *from, const s
 {
 	uint8_t *header = encap->header + LB_ENCAP_MAX_BYTES - encap->n_bytes;
 
-	if (encap->outer_family == 4) {
+	if (lb_addr_is_ipv4(to)) {
 		struct rte_ipv4_hdr ip = {.version_ihl = 0x45, .time_to_live = OUTER_TTL, .next_proto_id = proto,
 			.fragment_offset = RTE_BE16(IP4_DF), .src_addr = lb_addr_ipv4_be(from),
 			.dst_addr = lb_addr_ipv4_be(to)};
@@ -98,7 +98,7 @@ static void build(struct lb_encap *encap, const struct lb_locals *locals, const 
 	memset(encap, 0, sizeof(*encap));
 	if (from == NULL)
 		return;
-	encap->outer_family = ipv4 ? 4 : 6;
+	encap->kind = gue ? (ipv4 ? LB_ENCAP_GUE4 : LB_ENCAP_GUE6) : ipv4 ? LB_ENCAP_IPIP4 : LB_ENCAP_IPIP6;
 	encap->n_bytes = ipv4 ? sizeof(struct rte_ipv4_hdr) : sizeof(struct rte_ipv6_hdr);
 	if (gue) {
 		struct udp_gue_hdr header = {.udp.dst_port = service->gue_port_be, .gue.proto = inner};
@@ -267,62 +267,72 @@ static inline void grow(struct rte_mbuf *mbuf, uint16_t l3, unsigned n_bytes, ui
 	mbuf->data_off = (uint16_t)(mbuf->data_off - n_bytes);
 	if (likely(mbuf->nb_segs == 1)) {
 		mbuf->data_len = (uint16_t)(l3 + n_bytes + inner_bytes);
-		mbuf->pkt_len = mbuf->data_len;
+		mbuf->pkt_len = l3 + n_bytes + inner_bytes;
 	} else {
 		mbuf->data_len = (uint16_t)(mbuf->data_len + n_bytes);
 		mbuf->pkt_len += n_bytes;
 	}
 }
 
-static inline uint8_t encapsulate(const struct lb_worker *worker, struct lb_burst *burst, unsigned i,
-	const struct lb_encap *encap, uint64_t hash, uint64_t nexthop)
+// One per kind: lengths and families are constants in each.
+static inline __attribute__((always_inline)) uint8_t encapsulate(const struct lb_worker *worker,
+	struct lb_burst *burst, unsigned i, const struct lb_encap *encap, uint64_t hash, uint64_t nexthop,
+	bool outer4, bool gue)
 {
+	const unsigned n_ip = outer4 ? sizeof(struct rte_ipv4_hdr) : sizeof(struct rte_ipv6_hdr);
+	const unsigned n_outer = n_ip + (gue ? (unsigned)sizeof(struct udp_gue_hdr) : 0);
 	struct lb_packet *packet = &burst->packets[i];
 	struct rte_mbuf *mbuf = burst->mbufs[i];
-	uint8_t *inner = lb_packet_at(burst, i, packet->l3), *frame, *outer;
-	unsigned n_outer = encap->n_bytes;
+	uint8_t *inner = lb_packet_at(burst, i, packet->l3), *outer = inner - n_outer;
 	uint32_t inner_bytes = ip_bytes(inner, packet->family), n_bytes = inner_bytes + n_outer;
 	uint16_t mtu = worker->mtus[lb_nexthop_port(nexthop)];
 	uint8_t tos = traffic_class(inner, packet->family);
 	uint64_t sum = 0;
 	uint32_t vlan;
 
-	if (unlikely(n_outer == 0))
-		return LB_VERDICT_NO_LOCAL_ADDRESS;
 	if (unlikely(n_bytes > mtu)) {
 		burst->mtus[i] = mtu > n_outer ? (uint16_t)(mtu - n_outer) : 0;
 		return LB_VERDICT_TOO_BIG;
 	}
 	// Nobody else may see what we write; what a NIC received is ours alone.
-	if (unlikely(mbuf->data_off < LB_ENCAP_MAX_BYTES || RTE_MBUF_CLONED(mbuf) ||
-		    rte_mbuf_refcnt_read(mbuf) != 1))
+	if (unlikely(mbuf->data_off < n_outer || RTE_MBUF_CLONED(mbuf) || rte_mbuf_refcnt_read(mbuf) != 1))
 		return LB_VERDICT_NO_HEADROOM;
 	decrement_ttl(inner, packet->family);
-	if (n_outer == sizeof(struct rte_ipv6_hdr) + sizeof(struct udp_gue_hdr))
+	if (gue && !outer4)
 		sum = inner_sum(mbuf, packet, burst->keys[i].proto, inner_bytes);
 	memcpy(&vlan, inner - 6, sizeof(vlan)); // if there is one
 	grow(mbuf, packet->l3, n_outer, inner_bytes);
-	memcpy(inner - LB_ENCAP_MAX_BYTES, encap->header, LB_ENCAP_MAX_BYTES);
-	frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
-	outer = inner - n_outer;
-	write_macs(worker, frame, nexthop);
+	memcpy(outer, encap->header + LB_ENCAP_MAX_BYTES - n_outer, n_outer);
+	write_macs(worker, outer - packet->l3, nexthop);
 	if (unlikely(packet->l3 != RTE_ETHER_HDR_LEN))
 		memcpy(outer - 6, &vlan, sizeof(vlan));
-	memcpy(outer - 2, encap->outer_family == 4 ? "\x08\x00" : "\x86\xdd", 2);
-	if (encap->outer_family == 4) {
+	memcpy(outer - 2, outer4 ? "\x08\x00" : "\x86\xdd", 2);
+	if (outer4)
 		finish_ipv4(outer, encap, tos, n_bytes);
-		if (n_outer != sizeof(struct rte_ipv4_hdr))
-			finish_udp(outer + sizeof(struct rte_ipv4_hdr), hash,
-				n_bytes - (uint32_t)sizeof(struct rte_ipv4_hdr));
-	} else {
+	else
 		finish_ipv6(outer, hash, tos, n_bytes);
-		if (n_outer != sizeof(struct rte_ipv6_hdr)) {
-			finish_udp(outer + sizeof(struct rte_ipv6_hdr), hash,
-				n_bytes - (uint32_t)sizeof(struct rte_ipv6_hdr));
-			finish_udp6_checksum(outer + sizeof(struct rte_ipv6_hdr), encap, sum);
-		}
-	}
+	if (gue)
+		finish_udp(outer + n_ip, hash, n_bytes - n_ip);
+	if (gue && !outer4)
+		finish_udp6_checksum(outer + n_ip, encap, sum);
 	return LB_VERDICT_FORWARD;
+}
+
+static inline uint8_t send_through_tunnel(const struct lb_worker *worker, struct lb_burst *burst, unsigned i,
+	const struct lb_encap *encap, uint64_t hash, uint64_t nexthop)
+{
+	switch (encap->kind) {
+	case LB_ENCAP_IPIP4:
+		return encapsulate(worker, burst, i, encap, hash, nexthop, true, false);
+	case LB_ENCAP_IPIP6:
+		return encapsulate(worker, burst, i, encap, hash, nexthop, false, false);
+	case LB_ENCAP_GUE4:
+		return encapsulate(worker, burst, i, encap, hash, nexthop, true, true);
+	case LB_ENCAP_GUE6:
+		return encapsulate(worker, burst, i, encap, hash, nexthop, false, true);
+	default:
+		return LB_VERDICT_NO_LOCAL_ADDRESS;
+	}
 }
 
 static inline uint8_t send_directly(
@@ -357,7 +367,7 @@ static void direct_one(struct lb_worker *worker, struct lb_burst *burst, const s
 	if (backend->mode == LB_MODE_DSR)
 		packet->verdict = send_directly(worker, burst, i, nexthop);
 	else if (likely(lb_mode_is_tunnel(backend->mode)))
-		packet->verdict = encapsulate(
+		packet->verdict = send_through_tunnel(
 			worker, burst, i, &encaps[packet->backend], burst->hashes[k], nexthop);
 	else
 		packet->verdict = LB_VERDICT_MODE_UNSUPPORTED;

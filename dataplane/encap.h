@@ -8,6 +8,8 @@
 /* IPv6, UDP and GUE: the longest of the outer headers. */
 #define LB_ENCAP_MAX_BYTES 52u
 
+enum lb_encap_kind { LB_ENCAP_NONE, LB_ENCAP_IPIP4, LB_ENCAP_IPIP6, LB_ENCAP_GUE4, LB_ENCAP_GUE6 };
+
 /*
  * What goes in front of every packet to a tunnel backend, ready but for what depends on the packet: lengths, DSCP and
  * ECN, entropy, checksums; these are zero here. main lcore: wo, before anything refers to it or in a copy that
@@ -15,8 +17,8 @@
  */
 struct lb_encap {
 	uint8_t header[LB_ENCAP_MAX_BYTES]; /* at its end, so that workers copy a fixed length */
-	uint8_t n_bytes;     /* of `header`; 0: no local address of the outer family */
-	uint8_t outer_family; /* 4, 6 */
+	uint8_t kind;    /* enum lb_encap_kind, by outer family; NONE: no local address of that family */
+	uint8_t n_bytes; /* of `header` */
 	uint16_t ip_sum;  /* IPv4: of the IP header, as it is here */
 	uint16_t udp_sum; /* GUE over IPv6: of pseudo header, UDP and GUE header, as they are here */
 	uint8_t zero[6];

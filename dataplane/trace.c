@@ -125,7 +125,7 @@ int lb_trace(const struct lb_dp *dp, const struct lb_msg_trace *msg, struct lb_m
 	else if (dp->services[reply->service].mode == LB_MODE_FULLNAT)
 		reply->verdict = LB_VERDICT_MODE_UNSUPPORTED;
 	else if (lb_mode_is_tunnel(dp->services[reply->service].mode) &&
-		 dp->encaps[reply->backend].n_bytes == 0)
+		 dp->encaps[reply->backend].kind == LB_ENCAP_NONE)
 		reply->verdict = LB_VERDICT_NO_LOCAL_ADDRESS;
 	else
 		reply->verdict = LB_VERDICT_FORWARD;
