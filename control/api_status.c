@@ -165,6 +165,7 @@ static json_t *backend_json(const struct lb_backend *backend)
 	const struct lb_config_backend *config = backend->config;
 	struct lb_backend_counters counters;
 	uint32_t n_slots = backend->service->counted ? backend->n_slots : 0;
+	char why[300];
 	json_t *json;
 
 	lb_api_backend_counters(backend, &counters);
@@ -175,6 +176,11 @@ static json_t *backend_json(const struct lb_backend *backend)
 		lb_admin_state_name(config->admin), "effective",
 		lb_backend_state_name(backend->effective), "since_ns",
 		lb_json_u64(backend->since_ns));
+	json_object_set_new(json, "condition",
+		json_string(lb_backend_condition(backend, why, sizeof(why))));
+	json_object_set_new(json, "condition_reason",
+		why[0] != '\0' ? lb_json_text(why) : json_null());
+	json_object_set_new(json, "host", lb_json_text(config->host));
 	json_object_update_new(
 		json, json_pack("{s:I, s:f, s:o, s:o, s:o}", "slots", (json_int_t)n_slots, "share",
 			      (double)n_slots / (double)backend->service->config->table_size,
@@ -210,13 +216,15 @@ void lb_api_services(struct lb_api_request *request)
 /* One service of the config, as /v1/config has it. */
 static json_t *service_config_json(const struct lb_model *model, const struct lb_service *service)
 {
+	// as it was written: the running one may have addresses in the place of names
 	struct lb_config only = {
-		.services = (struct lb_config_service *)service->config,
+		.services = lb_config_find_service(model->config, service->config->name),
 		.n_services = 1,
+		.resolve_min_ms = model->config->resolve_min_ms,
+		.resolve_max_ms = model->config->resolve_max_ms,
 	};
 	json_t *whole = lb_config_to_json(&only), *json;
 
-	(void)model;
 	json = json_incref(json_array_get(json_object_get(whole, "services"), 0));
 	json_decref(whole);
 	return json;
@@ -241,23 +249,81 @@ void lb_api_service(struct lb_api_request *request)
 	lb_api_reply(request, 200, json);
 }
 
+/* One backend after the other: a tree of thousands costs twice as much to build and to free. */
+static void write_backends(struct lb_api_request *request, const char *service_name)
+{
+	struct lb_model *model = request->model;
+	const char *separator = "";
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+	bool failed = out == NULL;
+
+	if (!failed)
+		fprintf(out, "{\"timestamp_ns\": %" PRIu64 ", \"dataplane\": \"%s\", \"backends\": [",
+			lb_realtime_ns(), lb_dp_state_name(lb_dp_state(model->dp)));
+	for (size_t i = 0; i < model->n_services && !failed; i++) {
+		struct lb_service *service = model->services[i];
+
+		if (service_name != NULL && strcmp(service_name, service->config->name) != 0)
+			continue;
+		lb_push_count_slots(service);
+		for (size_t j = 0; j < service->n_backends && !failed; j++) {
+			json_t *json = backend_json(service->backends[j]);
+
+			fputs(separator, out);
+			failed = json_dumpf(json, out, JSON_PRESERVE_ORDER) < 0;
+			json_decref(json);
+			separator = ", ";
+		}
+	}
+	if (out != NULL)
+		failed |= fputs("]}\n", out) < 0 || fclose(out) != 0;
+	if (failed)
+		lb_api_reply(request, 500, NULL);
+	else
+		lb_api_reply_text(request, 200, "application/json", text);
+	free(text);
+}
+
 void lb_api_backends(struct lb_api_request *request)
 {
 	const char *name = lb_api_param(request, "service");
 	struct lb_model *model = request->model;
-	json_t *json, *list;
 
 	if (name != NULL && lb_model_service(model, name) == NULL) {
 		lb_api_error(request, 404, "not_found", "service", "no service %s", name);
 		return;
 	}
-	list = json_array();
-	for (size_t i = 0; i < model->n_services; i++)
-		if (name == NULL || strcmp(name, model->services[i]->config->name) == 0)
-			append_backends(list, model->services[i]);
-	json = stamped(model);
-	json_object_set_new(json, "backends", list);
-	lb_api_reply(request, 200, json);
+	write_backends(request, name);
+}
+
+/* Names. */
+
+static json_t *name_json(const struct lb_name_info *info)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < info->n_addresses; i++)
+		json_array_append_new(list,
+			json_pack("{s:o, s:b, s:o}", "address", addr_json(&info->addresses[i].addr),
+				"gone", info->addresses[i].gone, "since_ns",
+				lb_json_u64(info->addresses[i].since_ns)));
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o}", "name", info->name, "state",
+		lb_name_state_name(info->state), "reason",
+		info->reason[0] != '\0' ? lb_json_text(info->reason) : json_null(), "last_ns",
+		lb_json_time(info->last_ns), "next_ns", lb_json_time(info->next_ns), "addresses",
+		list);
+}
+
+static json_t *names_json(const struct lb_model *model)
+{
+	json_t *list = json_array();
+	struct lb_name_info info;
+
+	for (size_t i = 0; lb_names_at(model->names, i, &info); i++)
+		json_array_append_new(list, name_json(&info));
+	return list;
 }
 
 /* /v1/status. */
@@ -350,8 +416,8 @@ void lb_api_status(struct lb_api_request *request)
 	const struct lb_model *model = request->model;
 
 	lb_api_reply(request, 200,
-		json_pack("{s:o, s:s, s:o, s:o, s:o}", "timestamp_ns",
+		json_pack("{s:o, s:s, s:o, s:o, s:o, s:o}", "timestamp_ns",
 			lb_json_u64(lb_realtime_ns()), "instance", model->instance, "control",
 			control_json(model), "dataplane", dataplane_json(model), "services",
-			services_json(model)));
+			services_json(model), "names", names_json(model)));
 }

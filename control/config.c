@@ -182,6 +182,7 @@ void lb_config_backend_fini(struct lb_config_backend *backend)
 {
 	free(backend->name);
 	free(backend->address);
+	free(backend->host);
 	if (backend->check_keys)
 		lb_config_check_fini(&backend->check);
 }
@@ -230,6 +231,7 @@ int lb_config_backend_clone(struct lb_config_backend *to, const struct lb_config
 	*to = *from;
 	ok = copy_string(&to->name, from->name);
 	ok = copy_string(&to->address, from->address) && ok;
+	ok = copy_string(&to->host, from->host) && ok;
 	if (from->check_keys)
 		ok = lb_config_check_copy(&to->check, &from->check) == 0 && ok;
 	return ok ? 0 : -ENOMEM;

@@ -101,7 +101,8 @@ struct lb_config_backend {
 	char *name;    /* default: "ADDRESS:PORT", "[ADDRESS]:PORT", with port 0 "ADDRESS:all" */
 	char *address; /* as written: an IP address or a host name */
 	bool is_host;  /* `address` is a name, endpoint.addr is unspecified */
-	bool is_derived; /* not of a config text: an address of a host name; see names.h */
+	char *host;    /* not of a config text: the name that this is an address of (expand.h); else NULL */
+	bool is_gone;  /* then: the name has this address no more */
 	struct lb_endpoint endpoint; /* port 0 only with a service of port 0 */
 	uint32_t weight; /* default 1 */
 	uint32_t tier;   /* default 0; `backup: true` is tier 1 */

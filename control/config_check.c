@@ -426,3 +426,80 @@ int lb_config_check_all(struct lb_config_reader *reader, const struct lb_config 
 	free(check.set.entries);
 	return rc;
 }
+
+/* Whether a derived backend may stay; those of the text come first. */
+static bool may_stay(struct check *check, uint32_t index, int32_t backend_idx)
+{
+	const struct lb_config *config = check->config;
+	struct lb_config_error *error = check->reader->error;
+	const struct lb_config_backend *backend = &config->services[index].backends[backend_idx];
+
+	check->reader->rc = 0;
+	memset(error, 0, sizeof(*error));
+	for (size_t i = 0; i < config->n_local_addresses; i++) {
+		if (!lb_addr_equal(&config->local_addresses[i], &backend->endpoint.addr))
+			continue;
+		snprintf(error->message, sizeof(error->message), "the address is one of local_addresses");
+		return false;
+	}
+	return check_backend(check, index, backend_idx) == 0;
+}
+
+/* The gone ones last: where two names meet on an address, it is that of the one that has it. */
+static void sift(struct check *check, struct lb_config_service *service, bool gone,
+	void (*dropped)(void *arg, const struct lb_config_service *service,
+		const struct lb_config_backend *backend, const char *why), void *arg)
+{
+	uint32_t index = (uint32_t)(service - check->config->services);
+
+	for (size_t i = 0; i < service->n_backends; i++) {
+		struct lb_config_backend *backend = &service->backends[i];
+
+		if (!backend->host || backend->is_gone != gone || may_stay(check, index, (int32_t)i))
+			continue;
+		dropped(arg, service, backend, check->reader->error->message);
+		backend->weight = UINT32_MAX; // marks it
+	}
+}
+
+static void remove_marked(struct lb_config_service *service)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < service->n_backends; i++) {
+		if (service->backends[i].weight == UINT32_MAX)
+			lb_config_backend_fini(&service->backends[i]);
+		else
+			service->backends[n++] = service->backends[i];
+	}
+	service->n_backends = n;
+}
+
+int lb_config_drop_conflicts(struct lb_config *config,
+	void (*dropped)(void *arg, const struct lb_config_service *service,
+		const struct lb_config_backend *backend, const char *why), void *arg)
+{
+	struct lb_config_error error;
+	struct lb_config_reader reader = {.error = &error};
+	struct check check = {.reader = &reader, .config = config};
+	size_t n_backends = 0;
+
+	for (size_t i = 0; i < config->n_services; i++)
+		n_backends += config->services[i].n_backends;
+	if (set_init(&check.set, 3 * (config->n_services + n_backends)))
+		return -ENOMEM;
+	for (uint32_t i = 0; i < config->n_services; i++)
+		(void)check_service(&check, i);
+	for (uint32_t i = 0; i < config->n_services; i++)
+		for (uint32_t j = 0; j < config->services[i].n_backends; j++)
+			if (!config->services[i].backends[j].host)
+				(void)check_backend(&check, i, (int32_t)j);
+	for (size_t i = 0; i < config->n_services; i++)
+		sift(&check, &config->services[i], false, dropped, arg);
+	for (size_t i = 0; i < config->n_services; i++)
+		sift(&check, &config->services[i], true, dropped, arg);
+	for (size_t i = 0; i < config->n_services; i++)
+		remove_marked(&config->services[i]);
+	free(check.set.entries);
+	return 0;
+}

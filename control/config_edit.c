@@ -53,10 +53,32 @@ static int edit_find(struct edit *edit, const char *name)
 	return lb_config_service_clone(&edit->service, service);
 }
 
+/* "api-3/10.0.0.13" is of the running state only. @return whether that was it. */
+static bool tell_address(struct edit *edit, const char *name)
+{
+	size_t len = strcspn(name, "/");
+
+	for (size_t i = 0; name[len] && i < edit->service.n_backends; i++) {
+		const struct lb_config_backend *backend = &edit->service.backends[i];
+
+		if (!backend->is_host || strlen(backend->name) != len ||
+			strncmp(backend->name, name, len) != 0)
+			continue;
+		lb_config_fail(&edit->reader, NULL,
+			"%s is an address of %s: change backend %s of service %s, which is all of its "
+			"addresses", name + len + 1, backend->address, backend->name,
+			edit->service.name);
+		return true;
+	}
+	return false;
+}
+
 static struct lb_config_backend *edit_find_backend(struct edit *edit, const char *name)
 {
 	struct lb_config_backend *backend = lb_config_find_backend(&edit->service, name);
 
+	if (!backend && tell_address(edit, name))
+		return NULL;
 	if (!backend)
 		lb_config_fail(&edit->reader, NULL, "no backend \"%.*s\" in service %s",
 			LB_CONFIG_NAME_MAX, name, edit->service.name);

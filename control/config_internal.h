@@ -181,6 +181,14 @@ void lb_config_passive_differ(const struct lb_config_passive *from,
  */
 int lb_config_check_all(struct lb_config_reader *reader, const struct lb_config *config);
 
+/**
+ * Take out of @p config the backends with a host (addresses of names) that could not stand in a config text beside
+ * the others, telling why. @return 0; -ENOMEM.
+ */
+int lb_config_drop_conflicts(struct lb_config *config,
+	void (*dropped)(void *arg, const struct lb_config_service *service,
+		const struct lb_config_backend *backend, const char *why), void *arg);
+
 /* Lifecycle: config.c. */
 
 /** @return 0; -ENOMEM, with @p to fit for lb_config_backend_fini(). */

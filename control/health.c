@@ -269,12 +269,27 @@ static void on_kick(evutil_socket_t fd, short what, void *arg)
 		kick_lane(&health->lanes[i]);
 }
 
+// From what a datagram takes on a local wire to the longest that anybody would wait for an answer.
+const uint32_t lb_health_bounds_us[LB_HEALTH_N_BOUNDS] = {250, 500, 1000, 2500, 5000, 10000, 25000,
+	50000, 100000, 250000, 500000, 1000000, 2500000, 10000000};
+
+static void count(struct lb_health_histogram *histogram, uint64_t us)
+{
+	unsigned i = 0;
+
+	while (i < LB_HEALTH_N_BOUNDS && us > lb_health_bounds_us[i])
+		i++;
+	histogram->n[i]++;
+	histogram->sum_us += us;
+}
+
 static void note_lateness(struct lb_health_check *check)
 {
 	struct lb_health_stats *stats = &check->health->stats;
 	uint64_t now = now_ns();
 	uint64_t late_us = now > check->due_ns ? (now - check->due_ns) / 1000 : 0;
 
+	count(&stats->late, late_us);
 	if (late_us > stats->max_late_us)
 		stats->max_late_us = late_us < UINT32_MAX ? (uint32_t)late_us : UINT32_MAX;
 }
@@ -383,22 +398,6 @@ static void plan_after(struct lb_health_check *check, enum lb_health_result resu
 	check->again = false;
 }
 
-// From what a datagram takes on a local wire to the longest that anybody would wait for an answer.
-const uint32_t lb_health_bounds_us[LB_HEALTH_N_BOUNDS] = {250, 500, 1000, 2500, 5000, 10000, 25000,
-	50000, 100000, 250000, 500000, 1000000, 2500000, 10000000};
-
-static void measure(const struct lb_health_check *check, uint64_t duration_us)
-{
-	unsigned i = 0;
-
-	if (!check->histogram)
-		return;
-	while (i < LB_HEALTH_N_BOUNDS && duration_us > lb_health_bounds_us[i])
-		i++;
-	check->histogram->n[i]++;
-	check->histogram->sum_us += duration_us;
-}
-
 void lb_health_report(struct lb_health_check *check, const struct lb_agent_words *words,
 	const char *text)
 {
@@ -423,8 +422,8 @@ void lb_health_result(
 	plan_after(check, result);
 	if (result == LB_HEALTH_NOT_JUDGED)
 		check->health->stats.n_not_judged++;
-	else
-		measure(check, duration_us);
+	else if (check->histogram)
+		count(check->histogram, duration_us);
 	if (result != LB_HEALTH_NOT_JUDGED)
 		changed = judge(check, result == LB_HEALTH_OK);
 	if (changed) {

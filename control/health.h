@@ -37,6 +37,14 @@ struct lb_health_status {
 	char reason[128];
 };
 
+/* How long something took, for /metrics. */
+#define LB_HEALTH_N_BOUNDS 14u
+struct lb_health_histogram {
+	uint64_t n[LB_HEALTH_N_BOUNDS + 1]; /* by the first bound that is not below; the last: above all */
+	uint64_t sum_us;
+};
+extern const uint32_t lb_health_bounds_us[LB_HEALTH_N_BOUNDS];
+
 struct lb_health_stats {
 	uint32_t n_checks;     /* that exist, of any type but none */
 	uint32_t n_in_flight;  /* probes running */
@@ -44,15 +52,8 @@ struct lb_health_stats {
 	uint64_t n_probes;     /* started since start */
 	uint64_t n_not_judged; /* probes that failed for want of our own resources */
 	uint32_t max_late_us; /* the worst delay of a probe's start against its plan, since start */
+	struct lb_health_histogram late; /* all of them */
 };
-
-/* How long probes took, for /metrics: judged ones, failed ones too. */
-#define LB_HEALTH_N_BOUNDS 14u
-struct lb_health_histogram {
-	uint64_t n[LB_HEALTH_N_BOUNDS + 1]; /* by the first bound that is not below; the last: above all */
-	uint64_t sum_us;
-};
-extern const uint32_t lb_health_bounds_us[LB_HEALTH_N_BOUNDS];
 
 /**
  * Called from the loop when the debounced state changes, not on each result. May destroy checks,

@@ -20,6 +20,7 @@ static char *backend_note(const json_t *backend)
 	const json_t *nexthop = json_object_get(backend, "nexthop");
 	const char *state = lbctl_json_text(backend, "state");
 	const char *reason = lbctl_json_text(health, "reason");
+	const char *condition = lbctl_json_text(backend, "condition");
 	const char *why_unresolved = lbctl_json_text(nexthop, "reason");
 	bool unresolved = json_is_false(json_object_get(nexthop, "resolved"));
 	bool healthy = strcmp(lbctl_json_text(health, "state"), "up") == 0;
@@ -28,6 +29,10 @@ static char *backend_note(const json_t *backend)
 	// "ok", "ok: HTTP 200"
 	if (strncmp(reason, "ok", 2) == 0 && healthy)
 		reason = "";
+	if (strcmp(condition, "suspect") == 0)
+		return lbctl_text_printf("suspect: %s", lbctl_json_text(backend, "condition_reason"));
+	if (strcmp(condition, "draining") == 0 && !chosen)
+		return lbctl_text_printf("%s", lbctl_json_text(backend, "condition_reason"));
 	return lbctl_text_printf("%s%s%s%s%s%s%s", chosen ? state : "",
 		chosen ? " by operator" : "", chosen && (*reason || unresolved) ? "; " : "", reason,
 		*reason && unresolved ? "; " : "", unresolved ? "next hop: " : "",

@@ -178,27 +178,34 @@ static void service_metrics(struct out *out, const struct lb_model *model)
 			model->services[i]->config->name, lb_api_no_backend(model->services[i]));
 }
 
+/* @p label: "" or "service=\"web\"". */
+static void histogram(struct out *out, const char *name, const char *label,
+	const struct lb_health_histogram *values)
+{
+	const char *comma = label[0] != '\0' ? "," : "", *left = label[0] != '\0' ? "{" : "";
+	const char *right = label[0] != '\0' ? "}" : "";
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < LB_HEALTH_N_BOUNDS; i++) {
+		n += values->n[i];
+		line(out, "fulcrum_%s_bucket{%s%sle=\"%g\"} %" PRIu64, name, label, comma,
+			lb_health_bounds_us[i] / 1e6, n);
+	}
+	n += values->n[LB_HEALTH_N_BOUNDS];
+	line(out, "fulcrum_%s_bucket{%s%sle=\"+Inf\"} %" PRIu64, name, label, comma, n);
+	line(out, "fulcrum_%s_sum%s%s%s %.6f", name, left, label, right, (double)values->sum_us / 1e6);
+	line(out, "fulcrum_%s_count%s%s%s %" PRIu64, name, left, label, right, n);
+}
+
 static void duration_metrics(struct out *out, const struct lb_model *model)
 {
+	char label[100];
+
 	head(out, "check_duration_seconds", "histogram",
 		"How long health checks took, failed ones too, by service.");
 	for (size_t i = 0; i < model->n_services; i++) {
-		const char *name = model->services[i]->config->name;
-		const struct lb_health_histogram *h = &model->services[i]->durations;
-		uint64_t n = 0;
-
-		for (unsigned j = 0; j < LB_HEALTH_N_BOUNDS; j++) {
-			n += h->n[j];
-			line(out,
-				"fulcrum_check_duration_seconds_bucket{service=\"%s\",le=\"%g\"} %" PRIu64,
-				name, lb_health_bounds_us[j] / 1e6, n);
-		}
-		n += h->n[LB_HEALTH_N_BOUNDS];
-		line(out, "fulcrum_check_duration_seconds_bucket{service=\"%s\",le=\"+Inf\"} %" PRIu64,
-			name, n);
-		line(out, "fulcrum_check_duration_seconds_sum{service=\"%s\"} %.6f", name,
-			(double)h->sum_us / 1e6);
-		line(out, "fulcrum_check_duration_seconds_count{service=\"%s\"} %" PRIu64, name, n);
+		snprintf(label, sizeof(label), "service=\"%s\"", model->services[i]->config->name);
+		histogram(out, "check_duration_seconds", label, &model->services[i]->durations);
 	}
 }
 
@@ -217,6 +224,9 @@ static void check_metrics(struct out *out, const struct lb_model *model)
 	head(out, "check_max_late_seconds", "gauge",
 		"The longest delay of a probe against its plan since the daemon started.");
 	line(out, "fulcrum_check_max_late_seconds %.6f", stats.max_late_us / 1e6);
+	head(out, "check_late_seconds", "histogram",
+		"How late checks began, against their plan.");
+	histogram(out, "check_late_seconds", "", &stats.late);
 	duration_metrics(out, model);
 }
 
@@ -264,6 +274,16 @@ static void backend_metrics(
 	}
 }
 
+static void name_metrics(struct out *out, const struct lb_model *model)
+{
+	struct lb_name_info info;
+
+	head(out, "name_resolved", "gauge", "1 if the last question for the host name was answered.");
+	for (size_t i = 0; lb_names_at(model->names, i, &info); i++)
+		line(out, "fulcrum_name_resolved{name=\"%s\"} %d", info.name,
+			info.state == LB_NAME_RESOLVED);
+}
+
 static void state_metrics(struct out *out, const struct lb_model *model)
 {
 	head(out, "backend_up", "gauge",
@@ -272,6 +292,11 @@ static void state_metrics(struct out *out, const struct lb_model *model)
 		for (size_t j = 0; j < model->services[i]->n_backends; j++)
 			backend_line(out, "backend_up", model->services[i]->backends[j],
 				model->services[i]->backends[j]->effective == LB_BACKEND_UP);
+	head(out, "backend_suspect", "gauge", "1 if what passes says that it does not answer.");
+	for (size_t i = 0; i < model->n_services; i++)
+		for (size_t j = 0; j < model->services[i]->n_backends; j++)
+			backend_line(out, "backend_suspect", model->services[i]->backends[j],
+				model->services[i]->backends[j]->suspect);
 	head(out, "backend_weight", "gauge", "Configured weight.");
 	for (size_t i = 0; i < model->n_services; i++)
 		for (size_t j = 0; j < model->services[i]->n_backends; j++)
@@ -295,6 +320,7 @@ void lb_api_metrics(struct lb_api_request *request)
 	port_metrics(&out, model);
 	service_metrics(&out, model);
 	check_metrics(&out, model);
+	name_metrics(&out, model);
 	state_metrics(&out, model);
 	for (size_t i = 0; i < N_BACKEND_COUNTERS; i++)
 		backend_metrics(&out, model, &backend_counters[i]);

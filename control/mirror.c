@@ -9,7 +9,7 @@
 
 static uint64_t key_of(const struct lb_backend *backend)
 {
-	char names[2 * LB_CONFIG_NAME_MAX + 2];
+	char names[2 * LB_CONFIG_NAME_MAX + LB_ADDR_STRLEN + 3];
 	size_t len = strlen(backend->service->config->name) + 1;
 
 	snprintf(names, sizeof(names), "%s%c%s", backend->service->config->name, '\0',

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "control/counters.h"
+#include "control/expand.h"
 #include "control/mem.h"
 #include "control/mirror.h"
 #include "control/push.h"
@@ -17,6 +18,9 @@
 /* Changes of one apply that become events of their own; a whole new config of thousands would fill
  * the log. */
 #define MAX_CHANGE_EVENTS 64u
+
+/* Workers sum their counts of flows now and then: no earlier is 0 to be believed. */
+#define NAME_LINGER_NS UINT64_C(5000000000)
 
 static void on_nexthops_changed(void *arg);
 static void on_nexthop_state(void *arg, const struct lb_nexthop *nexthop);
@@ -70,6 +74,34 @@ static enum lb_backend_state effective_of(const struct lb_backend *backend)
 	if (backend->config->admin == LB_ADMIN_DISABLED || backend->health != LB_HEALTH_UP)
 		return LB_BACKEND_DOWN;
 	return backend->config->admin == LB_ADMIN_DRAIN ? LB_BACKEND_DRAIN : LB_BACKEND_UP;
+}
+
+const char *lb_backend_condition(const struct lb_backend *backend, char *why, size_t why_bytes)
+{
+	struct lb_health_status status;
+
+	lb_health_check_status(backend->check, &status);
+	snprintf(why, why_bytes, "%s", "");
+	if (backend->config->admin == LB_ADMIN_DISABLED) {
+		snprintf(why, why_bytes, "by the operator");
+		return "disabled";
+	}
+	if (backend->health != LB_HEALTH_UP) {
+		snprintf(why, why_bytes, "%s", status.last_ns != 0 ? status.reason : "not checked yet");
+		return backend->health == LB_HEALTH_UNKNOWN ? "unknown" : "down";
+	}
+	if (backend->effective == LB_BACKEND_DRAIN) {
+		if (backend->config->is_gone)
+			snprintf(why, why_bytes, "%s has this address no more", backend->config->host);
+		else
+			snprintf(why, why_bytes, "by the operator");
+		return "draining";
+	}
+	if (backend->suspect) {
+		snprintf(why, why_bytes, "%s", backend->suspect_why);
+		return "suspect";
+	}
+	return lb_backend_state_name(backend->effective);
 }
 
 static void event_of_backend(
@@ -469,13 +501,15 @@ static bool same_locals(const struct lb_config *a, const struct lb_config *b)
 			       a->n_local_addresses * sizeof(*a->local_addresses)) == 0);
 }
 
-static void adopt(struct lb_model *model, struct lb_config *config, const char *cause)
+/* @p running: what is to run of @p config, which may be the same; both are the model's from here on. */
+static void adopt(struct lb_model *model, struct lb_config *config, struct lb_config *running,
+	const char *cause)
 {
-	struct lb_config *old_config = model->config;
+	struct lb_config *old_config = model->config, *old_running = model->running;
 	struct lb_service **old = model->services;
 	size_t n_old = model->n_services;
 
-	mark_kept(model, config);
+	mark_kept(model, running);
 	// first those that go: their endpoints and VIPs may be wanted by those that come
 	for (size_t i = 0; i < n_old; i++)
 		if (!old[i]->kept)
@@ -483,14 +517,18 @@ static void adopt(struct lb_model *model, struct lb_config *config, const char *
 	lb_nexthops_set_gateway(model->nexthops, config->has_gateway ? config->gateway_mac : NULL,
 		config->gateway_port);
 	model->config = config;
+	model->running = running;
 	if (!same_locals(old_config, config))
 		lb_push_locals(model);
-	model->services = lb_xcalloc(config->n_services, sizeof(*model->services));
-	for (size_t i = 0; i < config->n_services; i++)
-		model->services[i] = adopt_service(model, &config->services[i], cause);
-	model->n_services = config->n_services;
+	model->services = lb_xcalloc(running->n_services, sizeof(*model->services));
+	for (size_t i = 0; i < running->n_services; i++)
+		model->services[i] = adopt_service(model, &running->services[i], cause);
+	model->n_services = running->n_services;
 	free(old);
-	lb_config_free(old_config);
+	if (old_running != old_config)
+		lb_config_free(old_running);
+	if (old_config != config)
+		lb_config_free(old_config);
 }
 
 struct change_log {
@@ -524,16 +562,11 @@ static void log_changes(struct lb_model *model, const struct lb_config *config, 
 static int refuse_unsupported(const struct lb_config *config, struct lb_config_error *error)
 {
 	for (size_t i = 0; i < config->n_services; i++) {
-		const struct lb_config_service *service = &config->services[i];
-		const char *what = service->agent.port != 0 ? "an agent" : NULL;
-
-		for (size_t j = 0; j < service->n_backends && what == NULL; j++)
-			what = service->backends[j].is_host ? "a host name" : NULL;
-		if (what == NULL)
+		if (config->services[i].agent.port == 0)
 			continue;
-		snprintf(error->where, sizeof(error->where), "service %s", service->name);
+		snprintf(error->where, sizeof(error->where), "service %s", config->services[i].name);
 		snprintf(error->message, sizeof(error->message),
-			"%s is not supported by this version", what);
+			"an agent is not supported by this version");
 		return -EINVAL;
 	}
 	return 0;
@@ -555,10 +588,99 @@ int lb_model_check(
 	return -EBUSY;
 }
 
+/* Names. */
+
+static void on_dropped(void *arg, const struct lb_config_service *service,
+	const struct lb_config_backend *backend, const char *why)
+{
+	struct lb_model *model = arg;
+	char subject[200];
+
+	snprintf(subject, sizeof(subject), "backend %s/%s", service->name, backend->name);
+	lb_events_add(model->events, "name_left_out", subject, NULL, NULL, "%s", why);
+}
+
+/* What is to run of @p config with what is known of its names. */
+static struct lb_config *expand(struct lb_model *model, struct lb_config *config)
+{
+	struct lb_config *running;
+
+	lb_names_add(model->names, config);
+	running = lb_expand(config, model->names, on_dropped, model);
+	if (running == NULL)
+		abort(); // as in lb_xcalloc()
+	return running;
+}
+
+/* Names have other addresses: let these run. What cannot be saved or numbered is tried again. */
+static void on_renew(evutil_socket_t fd, short what, void *arg)
+{
+	static const struct timeval later = {.tv_sec = 5};
+	struct lb_model *model = arg;
+	struct lb_config *running;
+	struct new_ids new = {0};
+	char why[300] = "no ids are left";
+	int rc;
+
+	(void)fd, (void)what;
+	if (model->config == NULL)
+		return;
+	running = expand(model, model->config);
+	rc = take_ids(model, running, &new);
+	if (rc == 0)
+		rc = lb_state_save(model, model->config, why, sizeof(why));
+	end_ids(model, &new, rc < 0);
+	if (rc < 0) {
+		lb_log(LB_LOG_ERROR, "model", "addresses of names are not in force yet: %s", why);
+		lb_config_free(running == model->config ? NULL : running);
+		event_add(model->renew, &later);
+		return;
+	}
+	model->n_object_events = 0;
+	adopt(model, model->config, running, "dns");
+}
+
+static void on_names_changed(void *arg)
+{
+	struct lb_model *model = arg;
+	static const struct timeval soon = {.tv_usec = 100000}; // answers come in twos and more
+
+	if (!event_pending(model->renew, EV_TIMEOUT, NULL))
+		event_add(model->renew, &soon);
+}
+
+/* An address that its name has lost is forgotten when nothing of ours knows it any more. */
+void lb_model_sweep_names(struct lb_model *model)
+{
+	uint64_t now_ns = lb_realtime_ns();
+
+	for (size_t i = 0; i < model->n_services; i++) {
+		const struct lb_service *service = model->services[i];
+		uint64_t idle_ns = service->config->idle_timeout_ms * UINT64_C(1000000);
+
+		for (size_t j = 0; j < service->n_backends; j++) {
+			const struct lb_backend *backend = service->backends[j];
+			struct lb_backend_counters counters;
+
+			if (!backend->config->is_gone)
+				continue;
+			lb_counters_backend(lb_dp_map(model->dp), backend->id, &counters);
+			// without an entry for each flow none can be counted: then it is time that tells
+			if (lb_dp_state(model->dp) != LB_DP_UP || (int64_t)counters.active_flows > 0 ||
+				(service->tracking_now != LB_TRACKING_ALL &&
+					now_ns < backend->since_ns + idle_ns))
+				lb_names_mark_busy(model->names, backend->config->host,
+					&backend->endpoint.addr);
+		}
+	}
+	lb_names_sweep(model->names, NAME_LINGER_NS);
+}
+
 int lb_model_apply(struct lb_model *model, struct lb_config *config, const char *cause,
 	struct lb_config_error *error)
 {
 	uint8_t old_secret[sizeof(model->secret)];
+	struct lb_config *running;
 	struct new_ids new = {0};
 	int rc = lb_model_check(model, config, error);
 
@@ -568,7 +690,8 @@ int lb_model_apply(struct lb_model *model, struct lb_config *config, const char 
 	if (config->has_secret)
 		memcpy(model->secret, config->secret, sizeof(model->secret));
 	error->where[0] = '\0';
-	rc = take_ids(model, config, &new);
+	running = expand(model, config);
+	rc = take_ids(model, running, &new);
 	if (rc < 0)
 		snprintf(error->message, sizeof(error->message),
 			"more than %u services or %u backends", LB_MAX_SERVICES, LB_MAX_BACKENDS);
@@ -577,13 +700,16 @@ int lb_model_apply(struct lb_model *model, struct lb_config *config, const char 
 	end_ids(model, &new, rc < 0);
 	if (rc < 0) {
 		memcpy(model->secret, old_secret, sizeof(old_secret));
+		if (running != config)
+			lb_config_free(running);
 		return rc;
 	}
 	if (memcmp(model->secret, old_secret, sizeof(old_secret)) != 0)
 		lb_push_secret(model);
 	log_changes(model, config, cause);
 	model->n_object_events = 0;
-	adopt(model, config, cause);
+	adopt(model, config, running, cause);
+	lb_names_adopt(model->names, config);
 	if (model->n_object_events > MAX_CHANGE_EVENTS)
 		lb_events_add(model->events, "config_applied", "config", NULL, NULL,
 			"%s: and %zu backends more came or went", cause,
@@ -618,7 +744,12 @@ int lb_model_create(struct event_base *base, const char *instance, const char *r
 		lb_ids_create(0, LB_MAX_SERVICES, start, &model->service_ids) < 0 ||
 		lb_ids_create(0, LB_MAX_BACKENDS, start, &model->backend_ids) < 0)
 		goto fail;
-	rc = lb_health_create(base, &model->health);
+	model->renew = evtimer_new(base, on_renew, model);
+	rc = model->renew != NULL ? lb_names_create(base, model->events, on_names_changed, model,
+					    &model->names)
+				  : -ENOMEM;
+	if (rc == 0)
+		rc = lb_health_create(base, &model->health);
 	if (rc == 0)
 		rc = lb_push_init(model);
 	if (rc == 0)
@@ -654,9 +785,14 @@ void lb_model_destroy(struct lb_model *model)
 	lb_dp_destroy(model->dp);
 	if (model->health != NULL)
 		lb_health_destroy(model->health);
+	lb_names_destroy(model->names);
+	if (model->renew != NULL)
+		event_free(model->renew);
 	lb_ids_destroy(model->service_ids);
 	lb_ids_destroy(model->backend_ids);
 	lb_events_destroy(model->events);
+	if (model->running != model->config)
+		lb_config_free(model->running);
 	lb_config_free(model->config);
 	lb_config_free(model->file_config);
 	free(model->config_file);

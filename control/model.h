@@ -11,6 +11,7 @@
 #include "control/events.h"
 #include "control/health.h"
 #include "control/ids.h"
+#include "control/names.h"
 #include "control/nexthop.h"
 #include "control/table.h"
 
@@ -28,9 +29,14 @@
 struct lb_service;
 struct lb_model;
 
+/* What the counters of a backend did in a second; see passive.h. */
+struct lb_passive_second {
+	uint64_t new_flows, out_pkts, resets;
+};
+
 struct lb_backend {
 	struct lb_service *service;
-	const struct lb_config_backend *config; /* in model->config */
+	const struct lb_config_backend *config; /* in model->running */
 	struct lb_endpoint endpoint;            /* with the service's key what the id stands for */
 	uint16_t id;
 	bool blocked; /* its endpoint is still another id's at the data plane */
@@ -40,7 +46,11 @@ struct lb_backend {
 	enum lb_health_state health;
 	enum lb_backend_state effective;
 	uint64_t since_ns;   /* CLOCK_REALTIME of the last change of `effective` */
-	uint64_t suspect_ns; /* last suspicion of the data plane that was acted upon */
+	bool suspect;              /* what passes says that it does not answer; see passive.h */
+	char suspect_why[64];      /* of the last suspicion */
+	uint64_t suspect_ns;       /* of that one; CLOCK_MONOTONIC; 0: there was none */
+	bool is_seen;              /* passive.c has looked at its counters: `seen`, `second` */
+	struct lb_passive_second seen, second;
 
 	struct lb_nexthop *nexthop;          /* a reference; NULL: none known */
 	const char *nexthop_why;             /* then: why not */
@@ -108,7 +118,10 @@ struct lb_model {
 	bool is_starting; /* until the first config is in force */
 	size_t n_resumed; /* changes on top of config_file, taken over at start */
 
-	struct lb_config *config;
+	struct lb_config *config;  /* as it was written */
+	struct lb_config *running; /* the same, or with addresses for host names: what objects refer to */
+	struct lb_names *names;
+	struct event *renew; /* active when the addresses of names have changed */
 	uint8_t secret[16];
 	struct lb_ids *service_ids, *backend_ids;
 	struct lb_service **services; /* in the order of the config */
@@ -172,6 +185,15 @@ struct lb_backend *lb_model_backend(const struct lb_service *service, const char
 
 /** Health and admin state say something new: recompute what follows. @p cause as in events. */
 void lb_model_update_backend(struct lb_backend *backend, const char *cause);
+
+/** Each second: let go of addresses that host names have lost and no flow needs. */
+void lb_model_sweep_names(struct lb_model *model);
+
+/**
+ * The state of a backend in one word for people, with its reason into @p why (empty: there is none to tell):
+ * "up", "suspect", "draining", "disabled", "down", "unknown" (not checked yet).
+ */
+const char *lb_backend_condition(const struct lb_backend *backend, char *why, size_t why_bytes);
 
 /** "SERVICE/BACKEND" into @p buf of @p bytes. */
 char *lb_backend_label(const struct lb_backend *backend, char *buf, size_t bytes);

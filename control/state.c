@@ -45,6 +45,7 @@ static json_t *state_to_json(const struct lb_model *model, const struct lb_confi
 	rc |= json_object_set_new(state, "service_ids", lb_ids_to_json(model->service_ids));
 	rc |= json_object_set_new(state, "backend_ids", lb_ids_to_json(model->backend_ids));
 	rc |= json_object_set_new(state, "config", lb_config_to_json(config));
+	rc |= json_object_set_new(state, "names", lb_names_to_json(model->names));
 	// what the file said, to tell later which changes on top of it were dropped
 	if (model->file_config != NULL &&
 		lb_config_diff(model->file_config, config, NULL, NULL) > 0)
@@ -123,6 +124,7 @@ static bool take_state(struct lb_model *model, const json_t *json, struct saved 
 		lb_ids_from_json(model->backend_ids, json_object_get(json, "backend_ids")) < 0)
 		return false;
 	saved->has_secret = true;
+	lb_names_from_json(model->names, json_object_get(json, "names"));
 	for (unsigned i = 0; i < 8; i++)
 		saved->file_hash = saved->file_hash << 8 | hash[i];
 	saved->config = parse_config(json_object_get(json, "config"), &error);

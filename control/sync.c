@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "control/mirror.h"
+#include "control/passive.h"
 #include "control/push.h"
 #include "lb/log.h"
 
@@ -280,21 +281,6 @@ static void on_tracking(struct lb_model *model, const struct lb_msg *event)
 	service->tracking_now = tracking;
 }
 
-static void on_suspect(struct lb_model *model, uint16_t id)
-{
-	struct lb_backend *backend = model->backend_by_id[id];
-	char subject[160] = "backend ";
-	uint64_t now_ns = lb_now_ns();
-
-	if (backend == NULL || now_ns - backend->suspect_ns < NS_PER_S)
-		return;
-	backend->suspect_ns = now_ns;
-	lb_backend_label(backend, subject + 8, sizeof(subject) - 8);
-	lb_events_add(
-		model->events, "backend_suspect", subject, NULL, NULL, "no answer to clients");
-	lb_health_check_now(backend->check);
-}
-
 static void on_event(void *arg, unsigned worker, const struct lb_msg *event)
 {
 	struct lb_model *model = arg;
@@ -314,7 +300,8 @@ static void on_event(void *arg, unsigned worker, const struct lb_msg *event)
 			event->pressure.n_max);
 		break;
 	case LB_EVENT_BACKEND_SUSPECT:
-		on_suspect(model, event->id);
+		if (model->backend_by_id[event->id] != NULL)
+			lb_passive_suspect(model->backend_by_id[event->id], "no answer to clients");
 		break;
 	case LB_EVENT_PORT_LINK:
 		snprintf(subject, sizeof(subject), "port %u", event->link.port);
@@ -346,6 +333,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (lb_dp_map(model->dp) != NULL)
 		lb_nexthops_set_ports(model->nexthops, lb_dp_map(model->dp));
+	lb_model_sweep_names(model);
+	lb_passive_tick(model);
 }
 
 int lb_sync_init(struct lb_model *model)

@@ -29,6 +29,7 @@ def counters(**values):
 def backend(name, **values):
     doc = {
         "service": "web", "name": name, "id": 17, "address": "10.0.0.11", "port": 8080, "weight": 5, "tier": 0,
+        "host": None, "condition": "up", "condition_reason": None,
         "state": "enabled", "effective": "up", "since_ns": NOW_NS - 7500 * S, "slots": 32768, "share": 0.49999,
         "health": {"type": "http", "state": "up", "reason": "ok: HTTP 200", "last_ns": NOW_NS - S, "last_duration_us": 812,
                    "n_checks": 100, "n_failed": 1, "n_successes": 90, "n_failures": 0},
@@ -73,6 +74,8 @@ STATUS = {
                   "flows": {"used": 1200, "max": 2097152, "adopted": 0}, "refused": [REFUSED],
                   "workers": [WORKER], "ports": [PORT]},
     "services": [SERVICE, SERVICE6],
+    "names": [{"name": "api-3.internal", "state": "resolved", "reason": None, "last_ns": NOW_NS, "next_ns": NOW_NS,
+               "addresses": [{"address": "10.0.0.13", "gone": False, "since_ns": NOW_NS}]}],
 }
 CONFIG = {"services": [{"name": "web", "vip": "203.0.113.10", "port": 443, "mode": "nat", "min_healthy": 1,
                         "health_check": {"type": "http", "interval": "2s"},
