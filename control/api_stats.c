@@ -89,14 +89,15 @@ static json_t *totals_json(const struct lb_shm_map *map, const struct lb_flow_co
 		sum.tx_bytes += one.tx_bytes;
 	}
 	lb_counters_verdicts(map, verdicts);
-	for (unsigned i = LB_VERDICT_FIRST_DROP; i < LB_VERDICT_N; i++)
-		n_drops += verdicts[i];
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "rx_pkts",
+	for (unsigned i = 0; i < LB_VERDICT_N; i++)
+		n_drops += lb_verdict_is_drop(i) ? verdicts[i] : 0;
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "rx_pkts",
 		lb_json_u64(sum.rx_pkts), "rx_bytes", lb_json_u64(sum.rx_bytes), "tx_pkts",
 		lb_json_u64(sum.tx_pkts), "tx_bytes", lb_json_u64(sum.tx_bytes), "forward_pkts",
 		lb_json_u64(verdicts[LB_VERDICT_FORWARD]), "reply_pkts",
 		lb_json_u64(verdicts[LB_VERDICT_REPLY]), "host_pkts",
-		lb_json_u64(verdicts[LB_VERDICT_HOST]), "drop_pkts", lb_json_u64(n_drops),
+		lb_json_u64(verdicts[LB_VERDICT_HOST]), "echo_pkts",
+		lb_json_u64(verdicts[LB_VERDICT_ECHO]), "drop_pkts", lb_json_u64(n_drops),
 		"flows_used", lb_json_u64(flow->used), "flows_max", lb_json_u64(flows_max(map)));
 }
 
@@ -108,6 +109,18 @@ static json_t *flow_json(const struct lb_flow_counters *flow)
 		lb_json_u64(flow->evict), "insert_failed", lb_json_u64(flow->insert_failed),
 		"origin", lb_json_u64(flow->origin), "moved", lb_json_u64(flow->moved),
 		"tracking_changes", lb_json_u64(flow->tracking_changes));
+}
+
+static json_t *answers_json(const struct lb_shm_map *map)
+{
+	struct lb_answer_counters answers;
+	json_t *json = json_object();
+
+	lb_counters_answers(map, &answers);
+	for (unsigned i = 0; i < LB_ANSWER_N; i++)
+		json_object_set_new(json, lb_answer_name(i), lb_json_u64(answers.sent[i]));
+	json_object_set_new(json, "limited", lb_json_u64(answers.limited));
+	return json;
 }
 
 static json_t *service_stats_json(const struct lb_service *service)
@@ -142,9 +155,9 @@ void lb_api_stats(struct lb_api_request *request)
 	for (size_t i = 0; i < model->n_services; i++)
 		json_array_append_new(services, service_stats_json(model->services[i]));
 	json_object_update_new(
-		json, json_pack("{s:s?, s:o, s:o, s:o, s:o, s:o}", "boot_id",
+		json, json_pack("{s:s?, s:o, s:o, s:o, s:o, s:o, s:o}", "boot_id",
 			      map != NULL ? boot_id : NULL, "totals", totals_json(map, &flow),
-			      "flow", flow_json(&flow), "workers", lb_api_workers_json(model),
+			      "flow", flow_json(&flow), "answers", answers_json(map), "workers", lb_api_workers_json(model),
 			      "ports", lb_api_ports_json(model), "services", services));
 	lb_api_reply(request, 200, json);
 }
@@ -156,10 +169,10 @@ void lb_api_drops(struct lb_api_request *request)
 
 	lb_counters_verdicts(lb_dp_map(request->model->dp), verdicts);
 	for (unsigned i = 0; i < LB_VERDICT_N; i++) {
-		json_array_append_new(i < LB_VERDICT_FIRST_DROP ? other : drops,
+		json_array_append_new(lb_verdict_is_drop(i) ? drops : other,
 			json_pack("{s:s, s:s, s:o}", "reason", lb_verdict_name(i), "meaning",
 				lb_verdict_meaning(i), "pkts", lb_json_u64(verdicts[i])));
-		n_drops += i < LB_VERDICT_FIRST_DROP ? 0 : verdicts[i];
+		n_drops += lb_verdict_is_drop(i) ? verdicts[i] : 0;
 	}
 	json_object_update_new(json, json_pack("{s:o, s:o, s:o}", "total_pkts",
 					     lb_json_u64(n_drops), "drops", drops, "other", other));

@@ -22,7 +22,7 @@ static const struct {
 	{"scheduler", "ring"}, {"scheduler", "rr"}, {"scheduler", "wrr"}, {"scheduler", "lc"},
 	{"scheduler", "wlc"}, {"scheduler", "p2c"}, {"scheduler", "source"},
 	{"client_address", "toa"}, {"client_address", "proxy_v2"},
-	{"on_empty", "reset"}, {"on_empty", "last_resort"},
+	{"on_empty", "last_resort"},
 	{"slow_start", ""}, /* any but 0s */
 };
 

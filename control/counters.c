@@ -48,6 +48,14 @@ void lb_counters_flow(const struct lb_shm_map *map, struct lb_flow_counters *sum
 			sizeof(*sum) / sizeof(uint64_t));
 }
 
+void lb_counters_answers(const struct lb_shm_map *map, struct lb_answer_counters *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	for (unsigned i = 0; i < n_workers_of(map); i++)
+		add((uint64_t *)sum, (const uint64_t *)&map->shm->workers[i].answers,
+			sizeof(*sum) / sizeof(uint64_t));
+}
+
 void lb_counters_verdicts(const struct lb_shm_map *map, uint64_t sums[LB_VERDICT_N])
 {
 	memset(sums, 0, LB_VERDICT_N * sizeof(*sums));

@@ -17,6 +17,8 @@ uint64_t lb_counters_no_backend(const struct lb_shm_map *map, uint16_t id);
 
 void lb_counters_flow(const struct lb_shm_map *map, struct lb_flow_counters *sum);
 
+void lb_counters_answers(const struct lb_shm_map *map, struct lb_answer_counters *sum);
+
 /** By enum lb_verdict. */
 void lb_counters_verdicts(const struct lb_shm_map *map, uint64_t sums[LB_VERDICT_N]);
 

@@ -78,6 +78,19 @@ static void global_metrics(struct out *out, const struct lb_model *model)
 		flow.tracking_changes);
 }
 
+static void answer_metrics(struct out *out, const struct lb_shm_map *map)
+{
+	struct lb_answer_counters answers;
+
+	lb_counters_answers(map, &answers);
+	head(out, "answers_total", "counter", "Packets that the balancer sent itself, by kind.");
+	for (unsigned i = 0; i < LB_ANSWER_N; i++)
+		line(out, "fulcrum_answers_total{kind=\"%s\"} %" PRIu64, lb_answer_name(i),
+			answers.sent[i]);
+	single(out, "answers_limited_total", "counter",
+		"Answers not sent as there would have been too many.", answers.limited);
+}
+
 static void verdict_metrics(struct out *out, const struct lb_model *model)
 {
 	uint64_t verdicts[LB_VERDICT_N];
@@ -85,13 +98,18 @@ static void verdict_metrics(struct out *out, const struct lb_model *model)
 	lb_counters_verdicts(lb_dp_map(model->dp), verdicts);
 	head(out, "packets_total", "counter",
 		"Packets that were no drops, by what became of them.");
-	for (unsigned i = 0; i < LB_VERDICT_FIRST_DROP; i++)
+	for (unsigned i = 0; i < LB_VERDICT_N; i++) {
+		if (lb_verdict_is_drop(i))
+			continue;
 		line(out, "fulcrum_packets_total{verdict=\"%s\"} %" PRIu64, lb_verdict_name(i),
 			verdicts[i]);
+	}
 	head(out, "drops_total", "counter", "Packets dropped, by reason.");
-	for (unsigned i = LB_VERDICT_FIRST_DROP; i < LB_VERDICT_N; i++)
-		line(out, "fulcrum_drops_total{reason=\"%s\"} %" PRIu64, lb_verdict_name(i),
-			verdicts[i]);
+	for (unsigned i = 0; i < LB_VERDICT_N; i++)
+		if (lb_verdict_is_drop(i))
+			line(out, "fulcrum_drops_total{reason=\"%s\"} %" PRIu64,
+				lb_verdict_name(i), verdicts[i]);
+	answer_metrics(out, lb_dp_map(model->dp));
 }
 
 /* One metric of every worker: @p offset of its value in struct lb_worker_sum. */

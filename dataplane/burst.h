@@ -19,7 +19,7 @@ struct lb_packet {
 	uint8_t family;  /* 4, 6; 0: not IP */
 	uint8_t tcp_flags;
 	uint16_t l3; /* offset of the IP header */
-	uint16_t l4; /* offset of the TCP or UDP header */
+	uint16_t l4; /* offset of the TCP or UDP header; 0: leave it alone, only the IP header is rewritten */
 	uint16_t service;
 	uint16_t backend;
 	uint32_t wire_bytes; /* length of the frame */
@@ -46,11 +46,31 @@ struct lb_burst {
 	uint64_t hashes[LB_BURST]; /* by packet index; from the flow stage on, in the order of to_service */
 	uint64_t nexthops[LB_BURST]; /* rewrite -> tx: next-hop word by packet index */
 	uint16_t mtus[LB_BURST]; /* rewrite, with verdict TOO_BIG: the largest IP packet that fits, by packet index */
+	uint8_t odd_list[LB_BURST]; /* classify -> odd: for a service or of a backend, but no plain TCP or UDP */
+	unsigned n_odd;
+	uint8_t answer_list[LB_BURST]; /* any stage -> answer: not forwarded, and its sender may be told why */
+	unsigned n_answer;
+	uint32_t answered; /* answer -> tx: bit per packet: its buffer now holds what answers it */
 };
+static_assert(LB_BURST <= 32, "a bit per packet");
+
+/** Have the answer stage look at packet @p i, whose verdict says why it is not forwarded. */
+static inline void lb_burst_answer(struct lb_burst *burst, unsigned i)
+{
+	burst->answer_list[burst->n_answer++] = (uint8_t)i;
+}
 
 static inline uint8_t *lb_packet_at(const struct lb_burst *burst, unsigned i, uint16_t offset)
 {
 	return rte_pktmbuf_mtod_offset(burst->mbufs[i], uint8_t *, offset);
+}
+
+/** Bytes of packet @p i from its IP header on, as that says; parse has checked that they are there. */
+static inline uint32_t lb_packet_ip_bytes(const struct lb_burst *burst, unsigned i)
+{
+	const uint8_t *l3 = lb_packet_at(burst, i, burst->packets[i].l3);
+
+	return burst->packets[i].family == 4 ? l3[2] * 256u + l3[3] : l3[4] * 256u + l3[5] + 40u;
 }
 
 #endif

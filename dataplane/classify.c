@@ -3,11 +3,15 @@
  * Stage 2, classify: is the packet for a service (by VIP, port, protocol; then by VIP and protocol), a reply
  * of a nat backend (by its endpoint), or the host's? VIPs come first: a backend may be a client too.
  */
+#include "dataplane/classify.h"
+
+#include <netinet/in.h>
+
 #include "dataplane/stages.h"
 
 #include "dataplane/worker.h"
 
-#define NOT_FOUND UINT16_MAX
+#define NOT_FOUND LB_CLASSIFY_NONE
 static_assert(NOT_FOUND == (uint16_t)LB_KEYMAP_MISS, "a miss, cut to 16 bits");
 
 // What is compared of a packet: destination or source of its flow key.
@@ -129,6 +133,16 @@ static inline uint8_t classify_source(const struct lb_dp *dp, const struct lb_ke
 	return packet->backend != NOT_FOUND ? LB_VERDICT_REPLY : LB_VERDICT_HOST;
 }
 
+// Not plain TCP or UDP: to a VIP; about a backend, perhaps, if it is ICMP; or from a backend in fragments.
+static bool is_odd(bool to_vip, const struct lb_packet *packet, const struct lb_flow_key *key)
+{
+	if (to_vip)
+		return true;
+	if (packet->pending == LB_VERDICT_VIP_PROTOCOL)
+		return key->proto == IPPROTO_ICMP || key->proto == IPPROTO_ICMPV6;
+	return packet->verdict == LB_VERDICT_FRAGMENT;
+}
+
 /*
  * What is not exactly a service's: a service for all ports, a stray packet to a VIP, a reply, or the host's.
  * Those of the burst's ip_list whose service is not found.
@@ -157,11 +171,14 @@ static __rte_noinline void classify_rest(const struct lb_dp *dp, const struct lb
 	for (unsigned k = 0; k < n; k++) {
 		struct lb_packet *packet = &burst->packets[list[k]];
 		const struct lb_flow_key *key = &burst->keys[list[k]];
+		bool to_vip = has_address(services, vip_hashes[k]);
 
-		if (has_address(services, vip_hashes[k]))
+		if (to_vip)
 			packet->verdict = classify_stray(dp, services, key, packet);
 		else
 			packet->verdict = classify_source(dp, endpoints, source_hashes[k], key, packet);
+		if (unlikely(packet->pending != 0) && is_odd(to_vip, packet, key))
+			burst->odd_list[burst->n_odd++] = list[k];
 	}
 }
 
@@ -227,4 +244,37 @@ void lb_stage_classify(struct lb_worker *worker, struct lb_burst *burst)
 	}
 	classify_rest(dp, services, atomic_load_explicit(&dp->endpoint_map, memory_order_acquire), burst);
 	list_by_verdict(burst);
+}
+
+uint16_t lb_classify_service(
+	const struct lb_dp *dp, const struct lb_addr *vip, uint16_t port_be, uint8_t proto)
+{
+	const struct lb_keymap *map = atomic_load_explicit(&dp->service_map, memory_order_acquire);
+	struct side side = {.addr = vip, .word = lb_keymap_word(port_be, proto)};
+	uint16_t id = find_service(dp, map, hash_of(side), side);
+
+	if (id != NOT_FOUND || map->n_wildcard == 0)
+		return id;
+	side.word = lb_keymap_word(0, proto);
+	return find_service(dp, map, hash_of(side), side);
+}
+
+uint16_t lb_classify_endpoint(
+	const struct lb_dp *dp, const struct lb_addr *addr, uint16_t port_be, uint8_t proto)
+{
+	const struct lb_keymap *map = atomic_load_explicit(&dp->endpoint_map, memory_order_acquire);
+	struct side side = {.addr = addr, .word = lb_keymap_word(port_be, proto)};
+	uint16_t id = find_endpoint(dp, map, hash_of(side), side);
+
+	if (id != NOT_FOUND || map->n_wildcard == 0)
+		return id;
+	side.word = lb_keymap_word(0, proto);
+	return find_endpoint(dp, map, hash_of(side), side);
+}
+
+bool lb_classify_is_vip(const struct lb_dp *dp, const struct lb_addr *addr)
+{
+	const struct lb_keymap *map = atomic_load_explicit(&dp->service_map, memory_order_acquire);
+
+	return has_address(map, lb_keymap_hash(addr, 0, 0));
 }

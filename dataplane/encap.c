@@ -371,8 +371,11 @@ static void direct_one(struct lb_worker *worker, struct lb_burst *burst, const s
 			worker, burst, i, &encaps[packet->backend], burst->hashes[k], nexthop);
 	else
 		packet->verdict = LB_VERDICT_MODE_UNSUPPORTED;
-	if (unlikely(packet->verdict != LB_VERDICT_FORWARD))
+	if (unlikely(packet->verdict != LB_VERDICT_FORWARD)) {
+		if (packet->verdict == LB_VERDICT_TOO_BIG)
+			lb_burst_answer(burst, i);
 		return;
+	}
 	counters = &worker->counters->backends[packet->backend];
 	counters->in_pkts++;
 	counters->in_bytes += packet->wire_bytes;

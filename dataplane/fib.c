@@ -56,6 +56,22 @@ int lb_fib_init(struct lb_fib *fib)
 	return 0;
 }
 
+uint64_t lb_fib_lookup(const struct lb_fib *fib, unsigned family, const struct lb_addr *dst)
+{
+	uint64_t nexthop = atomic_load_explicit(&fib->single[family == 6], memory_order_relaxed);
+	uint32_t ipv4 = rte_be_to_cpu_32(lb_addr_ipv4_be(dst));
+	uint8_t ipv6[1][RTE_FIB6_IPV6_ADDR_SIZE];
+
+	if (nexthop != 0)
+		return nexthop;
+	memcpy(ipv6[0], dst, sizeof(ipv6[0]));
+	if (family == 4)
+		rte_fib_lookup_bulk(fib->ipv4, &ipv4, &nexthop, 1);
+	else
+		rte_fib6_lookup_bulk(fib->ipv6, ipv6, &nexthop, 1);
+	return nexthop;
+}
+
 void lb_fib_fini(struct lb_fib *fib)
 {
 	rte_fib_free(fib->ipv4);

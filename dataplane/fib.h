@@ -68,6 +68,12 @@ static inline uint64_t lb_fib_nexthop_word(const struct lb_fib *fib, uint64_t id
 	return atomic_load_explicit(&fib->nexthops[id], memory_order_relaxed);
 }
 
+/**
+ * Where packets to @p dst, of @p family (4 or 6), leave: for a single one; the rewrite stage looks up whole
+ * bursts. @return a next-hop id; LB_NEXTHOP_NONE: no route. Worker.
+ */
+uint64_t lb_fib_lookup(const struct lb_fib *fib, unsigned family, const struct lb_addr *dst);
+
 /** Full sync: forget what was mentioned; remove what was not (routes first, then next hops). */
 void lb_fib_sync_begin(struct lb_fib *fib);
 void lb_fib_sync_end_routes(struct lb_fib *fib, void (*grace)(void *arg), void *arg);

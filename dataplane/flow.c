@@ -136,6 +136,15 @@ static uint64_t *find_entry(struct lb_worker *worker, uint64_t hash, uint16_t se
 	return entry;
 }
 
+uint16_t lb_flow_find(struct lb_worker *worker, uint16_t service_id, uint64_t hash, bool is_tcp)
+{
+	const uint64_t *entry = find_entry(worker, hash, service_id);
+
+	if (entry != NULL && lb_decide_alive(worker->dp->backend_states, lb_flow_entry_backend(*entry)))
+		return lb_flow_entry_backend(*entry);
+	return lb_flow_choose(worker, service_id, hash, is_tcp, !is_tcp).backend;
+}
+
 static void record(struct lb_worker *worker, uint64_t *entry, uint64_t hash, uint16_t backend, uint32_t state)
 {
 	if (entry != NULL) {
@@ -149,13 +158,22 @@ static void record(struct lb_worker *worker, uint64_t *entry, uint64_t hash, uin
 	lb_flowtable_insert(&worker->flowtable, hash, backend, state, worker->tick, true);
 }
 
-static void no_backend(struct lb_worker *worker, struct lb_packet *packet)
+// With `on_empty: reset` the client is told; a fragment's or an ICMP error's sender is not (answer.c).
+static void refuse(struct lb_worker *worker, struct lb_burst *burst, unsigned i, uint8_t verdict)
 {
-	bool has_table = atomic_load_explicit(&worker->dp->services[packet->service].table,
+	burst->packets[i].verdict = verdict;
+	if (worker->dp->services[burst->packets[i].service].on_empty == LB_ON_EMPTY_RESET)
+		lb_burst_answer(burst, i);
+}
+
+static void no_backend(struct lb_worker *worker, struct lb_burst *burst, unsigned i)
+{
+	uint16_t service = burst->packets[i].service;
+	bool has_table = atomic_load_explicit(&worker->dp->services[service].table,
 				 memory_order_relaxed) != NULL;
 
-	packet->verdict = has_table ? LB_VERDICT_NO_BACKEND : LB_VERDICT_NO_TABLE;
-	worker->counters->services[packet->service].no_backend++;
+	refuse(worker, burst, i, has_table ? LB_VERDICT_NO_BACKEND : LB_VERDICT_NO_TABLE);
+	worker->counters->services[service].no_backend++;
 }
 
 // A new choice for a flow with @p entry (that does not hold), or none: NULL.
@@ -169,7 +187,7 @@ static void choose_and_record(struct lb_worker *worker, struct lb_burst *burst, 
 
 	packet->backend = choice.backend;
 	if (unlikely(choice.backend == LB_BACKEND_NONE)) {
-		no_backend(worker, packet);
+		no_backend(worker, burst, burst->to_service[k]);
 		return;
 	}
 	worker->counters->flow.origin += choice.decision == LB_DECISION_ORIGIN;
@@ -194,7 +212,12 @@ static __rte_noinline bool settle_again(struct lb_worker *worker, struct lb_burs
 		touch(worker, entry, packet, burst->hashes[k]);
 		return true;
 	}
-	choose_and_record(worker, burst, k, entry);
+	// No other backend knows the connection: it would reset it too, only later and if it can be reached.
+	if (entry != NULL && burst->keys[burst->to_service[k]].proto == IPPROTO_TCP && !is_syn(packet) &&
+		worker->dp->services[packet->service].on_empty == LB_ON_EMPTY_RESET)
+		refuse(worker, burst, burst->to_service[k], LB_VERDICT_BACKEND_DOWN);
+	else
+		choose_and_record(worker, burst, k, entry);
 	return false;
 }
 

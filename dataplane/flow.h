@@ -13,4 +13,10 @@
 struct lb_choice lb_flow_choose(const struct lb_worker *worker, uint16_t service_id, uint64_t hash,
 	bool is_tcp, bool begins);
 
+/**
+ * Where a packet of the flow in mid-stream would go now, for one that belongs to the flow but is not part of it.
+ * Nothing is recorded. @return LB_BACKEND_NONE: nobody would take it. Worker.
+ */
+uint16_t lb_flow_find(struct lb_worker *worker, uint16_t service_id, uint64_t hash, bool is_tcp);
+
 #endif

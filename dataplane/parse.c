@@ -436,4 +436,7 @@ void lb_stage_parse(struct lb_worker *worker, struct lb_burst *burst)
 		n_ip += packet->verdict == LB_VERDICT_FORWARD;
 	}
 	burst->n_ip = n_ip;
+	burst->n_odd = 0;
+	burst->n_answer = 0;
+	burst->answered = 0;
 }

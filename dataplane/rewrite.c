@@ -121,7 +121,8 @@ static inline void rewrite_one(struct lb_burst *burst, unsigned i, const struct 
 	uint8_t *frame = lb_packet_at(burst, i, 0);
 
 	change_l3(frame + packet->l3, packet->family, change);
-	change_l4(frame + packet->l4, burst->keys[i].proto, change);
+	if (likely(packet->l4 != 0))
+		change_l4(frame + packet->l4, burst->keys[i].proto, change);
 }
 
 // Both MACs in front of the packet, from the next-hop word. The VLAN tag, if any, stays.

@@ -29,6 +29,12 @@ void lb_stage_rewrite(struct lb_worker *worker, struct lb_burst *burst);
 /** Every packet counted under its verdict. Part of tx, by itself for the benchmark. */
 void lb_count_verdicts(struct lb_worker *worker, const struct lb_burst *burst);
 
+/** What is no plain TCP or UDP packet: burst->odd_list. Called only if there is such a packet. */
+void lb_stage_odd(struct lb_worker *worker, struct lb_burst *burst);
+
+/** Tell senders why their packets are not forwarded: burst->answer_list. Called only if it is not empty. */
+void lb_stage_answer(struct lb_worker *worker, struct lb_burst *burst);
+
 /** Count verdicts, hand forwarded packets to the ports' transmit buffers, free the rest. */
 void lb_stage_tx(struct lb_worker *worker, struct lb_burst *burst);
 

@@ -42,7 +42,7 @@ void lb_count_verdicts(struct lb_worker *worker, const struct lb_burst *burst)
 	if (likely(n_forward + n_reply + n_host == burst->n))
 		return;
 	for (unsigned i = 0; i < burst->n; i++)
-		if (burst->packets[i].verdict >= LB_VERDICT_FIRST_DROP)
+		if (burst->packets[i].verdict > LB_VERDICT_HOST)
 			verdicts[burst->packets[i].verdict]++;
 }
 
@@ -55,7 +55,8 @@ void lb_stage_tx(struct lb_worker *worker, struct lb_burst *burst)
 	for (unsigned i = 0; i < burst->n; i++) {
 		uint8_t verdict = burst->packets[i].verdict;
 
-		if (unlikely(verdict != LB_VERDICT_FORWARD && verdict != LB_VERDICT_REPLY)) {
+		if (unlikely(verdict != LB_VERDICT_FORWARD && verdict != LB_VERDICT_REPLY &&
+			    (burst->answered >> i & 1) == 0)) {
 			rte_pktmbuf_free(burst->mbufs[i]);
 			continue;
 		}

@@ -132,6 +132,10 @@ void lb_worker_process(struct lb_worker *worker)
 	lb_stage_classify(worker, burst);
 	lb_stage_flow(worker, burst);
 	lb_stage_rewrite(worker, burst);
+	if (unlikely(burst->n_odd != 0))
+		lb_stage_odd(worker, burst);
+	if (unlikely(burst->n_answer != 0))
+		lb_stage_answer(worker, burst);
 }
 
 static unsigned poll_port(struct lb_worker *worker, uint16_t port)

@@ -2,6 +2,7 @@
 #ifndef LB_DATAPLANE_WORKER_H
 #define LB_DATAPLANE_WORKER_H
 
+#include "dataplane/answer.h"
 #include "dataplane/burst.h"
 #include "dataplane/dp.h"
 
@@ -44,6 +45,7 @@ struct lb_worker {
 	void *flow_mem; /* main lcore: mapped by flowmem.c */
 	uint64_t flow_mem_bytes;
 	struct lb_ring events;
+	struct lb_answer_tokens answer_tokens;
 	uint64_t port_macs[LB_SHM_MAX_PORTS]; /* accepted destination: LB_MAC_MASK bits, or LB_MAC_ANY */
 	uint64_t src_macs[LB_SHM_MAX_PORTS];  /* first six bytes: what we send as */
 	uint16_t mtus[LB_SHM_MAX_PORTS];      /* largest IP packet to send */

@@ -34,6 +34,19 @@ struct dirs {
 	unsigned n;
 };
 
+const char *lb_answer_name(unsigned answer)
+{
+	static const char *const names[LB_ANSWER_N] = {
+		[LB_ANSWER_ECHO] = "echo",
+		[LB_ANSWER_TOO_BIG] = "too_big",
+		[LB_ANSWER_TTL_EXPIRED] = "ttl_expired",
+		[LB_ANSWER_UNREACHABLE] = "unreachable",
+		[LB_ANSWER_RESET] = "reset",
+	};
+
+	return answer < LB_ANSWER_N ? names[answer] : "?";
+}
+
 uint64_t lb_now_ns(void)
 {
 	struct timespec now;

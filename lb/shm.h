@@ -141,6 +141,26 @@ struct lb_local_counters {
 	uint64_t ports_exhausted;
 };
 
+/* What the balancer sends itself, in answer to a packet that it does not forward. */
+enum lb_answer {
+	LB_ANSWER_ECHO,        /* ICMP echo reply */
+	LB_ANSWER_TOO_BIG,     /* ICMP fragmentation needed, ICMPv6 packet too big */
+	LB_ANSWER_TTL_EXPIRED, /* ICMP time exceeded */
+	LB_ANSWER_UNREACHABLE, /* ICMP port unreachable: UDP, and no backend */
+	LB_ANSWER_RESET,       /* TCP RST: no backend, or the connection's is down */
+	LB_ANSWER_N
+};
+
+/** "echo", "too_big", ...; "?" out of range. */
+const char *lb_answer_name(unsigned answer);
+
+struct lb_answer_counters {
+	uint64_t sent[LB_ANSWER_N]; /* by enum lb_answer; on their way, if the NIC takes them */
+	uint64_t limited; /* not sent, as there were too many in this second */
+	uint64_t zero[2];
+};
+static_assert(sizeof(struct lb_answer_counters) == 64, "one cache line");
+
 struct lb_worker_counters {
 	uint64_t rx_pkts, rx_bytes, tx_pkts, tx_bytes;
 	uint64_t polls, polls_idle;
@@ -151,6 +171,7 @@ struct lb_worker_counters {
 	struct lb_session_counters sessions __attribute__((aligned(64)));
 	struct lb_local_counters locals[LB_MAX_LOCALS];
 	uint64_t verdicts[64] __attribute__((aligned(64))); /* by enum lb_verdict */
+	struct lb_answer_counters answers __attribute__((aligned(64)));
 	struct lb_service_counters services[LB_MAX_SERVICES] __attribute__((aligned(64)));
 	struct lb_backend_counters backends[LB_MAX_BACKENDS + 1u];
 };

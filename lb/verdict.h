@@ -2,6 +2,8 @@
 #ifndef LB_VERDICT_H
 #define LB_VERDICT_H
 
+#include <stdbool.h>
+
 /*
  * A packet's fate. Every drop has its own counter, named here once: X(identifier, name, what it means).
  * The order is the index in shared memory: append only, and raise LB_SHM_ABI when one is removed.
@@ -39,7 +41,12 @@
 	X(MODE_UNSUPPORTED, "mode_unsupported", "the service's mode is not forwarded by this build") \
 	X(TOO_BIG, "too_big", "larger than the way to the backend allows")                          \
 	X(NO_LOCAL_ADDRESS, "no_local_address", "no local address of the family that the mode needs") \
-	X(NO_HEADROOM, "no_headroom", "no room in front of the packet for another header")
+	X(NO_HEADROOM, "no_headroom", "no room in front of the packet for another header") \
+	X(BACKEND_DOWN, "backend_down",                                                             \
+		"TCP connection whose backend is down, of a service with on_empty: reset")          \
+	X(ECHO, "echo", "ICMP echo request to a VIP: answered")                                     \
+	X(ICMP_MALFORMED, "icmp_malformed", "ICMP error to a VIP that quotes no TCP or UDP packet from it") \
+	X(ICMP_NO_FLOW, "icmp_no_flow", "ICMP error to a VIP about a port and protocol of no service")
 
 enum lb_verdict {
 #define X(id, name, meaning) LB_VERDICT_##id,
@@ -48,8 +55,11 @@ enum lb_verdict {
 		LB_VERDICT_N
 };
 
-/** The first verdict that is a drop; those before it are forwarded or handed on. */
-#define LB_VERDICT_FIRST_DROP LB_VERDICT_TRUNCATED_L2
+/** Whether a packet with this verdict was lost to its sender: not forwarded, handed on or answered as asked. */
+static inline bool lb_verdict_is_drop(unsigned verdict)
+{
+	return verdict >= LB_VERDICT_TRUNCATED_L2 && verdict != LB_VERDICT_ECHO;
+}
 
 /** Name ("ttl_expired") and meaning (a sentence); "?" out of range. */
 const char *lb_verdict_name(unsigned verdict);

@@ -261,7 +261,8 @@ def test_nothing_is_silent(link):
 
     def received():
         totals = link.lab.api("/v1/stats")["totals"]
-        return totals["rx_pkts"], sum(totals[key] for key in ("forward_pkts", "reply_pkts", "host_pkts", "drop_pkts"))
+        return totals["rx_pkts"], sum(totals[key] for key in ("forward_pkts", "reply_pkts", "host_pkts", "echo_pkts",
+                                                            "drop_pkts"))
 
     n_before, _ = received()
     n_sent = 4000

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LB_DATAPLANE_CHECKSUM_H
+#define LB_DATAPLANE_CHECKSUM_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "lb/addr.h"
+
+/*
+ * One's complement sums over 16-bit words as they lie in memory: the same whatever the byte order (RFC 1071,
+ * section 2, B). What lies at an odd distance from where the checksum's words begin is not for these.
+ */
+
+/** Sum of @p n_words words, folded. */
+static inline uint16_t lb_sum_words(const void *bytes, unsigned n_words)
+{
+	const uint8_t *b = bytes;
+	uint32_t sum = 0;
+
+	for (unsigned i = 0; i < n_words; i++) {
+		uint16_t word;
+
+		memcpy(&word, b + 2 * i, 2);
+		sum += word;
+	}
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)((sum & 0xffff) + (sum >> 16));
+}
+
+static inline uint16_t lb_sum_add(uint32_t a, uint32_t b)
+{
+	uint32_t sum = a + b;
+
+	return (uint16_t)((sum & 0xffff) + (sum >> 16));
+}
+
+/** ~m + m' of RFC 1624, eqn. 3, for sums m and m' of what was and what is. */
+static inline uint16_t lb_sum_change(uint16_t from, uint16_t to)
+{
+	return lb_sum_add((uint16_t)~from, to);
+}
+
+/** The change when one address becomes another, also of IPv4: the mapped form's prefix is common to both. */
+static inline uint16_t lb_sum_address_change(const struct lb_addr *from, const struct lb_addr *to)
+{
+	return lb_sum_change(lb_sum_words(from, 8), lb_sum_words(to, 8));
+}
+
+/** HC' = ~(~HC + ~m + m') */
+static inline uint16_t lb_checksum_change(uint16_t checksum, uint16_t change)
+{
+	return (uint16_t)~lb_sum_add((uint16_t)~checksum, change);
+}
+
+#endif

@@ -1,0 +1,481 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Write vectors.json: frames in, frames and verdicts out, for test_vectors.c.
+
+usage: generate.py [--check]     --check: fail if vectors.json is not what this script writes
+
+What is expected is built from scratch by scapy, checksums included; nothing is taken from what the balancer does.
+"""
+import json
+import sys
+from pathlib import Path
+
+from scapy.all import (ICMP, IP, TCP, UDP, Dot1Q, Ether, ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest,
+                       ICMPv6PacketTooBig, ICMPv6ParamProblem, ICMPv6TimeExceeded, ICMPv6ND_NS, IPOption, IPv6,
+                       IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, Raw)
+
+# MAC addresses: the balancer's on ports 0 (clients) and 1 (backends), the router, the backends' next hop.
+LB = {0: "02:00:00:00:00:01", 1: "02:00:00:00:01:01"}
+PEER = {0: "02:00:00:00:00:c1", 1: "02:00:00:00:00:b1"}
+CLIENT = {4: "198.51.100.7", 6: "2001:db8:c::7"}
+ROUTER = {4: "192.0.2.99", 6: "2001:db8:99::1"}
+VIP = {4: "203.0.113.10", 6: "2001:db8::10"}
+EMPTY = {4: "203.0.113.40", 6: "2001:db8::40"}  # on_empty: reset, nobody there
+DEAD = {4: "203.0.113.60", 6: "2001:db8::60"}  # on_empty: reset
+OTHER = {4: "192.0.2.200", 6: "2001:db8:ffff::1"}  # not ours
+BACKEND = {(4, "tcp"): ("10.0.0.11", 8080), (4, "udp"): ("10.0.0.12", 5353),
+           (6, "tcp"): ("fd00::11", 8080), (6, "udp"): ("fd00::12", 5353)}
+PORT = {"tcp": 80, "udp": 53}
+PROTO = {"tcp": 6, "udp": 17}
+SPORT = 40000
+
+
+def setup_nat():
+    services, backends = [], []
+
+    def add(vip, port, proto, slot=None, on_empty="drop", **extra):
+        services.append({"id": len(services), "vip": vip, "port": port, "proto": PROTO[proto], "mode": "nat",
+                         "on_empty": on_empty, **({} if slot == "none" else {"slot": slot}), **extra})
+
+    def backend(address, port):
+        backends.append({"id": len(backends), "service": len(services), "address": address, "port": port})
+        return len(backends) - 1
+
+    for family in (4, 6):
+        for proto in ("tcp", "udp"):
+            add(VIP[family], PORT[proto], proto, backend(*BACKEND[family, proto]))
+            add(EMPTY[family], PORT[proto], proto, on_empty="reset")
+        add(DEAD[family], 80, "tcp", backend({4: "10.0.0.21", 6: "fd00::21"}[family], 8080), "reset")
+    add("203.0.113.20", 0, "tcp", backend("10.0.0.13", 0))
+    add("203.0.113.30", 80, "tcp", "none")
+    add("203.0.113.31", 80, "tcp", "none", "reset")
+    add("203.0.113.50", 80, "tcp")
+    return {"services": services, "backends": backends}
+
+
+SETUPS = {"nat": setup_nat()}
+DEAD_IDS = {b["address"]: b["id"] for b in SETUPS["nat"]["backends"]}
+CASES = []
+
+
+# -- building blocks
+
+def network(family, src, dst, ttl=64, **fields):
+    if family == 4:
+        return IP(src=src, dst=dst, ttl=ttl, **fields)
+    return IPv6(src=src, dst=dst, hlim=ttl, **fields)
+
+
+def arriving(packet, port=0, vlan=None):
+    ether = Ether(src=PEER[port], dst=LB[port])
+    return ether / Dot1Q(vlan=vlan, prio=3) / packet if vlan else ether / packet
+
+
+def leaving(packet, port, vlan=None):
+    ether = Ether(src=LB[port], dst=PEER[port])
+    return ether / Dot1Q(vlan=vlan, prio=3) / packet if vlan else ether / packet
+
+
+def step(frame, verdict, out=(), port=0, states=None):
+    """One frame in; `out`: what is sent, as (port, frame)."""
+    return {"in": bytes(frame).hex(), "port": port, "verdict": verdict,
+            "out": [[p, bytes(f).hex()] for p, f in out], **({"states": states} if states else {})}
+
+
+def case(name, *steps, setup="nat"):
+    assert name not in {c["name"] for c in CASES}, name
+    CASES.append({"name": name, "setup": setup, "steps": list(steps)})
+
+
+def drop(name, frame, verdict, port=0):
+    case(name, step(frame, verdict, port=port))
+
+
+def data(n):
+    return bytes(i * 7 + 1 & 0xff for i in range(n))
+
+
+def l4(proto, sport, dport, payload=b"", **tcp):
+    if proto == "tcp":
+        return TCP(sport=sport, dport=dport, **{"flags": "A", "seq": 1000, "ack": 2000, **tcp}) / Raw(payload)
+    return UDP(sport=sport, dport=dport) / Raw(payload)
+
+
+def forwarded(name, build, family, proto, vlan=None):
+    """build(src, dst, sport, dport, ttl): a packet of a client, once as it arrives, once as it leaves."""
+    address, port = BACKEND[family, proto]
+    frame = build(CLIENT[family], VIP[family], SPORT, PORT[proto], 64)
+    wanted = build(CLIENT[family], address, SPORT, port, 63)
+    case(name, step(arriving(frame, 0, vlan), "forward", [(1, leaving(wanted, 1, vlan))]))
+
+
+def replied(name, build, family, proto, vlan=None):
+    """build(src, dst, sport, dport, ttl): a packet of a backend."""
+    address, port = BACKEND[family, proto]
+    frame = build(address, CLIENT[family], port, SPORT, 64)
+    wanted = build(VIP[family], CLIENT[family], PORT[proto], SPORT, 63)
+    case(name, step(arriving(frame, 1, vlan), "reply", [(0, leaving(wanted, 0, vlan))], port=1))
+
+
+# -- nat, plain
+
+def nat_cases():
+    for family in (4, 6):
+        for proto in ("tcp", "udp"):
+            for n in (0, 1, 2, 33, 512, 1400):
+                def plain(src, dst, sport, dport, ttl):
+                    return network(family, src, dst, ttl) / l4(proto, sport, dport, data(n))
+                forwarded(f"nat ipv{family} {proto}: request with {n} bytes", plain, family, proto)
+                replied(f"nat ipv{family} {proto}: reply with {n} bytes", plain, family, proto)
+
+            def tagged(src, dst, sport, dport, ttl):
+                return network(family, src, dst, ttl) / l4(proto, sport, dport, data(10))
+            forwarded(f"nat ipv{family} {proto}: 802.1Q tag is kept", tagged, family, proto, vlan=77)
+            replied(f"nat ipv{family} {proto}: 802.1Q tag of a reply is kept", tagged, family, proto, vlan=4094)
+
+        for flags in ("S", "SA", "PA", "FA", "R", "RA", "SEC"):
+            def flagged(src, dst, sport, dport, ttl):
+                return network(family, src, dst, ttl) / l4("tcp", sport, dport, flags=flags)
+            forwarded(f"nat ipv{family} tcp: flags {flags}", flagged, family, "tcp")
+
+        def options(src, dst, sport, dport, ttl):
+            return network(family, src, dst, ttl) / l4(
+                "tcp", sport, dport, flags="S",
+                options=[("MSS", 1460), ("SAckOK", b""), ("Timestamp", (1, 0)), ("NOP", None), ("WScale", 7)])
+        forwarded(f"nat ipv{family} tcp: options", options, family, "tcp")
+
+        def traffic_class(src, dst, sport, dport, ttl):
+            fields = {"tos": 0xb9} if family == 4 else {"tc": 0xb9, "fl": 0x12345}
+            return network(family, src, dst, ttl, **fields) / l4("udp", sport, dport, data(9))
+        forwarded(f"nat ipv{family} udp: traffic class and flow label", traffic_class, family, "udp")
+
+        def least_ttl(src, dst, sport, dport, ttl):
+            return network(family, src, dst, ttl - 62) / l4("tcp", sport, dport)
+        forwarded(f"nat ipv{family} tcp: hop limit 2 becomes 1", least_ttl, family, "tcp")
+
+    def no_checksum(src, dst, sport, dport, ttl):
+        return network(4, src, dst, ttl) / UDP(sport=sport, dport=dport, chksum=0) / data(11)
+    forwarded("nat ipv4 udp: no checksum stays none", no_checksum, 4, "udp")
+
+    def ip_options(src, dst, sport, dport, ttl):
+        return network(4, src, dst, ttl, options=[IPOption(b"\x94\x04\0\0"), IPOption(b"\x01")]) / l4("tcp", sport, dport)
+    forwarded("nat ipv4 tcp: IP options are kept", ip_options, 4, "tcp")
+
+    def extension_headers(src, dst, sport, dport, ttl):
+        return (network(6, src, dst, ttl) / IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt() /
+                IPv6ExtHdrRouting(addresses=[], segleft=0) / l4("tcp", sport, dport, data(3)))
+    forwarded("nat ipv6 tcp: extension headers are kept", extension_headers, 6, "tcp")
+
+    for n_pad in (1, 6, 26):
+        frame = network(4, CLIENT[4], VIP[4]) / l4("udp", SPORT, 53, b"q")
+        wanted = network(4, CLIENT[4], "10.0.0.12", 63) / l4("udp", SPORT, 5353, b"q")
+        case(f"nat ipv4 udp: {n_pad} bytes of padding are kept",
+             step(bytes(arriving(frame)) + data(n_pad), "forward", [(1, bytes(leaving(wanted, 1)) + data(n_pad))]))
+
+    frame = network(4, CLIENT[4], "203.0.113.20") / l4("tcp", SPORT, 4711, flags="S")
+    wanted = network(4, CLIENT[4], "10.0.0.13", 63) / l4("tcp", SPORT, 4711, flags="S")
+    case("nat ipv4 tcp: a service for all ports keeps the port", step(arriving(frame), "forward", [(1, leaving(wanted, 1))]))
+    frame = network(4, "10.0.0.13", CLIENT[4]) / l4("tcp", 4711, SPORT, flags="SA")
+    wanted = network(4, "203.0.113.20", CLIENT[4], 63) / l4("tcp", 4711, SPORT, flags="SA")
+    case("nat ipv4 tcp: a reply of a service for all ports", step(arriving(frame, 1), "reply", [(0, leaving(wanted, 0))], 1))
+
+
+# -- what is dropped
+
+def drop_cases():
+    for family in (4, 6):
+        def to_vip(upper, **fields):
+            return arriving(network(family, CLIENT[family], VIP[family], **fields) / upper)
+
+        v = f"ipv{family}"
+        drop(f"drop {v}: port without a service", to_vip(l4("tcp", SPORT, 81, flags="S")), "vip_no_service")
+        drop(f"drop {v}: service of the other protocol", to_vip(l4("udp", SPORT, 80)), "vip_no_service")
+        drop(f"drop {v}: SYN and FIN", to_vip(l4("tcp", SPORT, 80, flags="SF")), "tcp_bad_flags")
+        drop(f"drop {v}: SYN and RST", to_vip(l4("tcp", SPORT, 80, flags="SR")), "tcp_bad_flags")
+        drop(f"drop {v}: no TCP flags", to_vip(l4("tcp", SPORT, 80, flags="")), "tcp_bad_flags")
+        drop(f"drop {v}: TCP data offset below 20", to_vip(TCP(sport=SPORT, dport=80, flags="A", dataofs=4)), "tcp_bad_header")
+        drop(f"drop {v}: TCP data offset beyond the end", to_vip(TCP(sport=SPORT, dport=80, flags="A", dataofs=6)),
+             "tcp_bad_header")
+        drop(f"drop {v}: UDP length below 8", to_vip(UDP(sport=SPORT, dport=53, len=7)), "udp_bad_length")
+        drop(f"drop {v}: UDP length beyond the end", to_vip(UDP(sport=SPORT, dport=53, len=9)), "udp_bad_length")
+        drop(f"drop {v}: source port 0", to_vip(l4("udp", 0, 53)), "port_zero")
+        drop(f"drop {v}: destination port 0", to_vip(l4("tcp", SPORT, 0)), "port_zero")
+        drop(f"drop {v}: TCP header cut off", to_vip(Raw(bytes(TCP(sport=1, dport=80))[:19]),
+                                                   **({"proto": 6} if family == 4 else {"nh": 6})), "truncated_l4")
+        drop(f"drop {v}: other protocol to a VIP", to_vip(Raw(bytes(40)), **({"proto": 47} if family == 4 else {"nh": 47})),
+             "vip_protocol")
+        drop(f"drop {v}: source is the destination", arriving(network(family, VIP[family], VIP[family]) / l4("tcp", 1, 80)),
+             "ip_bad_address")
+        drop(f"drop {v}: source is multicast", arriving(
+            network(family, {4: "224.0.0.5", 6: "ff02::5"}[family], VIP[family]) / l4("tcp", 1, 80)), "ip_bad_address")
+        drop(f"host {v}: not for a VIP", arriving(network(family, CLIENT[family], OTHER[family]) / l4("tcp", 1, 80)), "host")
+        drop(f"host {v}: a backend's other port", arriving(
+            network(family, BACKEND[family, "tcp"][0], CLIENT[family]) / l4("tcp", 22, SPORT), 1), "host", port=1)
+        drop(f"drop {v}: two tags", Ether(src=PEER[0], dst=LB[0]) / Dot1Q(vlan=1) / Dot1Q(vlan=2) /
+             network(family, CLIENT[family], VIP[family]) / l4("tcp", 1, 80), "vlan_stacked")
+
+    drop("drop ipv4: header checksum", arriving(IP(src=CLIENT[4], dst=VIP[4], chksum=1) / l4("tcp", 1, 80)), "ip_bad_checksum")
+    drop("drop ipv4: source route", arriving(IP(src=CLIENT[4], dst=VIP[4], options=[IPOption(b"\x83\x07\x04\1\2\3\4")]) /
+                                             l4("tcp", 1, 80)), "ip_bad_options")
+    drop("drop ipv4: length beyond the frame", arriving(IP(src=CLIENT[4], dst=VIP[4], len=100) / l4("tcp", 1, 80)),
+         "ip_bad_length")
+    drop("drop ipv6: routing header with segments left", arriving(
+        IPv6(src=CLIENT[6], dst=VIP[6]) / IPv6ExtHdrRouting(addresses=["2001:db8::1"], segleft=1) / l4("tcp", 1, 80)),
+         "ip6_routing")
+    many = IPv6(src=CLIENT[6], dst=VIP[6])
+    for _ in range(9):
+        many = many / IPv6ExtHdrDestOpt()
+    drop("drop ipv6: nine extension headers", arriving(many / l4("tcp", 1, 80)), "ip6_ext_headers")
+    drop("drop ipv4: no backend", arriving(IP(src=CLIENT[4], dst="203.0.113.50") / l4("tcp", 1, 80, flags="S")), "no_backend")
+    drop("drop ipv4: no table", arriving(IP(src=CLIENT[4], dst="203.0.113.30") / l4("tcp", 1, 80, flags="S")), "no_table")
+
+
+# -- ICMP errors that follow the flow that they quote
+
+def icmp_error(family, kind):
+    """The header in front of the quoted packet."""
+    if family == 4:
+        return {"unreachable": ICMP(type=3, code=1), "port": ICMP(type=3, code=3),
+                "too_big": ICMP(type=3, code=4, nexthopmtu=1280), "time": ICMP(type=11, code=0),
+                "parameter": ICMP(type=12, code=0, ptr=9)}[kind]
+    return {"unreachable": ICMPv6DestUnreach(code=3), "port": ICMPv6DestUnreach(code=4),
+            "too_big": ICMPv6PacketTooBig(mtu=1280), "time": ICMPv6TimeExceeded(code=0),
+            "parameter": ICMPv6ParamProblem(code=0, ptr=6)}[kind]
+
+
+KINDS = ("unreachable", "port", "too_big", "time", "parameter")
+HEADERS = {4: 20, 6: 40}
+
+
+def quoted(family, src, dst, sport, dport, proto, n_l4, ttl=50, n_data=600, tail=b"", **fields):
+    """A packet as far as an error quotes it: n_l4 bytes behind the IP header. @return Raw."""
+    packet = bytes(network(family, src, dst, ttl, **fields) / l4(proto, sport, dport, data(n_data)))
+    header = (packet[0] & 15) * 4 if family == 4 else 40
+    return Raw(packet[:header + n_l4] + tail)
+
+
+def icmp_to_backend(name, family, proto, kind, n_l4, src=None, vlan=None, **quote):
+    address, port = BACKEND[family, proto]
+    src = src or ROUTER[family]
+    frame = network(family, src, VIP[family]) / icmp_error(family, kind) / quoted(
+        family, VIP[family], CLIENT[family], PORT[proto], SPORT, proto, n_l4, **quote)
+    wanted = network(family, src, address, 63) / icmp_error(family, kind) / quoted(
+        family, address, CLIENT[family], port, SPORT, proto, n_l4, **quote)
+    case(name, step(arriving(frame, 0, vlan), "forward", [(1, leaving(wanted, 1, vlan))]))
+
+
+def icmp_to_client(name, family, proto, kind, n_l4, src=None, **quote):
+    address, port = BACKEND[family, proto]
+    frame = network(family, src or address, CLIENT[family]) / icmp_error(family, kind) / quoted(
+        family, CLIENT[family], address, SPORT, port, proto, n_l4, **quote)
+    wanted = network(family, VIP[family], CLIENT[family], 63) / icmp_error(family, kind) / quoted(
+        family, CLIENT[family], VIP[family], SPORT, PORT[proto], proto, n_l4, **quote)
+    case(name, step(arriving(frame, 1), "reply", [(0, leaving(wanted, 0))], port=1))
+
+
+def icmp_cases():
+    for family in (4, 6):
+        for proto in ("tcp", "udp"):
+            v = f"ipv{family} {proto}"
+            for kind in KINDS:
+                icmp_to_backend(f"icmp {v}: {kind} of a router, 8 bytes quoted", family, proto, kind, 8)
+                icmp_to_client(f"icmp {v}: {kind} of the backend, 8 bytes quoted", family, proto, kind, 8)
+            for n in (9, 16, 18, 19, 20, 60, 501):  # (half a checksum, with 17, is left as it was)
+                icmp_to_backend(f"icmp {v}: too_big, {n} bytes quoted", family, proto, "too_big", n)
+                icmp_to_client(f"icmp {v}: port of the backend, {n} bytes quoted", family, proto, "port", n)
+            icmp_to_backend(f"icmp {v}: error of the client itself", family, proto, "port", 28, src=CLIENT[family])
+            icmp_to_backend(f"icmp {v}: quoted without its time to live", family, proto, "time", 8, ttl=0)
+            icmp_to_backend(f"icmp {v}: tagged", family, proto, "too_big", 8, vlan=9)
+            icmp_to_backend(f"icmp {v}: extension behind the quote (RFC 4884)", family, proto, "time", 80,
+                            tail=bytes.fromhex("2000dead00080101fffff140"))
+            icmp_to_client(f"icmp {v}: error of a router behind us", family, proto, "too_big", 8, src="10.9.9.9"
+                           if family == 4 else "fd00:9::9")
+        icmp_to_backend(f"icmp ipv{family} tcp: a short segment quoted whole", family, "tcp", "time", 20, n_data=0)
+
+        def bad(name, verdict, upper, src=None, dst=None, **fields):
+            drop(f"icmp ipv{family}: {name}", arriving(network(family, src or ROUTER[family], dst or VIP[family], **fields) /
+                                                    icmp_error(family, "too_big") / upper), verdict)
+        whole = (family, VIP[family], CLIENT[family], 80, SPORT, "tcp")
+        bad("nothing quoted", "icmp_malformed", Raw(b""))
+        bad("an IP header quoted, no more", "icmp_malformed", quoted(*whole, 0))
+        bad("7 bytes quoted", "icmp_malformed", quoted(*whole, 7))
+        bad("a packet of another sender quoted", "icmp_malformed",
+            quoted(family, OTHER[family], CLIENT[family], 80, SPORT, "tcp", 8))
+        bad("an echo reply quoted", "icmp_malformed", network(family, VIP[family], CLIENT[family]) / (
+            ICMP(type=0) if family == 4 else ICMPv6EchoReply()) / data(8))
+        bad("a port of no service quoted", "icmp_no_flow", quoted(family, VIP[family], CLIENT[family], 81, SPORT, "tcp", 8))
+        bad("the other family quoted", "icmp_malformed", quoted(10 - family, VIP[10 - family], CLIENT[10 - family], 80,
+                                                               SPORT, "tcp", 40))
+        bad("hop limit 1", "ttl_expired", quoted(*whole, 8), ttl=1)
+        bad("a service without a backend quoted", "no_backend",
+            quoted(family, EMPTY[family], CLIENT[family], 80, SPORT, "tcp", 8), dst=EMPTY[family])
+        # The other side's: left to the kernel unless it is about a backend.
+        drop(f"icmp ipv{family}: error to a host that quotes no backend", arriving(
+            network(family, ROUTER[family], CLIENT[family]) / icmp_error(family, "time") /
+            quoted(family, CLIENT[family], OTHER[family], SPORT, 80, "tcp", 8), 1), "host", port=1)
+        drop(f"icmp ipv{family}: error to another host than it quotes", arriving(
+            network(family, ROUTER[family], OTHER[family]) / icmp_error(family, "time") /
+            quoted(family, CLIENT[family], BACKEND[family, "tcp"][0], SPORT, 8080, "tcp", 8), 1), "host", port=1)
+
+    icmp_to_backend("icmp ipv4 tcp: quoted with IP options", 4, "tcp", "time", 8,
+                    options=[IPOption(b"\x94\x04\0\0")])
+    later = IP(src=VIP[4], dst=CLIENT[4], frag=10) / Raw(data(40))
+    drop("icmp ipv4: a later fragment quoted", arriving(
+        IP(src=ROUTER[4], dst=VIP[4]) / ICMP(type=11, code=1) / later), "icmp_malformed")
+
+    # UDP without a checksum: quoted, it stays without one.
+    def about_udp(src, dst, sport, dport, outer_dst, ttl):
+        inner = IP(src=src, dst=dst, ttl=9) / UDP(sport=sport, dport=dport, chksum=0) / data(20)
+        return IP(src=ROUTER[4], dst=outer_dst, ttl=ttl) / ICMP(type=3, code=4, nexthopmtu=1280) / inner
+    case("icmp ipv4 udp: quoted without a checksum", step(
+        arriving(about_udp(VIP[4], CLIENT[4], 53, SPORT, VIP[4], 64)), "forward",
+        [(1, leaving(about_udp("10.0.0.12", CLIENT[4], 5353, SPORT, "10.0.0.12", 63), 1))]))
+
+    # A flow that has an entry: its ICMP errors go where the entry says, whatever happened to the slot since.
+    for family in (4, 6):
+        frame = network(family, CLIENT[family], VIP[family]) / l4("tcp", SPORT, 80, flags="S")
+        wanted = network(family, CLIENT[family], BACKEND[family, "tcp"][0], 63) / l4("tcp", SPORT, 8080, flags="S")
+        error = network(family, ROUTER[family], VIP[family]) / icmp_error(family, "too_big") / quoted(
+            family, VIP[family], CLIENT[family], 80, SPORT, "tcp", 8)
+        right = network(family, ROUTER[family], BACKEND[family, "tcp"][0], 63) / icmp_error(family, "too_big") / quoted(
+            family, BACKEND[family, "tcp"][0], CLIENT[family], 8080, SPORT, "tcp", 8)
+        case(f"icmp ipv{family} tcp: after the SYN of its flow",
+             step(arriving(frame), "forward", [(1, leaving(wanted, 1))]),
+             step(arriving(error), "forward", [(1, leaving(right, 1))]))
+
+
+# -- what the balancer sends itself
+
+def echo(family, reply, payload, **fields):
+    if family == 4:
+        return ICMP(type=0 if reply else 8, id=77, seq=3, **fields) / payload
+    return (ICMPv6EchoReply if reply else ICMPv6EchoRequest)(id=77, seq=3, data=payload, **fields)
+
+
+def echo_cases():
+    for family in (4, 6):
+        for n in (0, 1, 56, 1400):
+            for vlan in (None, 12):
+                case(f"echo ipv{family}: {n} bytes{', tagged' if vlan else ''}", step(
+                    arriving(network(family, CLIENT[family], VIP[family], 3) / echo(family, False, data(n)), 0, vlan),
+                    "echo", [(0, leaving(network(family, VIP[family], CLIENT[family]) / echo(family, True, data(n)), 0, vlan))]))
+        case(f"echo ipv{family}: to the VIP of a service without backends", step(
+            arriving(network(family, CLIENT[family], EMPTY[family]) / echo(family, False, b"x")), "echo",
+            [(0, leaving(network(family, EMPTY[family], CLIENT[family]) / echo(family, True, b"x"), 0))]))
+        case(f"echo ipv{family}: hop limit 1 suffices", step(
+            arriving(network(family, CLIENT[family], VIP[family], 1) / echo(family, False, b"x")), "echo",
+            [(0, leaving(network(family, VIP[family], CLIENT[family]) / echo(family, True, b"x"), 0))]))
+        drop(f"echo ipv{family}: to a host", arriving(
+            network(family, CLIENT[family], OTHER[family]) / echo(family, False, b"x")), "host")
+        drop(f"echo ipv{family}: a reply to a VIP", arriving(
+            network(family, CLIENT[family], VIP[family]) / echo(family, True, b"x")), "vip_protocol")
+        drop(f"echo ipv{family}: cut off", arriving(network(
+            family, CLIENT[family], VIP[family], **({"proto": 1} if family == 4 else {"nh": 58})) /
+            Raw(bytes(echo(family, False, b""))[:7])), "truncated_l4")
+    # A wrong checksum stays as wrong: 8 << 8 less in the sum.
+    wrong = IP(src=CLIENT[4], dst=VIP[4]) / echo(4, False, b"x", chksum=0x1234)
+    case("echo ipv4: a wrong checksum stays wrong", step(arriving(wrong), "echo", [
+        (0, leaving(IP(src=VIP[4], dst=CLIENT[4]) / echo(4, True, b"x", chksum=0x1234 + 0x0800), 0))]))
+    drop("echo ipv6: neighbour solicitation to a VIP", arriving(
+        IPv6(src=CLIENT[6], dst=VIP[6]) / ICMPv6ND_NS(tgt=VIP[6])), "vip_protocol")
+
+
+def own(family, src, dst, **fields):
+    """The IP header of what the balancer makes itself."""
+    if family == 4:
+        return IP(src=src, dst=dst, ttl=64, id=0, flags="DF", **fields)
+    return IPv6(src=src, dst=dst, hlim=64, **({"tc": fields["tos"]} if "tos" in fields else {}))
+
+
+def error_about(family, vip, packet, header):
+    """An error of ours about a packet: as much of it as fits into 576 bytes, or into 1280."""
+    n = {4: 576 - 28, 6: 1280 - 48}[family]
+    return own(family, vip, CLIENT[family], tos=0xc0) / header / Raw(bytes(packet)[:n])
+
+
+def reset_cases():
+    for family in (4, 6):
+        v = f"ipv{family}"
+
+        def tcp(n=0, **fields):
+            return network(family, CLIENT[family], EMPTY[family]) / l4("tcp", SPORT, 80, data(n), **fields)
+
+        def reset(**fields):
+            answer = {"seq": 0, "ack": 0, "window": 0, **fields}
+            return own(family, EMPTY[family], CLIENT[family]) / TCP(sport=80, dport=SPORT, **answer)
+
+        def refused(name, frame, answer, vlan=None):
+            case(f"reset {v}: {name}", step(arriving(frame, 0, vlan), "no_backend", [(0, leaving(answer, 0, vlan))]))
+
+        refused("SYN", tcp(flags="S", ack=0), reset(flags="RA", ack=1001))
+        refused("SYN with options", tcp(flags="S", ack=0, options=[("MSS", 1460), ("WScale", 7), ("NOP", None)]),
+                reset(flags="RA", ack=1001))
+        refused("SYN with data", tcp(5, flags="S", ack=0), reset(flags="RA", ack=1006))
+        refused("SYN at the end of the sequence numbers", tcp(flags="S", seq=0xffffffff, ack=0), reset(flags="RA", ack=0))
+        refused("FIN without ACK", tcp(7, flags="F", ack=0), reset(flags="RA", ack=1008))
+        refused("ACK", tcp(flags="A"), reset(flags="R", seq=2000))
+        refused("data", tcp(900, flags="PA"), reset(flags="R", seq=2000))
+        refused("FIN and ACK", tcp(flags="FA"), reset(flags="R", seq=2000))
+        refused("SYN and ACK", tcp(flags="SA"), reset(flags="R", seq=2000))
+        refused("tagged", tcp(flags="S", ack=0), reset(flags="RA", ack=1001), vlan=5)
+        drop(f"reset {v}: never to an RST", arriving(tcp(flags="R")), "no_backend")
+        drop(f"reset {v}: never to an RST and ACK", arriving(tcp(flags="RA")), "no_backend")
+
+        header = ICMP(type=3, code=3) if family == 4 else ICMPv6DestUnreach(code=4)
+        for n in (0, 100, 519, 520, 521, 1183, 1184, 1185, 1400):
+            packet = network(family, CLIENT[family], EMPTY[family]) / l4("udp", SPORT, 53, data(n))
+            case(f"reset {v}: port unreachable about {n} bytes of UDP", step(
+                arriving(packet), "no_backend", [(0, leaving(error_about(family, EMPTY[family], packet, header), 0))]))
+
+        # The connection's backend is down.
+        def dead(dst, port, ttl, flags, **fields):
+            return network(family, CLIENT[family], dst, ttl) / l4("tcp", SPORT, port, flags=flags, **fields)
+        address = {4: "10.0.0.21", 6: "fd00::21"}[family]
+        begin = step(arriving(dead(DEAD[family], 80, 64, "S")), "forward", [(1, leaving(dead(address, 8080, 63, "S"), 1))])
+        down = {str(DEAD_IDS[address]): "down"}
+        answer = own(family, DEAD[family], CLIENT[family]) / TCP(sport=80, dport=SPORT, flags="R", seq=2000, ack=0, window=0)
+        case(f"reset {v}: a connection whose backend is down", begin, step(
+            arriving(dead(DEAD[family], 80, 64, "PA")), "backend_down", [(0, leaving(answer, 0))], states=down))
+        case(f"reset {v}: an RST to a backend that is down", begin, step(
+            arriving(dead(DEAD[family], 80, 64, "R")), "backend_down", states=down))
+        case(f"reset {v}: not while it drains", begin, step(
+            arriving(dead(DEAD[family], 80, 64, "A")), "forward", [(1, leaving(dead(address, 8080, 63, "A"), 1))],
+            states={str(DEAD_IDS[address]): "drain"}))
+
+        # Hop limit.
+        for proto in ("tcp", "udp"):
+            header = ICMP(type=11, code=0) if family == 4 else ICMPv6TimeExceeded(code=0)
+            for ttl in (0, 1):
+                packet = network(family, CLIENT[family], VIP[family], ttl) / l4(proto, SPORT, PORT[proto], data(12))
+                case(f"hop limit {v}: {ttl}, {proto}", step(
+                    arriving(packet), "ttl_expired", [(0, leaving(error_about(family, VIP[family], packet, header), 0))]))
+        drop(f"hop limit {v}: of a reply", arriving(network(family, BACKEND[family, "tcp"][0], CLIENT[family], 1) /
+                                                   l4("tcp", 8080, SPORT), 1), "ttl_expired", port=1)
+
+    frame = IP(src=CLIENT[4], dst="203.0.113.31") / l4("tcp", SPORT, 80, flags="S", ack=0)
+    answer = own(4, "203.0.113.31", CLIENT[4]) / TCP(sport=80, dport=SPORT, flags="RA", seq=0, ack=1001, window=0)
+    case("reset ipv4: no table yet", step(arriving(frame), "no_table", [(0, leaving(answer, 0))]))
+    frame = Ether(src=PEER[0], dst="ff:ff:ff:ff:ff:ff") / IP(src=CLIENT[4], dst=EMPTY[4]) / l4("tcp", SPORT, 80, flags="S")
+    drop("reset ipv4: never to a broadcast", frame, "no_backend")
+    frame = Ether(src=PEER[0], dst=LB[0]) / IP(src=CLIENT[4], dst=EMPTY[4], options=[IPOption(b"\x94\x04\0\0")]) / l4(
+        "tcp", SPORT, 80, data(3), flags="S", ack=0)
+    answer = own(4, EMPTY[4], CLIENT[4]) / TCP(sport=80, dport=SPORT, flags="RA", seq=0, ack=1004, window=0)
+    case("reset ipv4: the answer has no IP options", step(frame, "no_backend", [(0, leaving(answer, 0))]))
+
+
+def main():
+    for make in (nat_cases, drop_cases, icmp_cases, echo_cases, reset_cases):
+        make()
+    path = Path(__file__).with_name("vectors.json")
+    lines = ",\n".join("  " + json.dumps(c) for c in CASES)
+    text = f'{{\n "setups": {json.dumps(SETUPS)},\n "cases": [\n{lines}\n ]\n}}\n'
+    if "--check" in sys.argv[1:]:
+        if path.read_text() != text:
+            sys.exit(f"{path} is not what {__file__} writes")
+        return
+    path.write_text(text)
+    print(f"{len(CASES)} cases")
+
+
+if __name__ == "__main__":
+    main()

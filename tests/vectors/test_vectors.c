@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The packet vectors: frames in, frames and verdicts out, byte for byte, through the real pipeline. The cases are in
+ * vectors.json, written by generate.py with scapy, which computes every checksum anew.
+ *
+ * {"setups": {NAME: {"services": [...], "backends": [...]}},
+ *  "cases": [{"name", "setup", "states": {BACKEND: STATE}, "steps": [STEP...]}]}
+ * STEP: {"in": HEX, "port": N, "verdict": NAME or "held", "out": [[PORT, HEX]...]}: the frame, what becomes of it, and
+ * all frames that are sent on account of it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <jansson.h>
+#include <rte_eal.h>
+
+#include "tests/pipeline/pipeline.h"
+
+#define N_SLOTS 13u
+#define MAX_FRAME 2048u
+
+static struct pipeline pipeline;
+static json_t *vectors;
+static const char *current_setup;
+
+static int hex(char c)
+{
+	return c <= '9' ? c - '0' : c - 'a' + 10;
+}
+
+static unsigned unhex(const char *text, uint8_t *bytes)
+{
+	unsigned n = (unsigned)strlen(text) / 2;
+
+	assert_true(n <= MAX_FRAME);
+	for (unsigned i = 0; i < n; i++)
+		bytes[i] = (uint8_t)(hex(text[2 * i]) << 4 | hex(text[2 * i + 1]));
+	return n;
+}
+
+static unsigned number(const json_t *object, const char *key)
+{
+	return (unsigned)json_integer_value(json_object_get(object, key));
+}
+
+static const char *text(const json_t *object, const char *key)
+{
+	const char *value = json_string_value(json_object_get(object, key));
+
+	return value != NULL ? value : "";
+}
+
+static unsigned by_name(const char *name, const char *(*name_of)(unsigned), unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (strcmp(name_of(i), name) == 0)
+			return i;
+	fail_msg("no such name: %s", name);
+	return n;
+}
+
+static void command(struct lb_msg msg)
+{
+	assert_int_equal(pipeline_command(&pipeline, &msg, NULL), 0);
+}
+
+static void set_service(const json_t *json)
+{
+	struct lb_msg msg = {.op = LB_OP_SERVICE_SET,
+		.service = {.id = (uint16_t)number(json, "id"), .idle_timeout_ms = 60000}};
+
+	assert_int_equal(lb_addr_parse(text(json, "vip"), &msg.service.key.addr), 0);
+	msg.service.key.port_be = rte_cpu_to_be_16((uint16_t)number(json, "port"));
+	msg.service.key.proto = (uint8_t)number(json, "proto");
+	msg.service.mode = (uint8_t)by_name(text(json, "mode"), lb_mode_name, LB_MODE_N);
+	msg.service.on_empty = (uint8_t)by_name(text(json, "on_empty"), lb_on_empty_name, LB_ON_EMPTY_N);
+	command(msg);
+}
+
+static void set_backend(const json_t *json, const char *state)
+{
+	struct lb_msg msg = {.op = LB_OP_BACKEND_SET,
+		.backend = {.id = (uint16_t)number(json, "id"), .service = (uint16_t)number(json, "service"),
+			.nexthop = 1}};
+
+	assert_int_equal(lb_addr_parse(text(json, "address"), &msg.backend.addr), 0);
+	msg.backend.port_be = rte_cpu_to_be_16((uint16_t)number(json, "port"));
+	msg.backend.state = (uint8_t)by_name(state, lb_backend_state_name, LB_BACKEND_STATE_N);
+	command(msg);
+}
+
+// All slots of a service's table name the backend given as "slot"; null: nobody; missing: no table at all.
+static void publish(const json_t *json)
+{
+	const json_t *slot = json_object_get(json, "slot");
+	uint16_t slots[N_SLOTS];
+
+	for (unsigned i = 0; i < N_SLOTS; i++)
+		slots[i] = json_is_integer(slot) ? (uint16_t)json_integer_value(slot) : LB_BACKEND_NONE;
+	if (slot != NULL)
+		assert_int_equal(pipeline_publish(&pipeline, (uint16_t)number(json, "id"), slots, N_SLOTS), 0);
+}
+
+static void forget_flows(void)
+{
+	static uint8_t everyone[LB_MAX_BACKENDS + 1];
+
+	memset(everyone, 1, sizeof(everyone));
+	lb_flowtable_purge(&pipeline.worker->flowtable, everyone);
+}
+
+static void configure(const char *setup)
+{
+	const json_t *json = json_object_get(json_object_get(vectors, "setups"), setup), *item;
+	size_t i;
+
+	assert_non_null(json);
+	current_setup = setup;
+	pipeline_sync_begin(&pipeline);
+	pipeline_sync_end(&pipeline); // what the setup before had goes
+	pipeline.worker->sweeps += 2; // and its ids are free
+	pipeline_sync_begin(&pipeline);
+	json_array_foreach(json_object_get(json, "services"), i, item)
+		set_service(item);
+	json_array_foreach(json_object_get(json, "backends"), i, item)
+		set_backend(item, "up");
+	json_array_foreach(json_object_get(json, "services"), i, item)
+		publish(item);
+	pipeline_sync_end(&pipeline);
+}
+
+// The states that the case asks for; everybody else is up.
+static void set_states(const json_t *states)
+{
+	const json_t *setup = json_object_get(json_object_get(vectors, "setups"), current_setup), *item;
+	size_t i;
+
+	json_array_foreach(json_object_get(setup, "backends"), i, item) {
+		char id[8];
+		const char *state;
+
+		snprintf(id, sizeof(id), "%u", number(item, "id"));
+		state = json_string_value(json_object_get(states, id));
+		set_backend(item, state != NULL ? state : "up");
+	}
+}
+
+static void print_frame(const char *what, const uint8_t *bytes, unsigned n)
+{
+	fprintf(stderr, "%s:", what);
+	for (unsigned i = 0; i < n; i++)
+		fprintf(stderr, "%02x", bytes[i]);
+	fprintf(stderr, "\n");
+}
+
+static void check_frame(const json_t *wanted, unsigned port, struct rte_mbuf *mbuf)
+{
+	uint8_t bytes[MAX_FRAME];
+	const uint8_t *got = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	unsigned n;
+
+	if (wanted == NULL) {
+		print_frame("sent", got, mbuf->pkt_len);
+		fail_msg("a frame that was not expected");
+	}
+	n = unhex(json_string_value(json_array_get(wanted, 1)), bytes);
+	if (n != mbuf->pkt_len || memcmp(bytes, got, n) != 0) {
+		print_frame("sent  ", got, mbuf->pkt_len);
+		print_frame("wanted", bytes, n);
+		fail_msg("another frame than expected");
+	}
+	assert_int_equal(port, json_integer_value(json_array_get(wanted, 0)));
+}
+
+// What tx would do with the burst. @return frames sent, counted from n_out.
+static size_t take_out(const json_t *out, size_t n_out)
+{
+	struct lb_burst *burst = &pipeline.worker->burst;
+
+	for (unsigned i = 0; i < burst->n; i++) {
+		uint8_t verdict = burst->packets[i].verdict;
+
+		if (verdict == LB_VERDICT_FORWARD || verdict == LB_VERDICT_REPLY || (burst->answered >> i & 1))
+			check_frame(json_array_get(out, n_out++), lb_nexthop_port(burst->nexthops[i]),
+				burst->mbufs[i]);
+		rte_pktmbuf_free(burst->mbufs[i]);
+	}
+	burst->n = 0;
+	return n_out;
+}
+
+static void take_step(const json_t *step)
+{
+	struct lb_burst *burst = &pipeline.worker->burst;
+	const json_t *out = json_object_get(step, "out");
+	uint8_t bytes[MAX_FRAME];
+	unsigned n = unhex(text(step, "in"), bytes);
+	size_t n_out;
+
+	burst->n = 1;
+	burst->port = (uint16_t)number(step, "port");
+	burst->mbufs[0] = rte_pktmbuf_alloc(pipeline.pool);
+	assert_non_null(burst->mbufs[0]);
+	memcpy(rte_pktmbuf_append(burst->mbufs[0], (uint16_t)n), bytes, n);
+	lb_worker_process(pipeline.worker);
+	assert_string_equal(lb_verdict_name(burst->packets[0].verdict), text(step, "verdict"));
+	n_out = take_out(out, 0);
+	assert_int_equal(n_out, json_array_size(out));
+}
+
+static void run_case(void **state)
+{
+	const json_t *json = *state, *step;
+	unsigned n_free = rte_mempool_avail_count(pipeline.pool);
+	size_t i;
+
+	if (current_setup == NULL || strcmp(current_setup, text(json, "setup")) != 0)
+		configure(text(json, "setup"));
+	set_states(NULL);
+	forget_flows();
+	pipeline.worker->now_s += 2; // tokens are back
+	pipeline.worker->tick++;
+	json_array_foreach(json_object_get(json, "steps"), i, step) {
+		set_states(json_object_get(step, "states"));
+		take_step(step);
+	}
+	assert_int_equal(rte_mempool_avail_count(pipeline.pool), n_free);
+}
+
+static int set_up(void **state)
+{
+	static const char *const eal_args[] = {"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l",
+		"0", "--log-level", "error", "--no-shconf", NULL};
+
+	(void)state;
+	if (getenv("FULCRUM_SHM_DIR") == NULL)
+		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
+	pipeline_start_eal(eal_args);
+	pipeline_start(&pipeline, 1, 4096, 1023);
+	pipeline_sync_begin(&pipeline);
+	pipeline_sync_end(&pipeline);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	pipeline_stop(&pipeline);
+	return rte_eal_cleanup();
+}
+
+int main(void)
+{
+	json_error_t error;
+	const json_t *cases, *one;
+	struct CMUnitTest *tests;
+	size_t i;
+	int n_failed;
+
+	vectors = json_load_file(LB_VECTORS, JSON_REJECT_DUPLICATES, &error);
+	if (vectors == NULL) {
+		fprintf(stderr, "%s:%d: %s\n", LB_VECTORS, error.line, error.text);
+		return 1;
+	}
+	cases = json_object_get(vectors, "cases");
+	tests = calloc(json_array_size(cases), sizeof(*tests));
+	if (tests == NULL)
+		return 1;
+	json_array_foreach(cases, i, one)
+		tests[i] = (struct CMUnitTest){.name = text(one, "name"), .test_func = run_case,
+			.initial_state = (void *)(uintptr_t)one};
+	n_failed = _cmocka_run_group_tests("vectors", tests, json_array_size(cases), set_up, tear_down);
+	free(tests);
+	json_decref(vectors);
+	return n_failed;
+}
