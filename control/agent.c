@@ -84,17 +84,15 @@ int lb_agent_parse(const char *text, struct lb_agent_words *words)
 	return 0;
 }
 
-uint32_t lb_agent_weight(const struct lb_agent_words *words, uint32_t configured)
+uint32_t lb_agent_percent(const struct lb_agent_words *words, uint32_t configured)
 {
-	uint64_t weight = configured;
+	uint64_t percent = words->weight;
 
-	if (words->has_weight)
-		weight = words->is_percent ? (uint64_t)configured * words->weight / 100 :
-			words->weight;
-	if (weight == 0 && words->weight > 0 && configured > 0)
-		weight = 1; // 1 % of weight 5 is little, not nothing
-	// weight 0 is the operator's word: no backend talks itself out of it
-	if (configured == 0)
-		weight = 0;
-	return weight > LB_CONFIG_MAX_WEIGHT ? LB_CONFIG_MAX_WEIGHT : (uint32_t)weight;
+	if (!words->has_weight)
+		return 100;
+	if (!words->is_percent)
+		percent = configured > 0 ? UINT64_C(100) * words->weight / configured : 100;
+	if (percent == 0 && words->weight > 0)
+		percent = 1;
+	return percent > 100 ? 100 : (uint32_t)percent;
 }

@@ -32,7 +32,10 @@ int lb_agent_parse_weight(const char *text, struct lb_agent_words *words);
  */
 int lb_agent_parse(const char *text, struct lb_agent_words *words);
 
-/** What @p configured becomes by @p words: at most 256, and not 0 unless one of them is. */
-uint32_t lb_agent_weight(const struct lb_agent_words *words, uint32_t configured);
+/**
+ * The part of its configured weight that a backend asks for, in per cent: at most 100, as nobody may draw more than
+ * the operator gave, and not 0 unless it asks for 0.
+ */
+uint32_t lb_agent_percent(const struct lb_agent_words *words, uint32_t configured);
 
 #endif

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "control/api.h"
+#include "control/backend_agent.h"
 #include "control/counters.h"
 #include "control/json.h"
 #include "control/push.h"
@@ -176,6 +177,7 @@ static json_t *backend_json(const struct lb_backend *backend)
 		lb_admin_state_name(config->admin), "effective",
 		lb_backend_state_name(backend->effective), "since_ns",
 		lb_json_u64(backend->since_ns));
+	json_object_set_new(json, "agent", lb_backend_agent_json(backend));
 	json_object_set_new(json, "condition",
 		json_string(lb_backend_condition(backend, why, sizeof(why))));
 	json_object_set_new(json, "condition_reason",

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/random.h>
 
+#include "control/backend_agent.h"
 #include "control/counters.h"
 #include "control/expand.h"
 #include "control/mem.h"
@@ -71,9 +72,10 @@ struct lb_backend *lb_model_backend(const struct lb_service *service, const char
 
 static enum lb_backend_state effective_of(const struct lb_backend *backend)
 {
-	if (backend->config->admin == LB_ADMIN_DISABLED || backend->health != LB_HEALTH_UP)
+	if (backend->config->admin == LB_ADMIN_DISABLED || backend->health != LB_HEALTH_UP ||
+		lb_backend_agent_is_down(backend))
 		return LB_BACKEND_DOWN;
-	return backend->config->admin == LB_ADMIN_DRAIN ? LB_BACKEND_DRAIN : LB_BACKEND_UP;
+	return backend->config->admin == LB_ADMIN_DRAIN || lb_backend_agent_is_drained(backend) ? LB_BACKEND_DRAIN : LB_BACKEND_UP;
 }
 
 const char *lb_backend_condition(const struct lb_backend *backend, char *why, size_t why_bytes)
@@ -90,8 +92,14 @@ const char *lb_backend_condition(const struct lb_backend *backend, char *why, si
 		snprintf(why, why_bytes, "%s", status.last_ns != 0 ? status.reason : "not checked yet");
 		return backend->health == LB_HEALTH_UNKNOWN ? "unknown" : "down";
 	}
+	if (lb_backend_agent_is_down(backend)) {
+		snprintf(why, why_bytes, "agent: %s", backend->agent_says);
+		return backend->agent_admin == LB_AGENT_MAINT ? "disabled" : "down";
+	}
 	if (backend->effective == LB_BACKEND_DRAIN) {
-		if (backend->config->is_gone)
+		if (backend->config->admin != LB_ADMIN_DRAIN)
+			snprintf(why, why_bytes, "agent: %s", backend->agent_says);
+		else if (backend->config->is_gone)
 			snprintf(why, why_bytes, "%s has this address no more", backend->config->host);
 		else
 			snprintf(why, why_bytes, "by the operator");
@@ -131,6 +139,22 @@ void lb_model_update_backend(struct lb_backend *backend, const char *cause)
 	backend->effective = to;
 	backend->since_ns = lb_realtime_ns();
 	event_of_backend(backend, lb_backend_state_name(from), lb_backend_state_name(to), cause);
+	lb_push_touch(backend->service);
+}
+
+void lb_model_set_agent_weight(struct lb_backend *backend, unsigned percent, const char *cause)
+{
+	char subject[160] = "backend ", from[12], to[12];
+
+	percent = percent > 100 ? 100 : percent;
+	if (percent == backend->agent_percent)
+		return;
+	lb_backend_label(backend, subject + 8, sizeof(subject) - 8);
+	snprintf(from, sizeof(from), "%u %%", backend->agent_percent);
+	snprintf(to, sizeof(to), "%u %%", percent);
+	backend->agent_percent = (uint8_t)percent;
+	lb_events_add(backend->service->model->events, "backend_weight", subject, from, to, "%s",
+		cause);
 	lb_push_touch(backend->service);
 }
 
@@ -253,6 +277,7 @@ static struct lb_backend *backend_create(
 	backend->config = config;
 	backend->id = id;
 	backend->endpoint = config->endpoint;
+	backend->agent_percent = 100;
 	backend->since_ns = lb_realtime_ns();
 	lb_mirror_read(backend, &initial, &backend->since_ns);
 	backend->check = lb_health_check_create(model->health,
@@ -281,6 +306,7 @@ static void backend_release(struct lb_backend *backend)
 	(void)lb_ids_del(model->backend_ids, key);
 	if (model->backend_by_id[backend->id] == backend)
 		model->backend_by_id[backend->id] = NULL;
+	lb_backend_agent_stop(backend);
 	lb_health_check_destroy(backend->check);
 	backend->check = NULL;
 	lb_nexthops_put(model->nexthops, backend->nexthop);
@@ -433,6 +459,7 @@ static void adopt_backends(
 		backend->kept = true;
 		service->backends[i] = backend;
 		lb_health_check_name(backend->check, config->name, backend->config->name);
+		lb_backend_agent_update(backend);
 		lb_mirror_write(backend); // its name may be new
 	}
 	for (size_t i = 0; i < n_old; i++) {
@@ -558,25 +585,9 @@ static void log_changes(struct lb_model *model, const struct lb_config *config, 
 			"%s: and %zu changes more", cause, log.n - MAX_CHANGE_EVENTS);
 }
 
-/* What the config can say and nothing does yet. */
-static int refuse_unsupported(const struct lb_config *config, struct lb_config_error *error)
-{
-	for (size_t i = 0; i < config->n_services; i++) {
-		if (config->services[i].agent.port == 0)
-			continue;
-		snprintf(error->where, sizeof(error->where), "service %s", config->services[i].name);
-		snprintf(error->message, sizeof(error->message),
-			"an agent is not supported by this version");
-		return -EINVAL;
-	}
-	return 0;
-}
-
 int lb_model_check(
 	const struct lb_model *model, const struct lb_config *config, struct lb_config_error *error)
 {
-	if (refuse_unsupported(config, error) < 0)
-		return -EINVAL;
 	if (!config->has_secret ||
 		memcmp(config->secret, model->secret, sizeof(model->secret)) == 0 ||
 		model->is_starting || lb_dp_state(model->dp) == LB_DP_DOWN)

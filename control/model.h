@@ -6,6 +6,7 @@
 
 #include <sys/queue.h>
 
+#include "control/agent.h"
 #include "control/config.h"
 #include "control/dp.h"
 #include "control/events.h"
@@ -51,6 +52,13 @@ struct lb_backend {
 	uint64_t suspect_ns;       /* of that one; CLOCK_MONOTONIC; 0: there was none */
 	bool is_seen;              /* passive.c has looked at its counters: `seen`, `second` */
 	struct lb_passive_second seen, second;
+
+	uint8_t agent_percent; /* of its weight, as it asks for itself; 100: all */
+	struct lb_health_check *agent; /* backend_agent.c's; NULL: none */
+	enum lb_agent_admin agent_admin;
+	enum lb_agent_oper agent_oper;
+	enum { LB_WEIGHT_BY_CONFIG, LB_WEIGHT_BY_HEADER, LB_WEIGHT_BY_AGENT } weight_by;
+	char agent_says[64];
 
 	struct lb_nexthop *nexthop;          /* a reference; NULL: none known */
 	const char *nexthop_why;             /* then: why not */
@@ -194,6 +202,12 @@ void lb_model_sweep_names(struct lb_model *model);
  * "up", "suspect", "draining", "disabled", "down", "unknown" (not checked yet).
  */
 const char *lb_backend_condition(const struct lb_backend *backend, char *why, size_t why_bytes);
+
+/**
+ * Let the backend take part with @p percent (0..100) of its configured weight: what it asks for itself, by
+ * an agent for instance. 0: no new flows. It is not saved: a restart begins with 100. @p cause as in events.
+ */
+void lb_model_set_agent_weight(struct lb_backend *backend, unsigned percent, const char *cause);
 
 /** "SERVICE/BACKEND" into @p buf of @p bytes. */
 char *lb_backend_label(const struct lb_backend *backend, char *buf, size_t bytes);

@@ -108,6 +108,14 @@ static bool leaves(const struct lb_backend *backend)
 
 /* Tables. */
 
+/* Its weight by what it says of itself: a part of something is at least 1. */
+static uint32_t weight_of(const struct lb_backend *backend)
+{
+	uint32_t weight = backend->config->weight, part = weight * backend->agent_percent / 100;
+
+	return part == 0 && weight > 0 && backend->agent_percent > 0 ? 1 : part;
+}
+
 /* What service->table should be; a reference. */
 static struct lb_table *wanted_table(struct lb_service *service)
 {
@@ -121,7 +129,7 @@ static struct lb_table *wanted_table(struct lb_service *service)
 
 		members[i] = (struct lb_table_member){
 			.name = backend->config->name,
-			.weight = backend->config->weight,
+			.weight = weight_of(backend),
 			.tier = backend->config->tier,
 			.id = backend->id,
 			.state = backend->blocked ? LB_BACKEND_DOWN : backend->effective,

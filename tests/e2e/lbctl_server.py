@@ -29,7 +29,7 @@ def counters(**values):
 def backend(name, **values):
     doc = {
         "service": "web", "name": name, "id": 17, "address": "10.0.0.11", "port": 8080, "weight": 5, "tier": 0,
-        "host": None, "condition": "up", "condition_reason": None,
+        "host": None, "agent": None, "condition": "up", "condition_reason": None,
         "state": "enabled", "effective": "up", "since_ns": NOW_NS - 7500 * S, "slots": 32768, "share": 0.49999,
         "health": {"type": "http", "state": "up", "reason": "ok: HTTP 200", "last_ns": NOW_NS - S, "last_duration_us": 812,
                    "n_checks": 100, "n_failed": 1, "n_successes": 90, "n_failures": 0},

@@ -547,17 +547,18 @@ static void weights_are_bounded(void **state)
 
 	(void)state;
 	percent.weight = 50;
-	assert_int_equal(lb_agent_weight(&percent, 10), 5);
-	assert_int_equal(lb_agent_weight(&percent, 1), 1);
-	assert_int_equal(lb_agent_weight(&percent, 0), 0);
+	assert_int_equal(lb_agent_percent(&percent, 10), 50);
 	percent.weight = 25600;
-	assert_int_equal(lb_agent_weight(&percent, 200), 256);
+	assert_int_equal(lb_agent_percent(&percent, 200), 100);
 	percent.weight = 0;
-	assert_int_equal(lb_agent_weight(&percent, 10), 0);
+	assert_int_equal(lb_agent_percent(&percent, 10), 0);
 	plain.weight = 7;
-	assert_int_equal(lb_agent_weight(&plain, 10), 7);
-	assert_int_equal(lb_agent_weight(&plain, 0), 0);
-	assert_int_equal(lb_agent_weight(&(struct lb_agent_words){0}, 10), 10);
+	assert_int_equal(lb_agent_percent(&plain, 10), 70);
+	assert_int_equal(lb_agent_percent(&plain, 5), 100);
+	assert_int_equal(lb_agent_percent(&plain, 0), 100);
+	plain.weight = 1;
+	assert_int_equal(lb_agent_percent(&plain, 256), 1);
+	assert_int_equal(lb_agent_percent(&(struct lb_agent_words){0}, 10), 100);
 }
 
 static void agent_is_asked_and_heard(void **state)

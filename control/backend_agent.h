@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LB_CONTROL_BACKEND_AGENT_H
+#define LB_CONTROL_BACKEND_AGENT_H
+
+#include "control/model.h"
+
+/*
+ * What a backend says of itself (by its agent, or by the header X-LB-Weight of its check) and what follows:
+ * a part of its configured weight, and whether it is drained, in maintenance or down. Not saved: a restart
+ * begins with what the config says. An agent that is silent changes nothing of what it said before.
+ */
+
+/** The backend has its check, or its config has changed: listen to what the config says now. */
+void lb_backend_agent_update(struct lb_backend *backend);
+
+/** Stop; what was said is forgotten with the backend. */
+void lb_backend_agent_stop(struct lb_backend *backend);
+
+/** Whether it said that it is not to get any packet; drained. */
+bool lb_backend_agent_is_down(const struct lb_backend *backend);
+bool lb_backend_agent_is_drained(const struct lb_backend *backend);
+
+/** {"state": ..., "reason": ..., "says": ..., "percent": ..., "last_ns": ...}. New reference. */
+json_t *lb_backend_agent_json(const struct lb_backend *backend);
+
+#endif
