@@ -116,6 +116,14 @@ static void explain(const struct lb_model *model, const struct lb_msg_trace_repl
 			"a connection older than that is at %s",
 			reply->slot, n_slots, name, slot_name, since, name);
 		break;
+	case LB_DECISION_SCHEDULER:
+		snprintf(why, bytes,
+			"no flow entry; a new flow is placed by the scheduler (%s), on worker 0 "
+			"now at %s; in mid-stream slot %" PRIu32 " of %" PRIu32 " leads to %s",
+			lb_scheduler_name(service != NULL ? service->config->scheduler
+							  : LB_SCHED_N),
+			name, reply->slot, n_slots, slot_name);
+		break;
 	case LB_DECISION_REPLY:
 		snprintf(why, bytes, "from backend %s to a client: the source becomes the VIP",
 			name);

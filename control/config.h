@@ -125,6 +125,8 @@ struct lb_config_service {
 	uint32_t min_healthy;
 	uint32_t slow_start_ms;
 	uint16_t gue_port; /* host byte order; 0 but for mode gue: default 6080 */
+	uint16_t max_load_percent;  /* 0: none; of maglev, ring, source */
+	uint16_t panic_threshold;   /* per cent; 0: never */
 	struct lb_config_check check;
 	struct lb_config_agent agent;
 	struct lb_config_passive passive;

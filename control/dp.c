@@ -171,22 +171,26 @@ static int free_buffer(const struct lb_dp *dp)
 	return -ENOBUFS;
 }
 
+static uint64_t n_words(const struct lb_msg_table *table)
+{
+	return (uint64_t)table->n_slots + (uint64_t)table->n_members * 2 + table->n_sequence;
+}
+
 /* @return 0; -ENOBUFS: later; else the fill function's refusal. */
 static int fill_table(struct lb_dp *dp, struct command *command)
 {
 	struct lb_msg_table *table = &command->msg.table;
+	uint32_t n = (uint32_t)n_words(table); // lb_dp_publish() has looked at it
 	int buffer = free_buffer(dp), rc;
 
 	if (buffer < 0)
 		return buffer;
-	rc = command->fill(command->fill_arg, dp->scratch, table->n_slots);
+	rc = command->fill(command->fill_arg, dp->scratch, n);
 	if (rc < 0)
 		return rc == -ENOBUFS ? -EIO : rc;
-	memcpy(dp->map.shm->tables[buffer].slots, dp->scratch,
-		table->n_slots * sizeof(*dp->scratch));
+	memcpy(dp->map.shm->tables[buffer].slots, dp->scratch, n * sizeof(*dp->scratch));
 	table->buffer = (uint16_t)buffer;
-	table->checksum =
-		lb_hash_bytes(dp->scratch, table->n_slots * sizeof(*dp->scratch), table->version);
+	table->checksum = lb_hash_bytes(dp->scratch, n * sizeof(*dp->scratch), table->version);
 	dp->buffer_busy[buffer] = true;
 	command->has_buffer = true;
 	return 0;
@@ -548,7 +552,7 @@ int lb_dp_send(struct lb_dp *dp, const struct lb_msg *msg, lb_dp_reply_fn *reply
 	return dp->state == LB_DP_DOWN ? -ENOTCONN : enqueue(dp, &command);
 }
 
-int lb_dp_publish(struct lb_dp *dp, uint16_t service, uint32_t n_slots, uint32_t version,
+int lb_dp_publish(struct lb_dp *dp, const struct lb_msg_table *table,
 	lb_dp_fill_fn *fill, void (*fill_free)(void *arg), void *fill_arg, lb_dp_reply_fn *reply,
 	void *arg)
 {
@@ -556,9 +560,7 @@ int lb_dp_publish(struct lb_dp *dp, uint16_t service, uint32_t n_slots, uint32_t
 		.msg =
 			{
 				.op = LB_OP_TABLE_PUBLISH,
-				.table = {.service = service,
-					.n_slots = n_slots,
-					.version = version},
+				.table = *table,
 			},
 		.reply = reply,
 		.arg = arg,
@@ -568,7 +570,8 @@ int lb_dp_publish(struct lb_dp *dp, uint16_t service, uint32_t n_slots, uint32_t
 	};
 	int rc;
 
-	if (n_slots == 0 || n_slots > LB_MAGLEV_MAX_SLOTS)
+	if (table->n_slots == 0 || table->n_slots > LB_MAGLEV_MAX_SLOTS ||
+		n_words(table) > LB_SHM_TABLE_WORDS)
 		rc = -EINVAL;
 	else if (dp->state == LB_DP_DOWN)
 		rc = -ENOTCONN;

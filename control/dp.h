@@ -54,7 +54,7 @@ typedef void lb_dp_reply_fn(
 
 /** Writes @p n_slots backend ids; called when a table buffer is free, before @p arg goes to the
  * free function. @return 0 or -errno. */
-typedef int lb_dp_fill_fn(void *arg, uint16_t *slots, uint32_t n_slots);
+typedef int lb_dp_fill_fn(void *arg, uint16_t *words, uint32_t n_words);
 
 /**
  * Begin to look for the region of @p instance; the first attempt is made here, later ones from the
@@ -89,13 +89,15 @@ uint64_t lb_dp_n_bad_replies(const struct lb_dp *dp);
 int lb_dp_send(struct lb_dp *dp, const struct lb_msg *command, lb_dp_reply_fn *reply, void *arg);
 
 /**
- * Queue a TABLE_PUBLISH of @p n_slots for @p service.
- * @param fill     called when its turn has come; its slots are copied into the shared buffer.
+ * Queue a TABLE_PUBLISH.
+ * @param table    service, sizes, version and scheduler; the rest is filled in.
+ * @param fill     called when its turn has come with the number of words (slots and pick table); what it
+ * writes is copied into the shared buffer.
  * @param fill_free called once with @p fill_arg, also when this function fails; NULL: nothing to
  * free.
- * @return as lb_dp_send(); -EINVAL too many slots.
+ * @return as lb_dp_send(); -EINVAL sizes out of range.
  */
-int lb_dp_publish(struct lb_dp *dp, uint16_t service, uint32_t n_slots, uint32_t version,
+int lb_dp_publish(struct lb_dp *dp, const struct lb_msg_table *table,
 	lb_dp_fill_fn *fill, void (*fill_free)(void *arg), void *fill_arg, lb_dp_reply_fn *reply,
 	void *arg);
 

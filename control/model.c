@@ -12,6 +12,7 @@
 #include "control/mem.h"
 #include "control/mirror.h"
 #include "control/push.h"
+#include "control/ramp.h"
 #include "control/state.h"
 #include "control/sync.h"
 #include "lb/log.h"
@@ -139,6 +140,10 @@ void lb_model_update_backend(struct lb_backend *backend, const char *cause)
 	backend->effective = to;
 	backend->since_ns = lb_realtime_ns();
 	event_of_backend(backend, lb_backend_state_name(from), lb_backend_state_name(to), cause);
+	if (to == LB_BACKEND_DOWN)
+		lb_ramp_cancel(backend);
+	else if (from == LB_BACKEND_DOWN && backend->was_judged)
+		lb_ramp_begin(backend);
 	lb_push_touch(backend->service);
 }
 
@@ -168,6 +173,7 @@ static void on_health_changed(
 	backend->health = status->state;
 	snprintf(cause, sizeof(cause), "health: %s", status->reason);
 	lb_model_update_backend(backend, cause);
+	backend->was_judged = true;
 	lb_mirror_write(backend);
 }
 
@@ -289,11 +295,14 @@ static struct lb_backend *backend_create(
 	lb_health_check_status(backend->check, &status);
 	backend->health = status.state;
 	backend->effective = effective_of(backend);
+	backend->was_judged = !model->is_starting || backend->health != LB_HEALTH_UNKNOWN;
 	if (!model->is_starting)
 		lb_counters_backend(lb_dp_map(model->dp), id, &backend->baseline);
 	backend->baseline.active_flows = 0;
 	model->backend_by_id[id] = backend;
 	refresh_nexthop(backend);
+	if (!model->is_starting && backend->effective == LB_BACKEND_UP)
+		lb_ramp_begin(backend);
 	return backend;
 }
 
@@ -309,6 +318,7 @@ static void backend_release(struct lb_backend *backend)
 	lb_backend_agent_stop(backend);
 	lb_health_check_destroy(backend->check);
 	backend->check = NULL;
+	lb_ramp_cancel(backend);
 	lb_nexthops_put(model->nexthops, backend->nexthop);
 	backend->nexthop = NULL;
 }
@@ -764,6 +774,8 @@ int lb_model_create(struct event_base *base, const char *instance, const char *r
 	if (rc == 0)
 		rc = lb_push_init(model);
 	if (rc == 0)
+		rc = lb_ramp_init(model);
+	if (rc == 0)
 		rc = lb_sync_init(model);
 	if (rc == 0)
 		rc = lb_dp_create(base, instance, &lb_sync_dp_callbacks, model, &model->dp);
@@ -791,6 +803,7 @@ void lb_model_destroy(struct lb_model *model)
 		service_destroy(model->services[i]);
 	free(model->services);
 	lb_push_fini(model);
+	lb_ramp_fini(model);
 	lb_sync_fini(model);
 	lb_nexthops_destroy(model->nexthops);
 	lb_dp_destroy(model->dp);

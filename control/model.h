@@ -46,6 +46,11 @@ struct lb_backend {
 	struct lb_health_check *check;
 	enum lb_health_state health;
 	enum lb_backend_state effective;
+	bool eligible; /* for the table that is wanted */
+	uint8_t ramp;  /* slow start: per cent of its weight; 0: none under way (ramp.h) */
+	uint64_t ramp_began_ns; /* CLOCK_MONOTONIC */
+	TAILQ_ENTRY(lb_backend) ramp_link;
+	bool was_judged;        /* its state is no longer that of the daemon's start */
 	uint64_t since_ns;   /* CLOCK_REALTIME of the last change of `effective` */
 	bool suspect;              /* what passes says that it does not answer; see passive.h */
 	char suspect_why[64];      /* of the last suspicion */
@@ -90,6 +95,7 @@ struct lb_service {
 	uint32_t table_version; /* of `table` */
 	uint32_t live_version;  /* that the data plane confirmed; 0: none */
 	int active_tier;        /* -1: none */
+	enum lb_health_ignored health_ignored;
 	const char *state;      /* "ok", "degraded", "down"; NULL: not judged yet */
 	uint8_t tracking_now;   /* enum lb_tracking, as the data plane says */
 	uint64_t baseline_no_backend;
@@ -151,6 +157,8 @@ struct lb_model {
 	size_t n_object_events; /* of the config that is being applied */
 
 	struct event *flush; /* active when something is dirty */
+	struct event *ramp;  /* next step of a slow start */
+	TAILQ_HEAD(, lb_backend) ramping;
 	struct event *tick;  /* every second */
 	TAILQ_HEAD(, lb_settle_waiter) waiters;
 	struct lb_refusal refusals[LB_N_REFUSALS];
@@ -205,7 +213,8 @@ const char *lb_backend_condition(const struct lb_backend *backend, char *why, si
 
 /**
  * Let the backend take part with @p percent (0..100) of its configured weight: what it asks for itself, by
- * an agent for instance. 0: no new flows. It is not saved: a restart begins with 100. @p cause as in events.
+ * an agent for instance. 0: no new flows. It is not saved: a restart begins with 100. The base table stays;
+ * a hash scheduler lets it give up slots of its own and moves no others. @p cause as in events.
  */
 void lb_model_set_agent_weight(struct lb_backend *backend, unsigned percent, const char *cause);
 

@@ -41,6 +41,14 @@ static void service_msg(const struct lb_service *service, struct lb_msg *msg)
 	};
 }
 
+/* With health ignored, who is not up serves all the same. */
+static enum lb_backend_state wanted_state(const struct lb_backend *backend)
+{
+	if (backend->service->health_ignored != LB_HEALTH_HEEDED && backend->eligible)
+		return LB_BACKEND_UP;
+	return backend->effective;
+}
+
 static void backend_msg(const struct lb_backend *backend, struct lb_msg *msg)
 {
 	*msg = (struct lb_msg){
@@ -53,7 +61,7 @@ static void backend_msg(const struct lb_backend *backend, struct lb_msg *msg)
 				.service = backend->service->id,
 				.nexthop = backend->nexthop != NULL ? backend->nexthop->id
 								    : LB_NEXTHOP_NONE,
-				.state = (uint8_t)backend->effective,
+				.state = (uint8_t)wanted_state(backend),
 				.weight = backend->config->weight,
 			},
 	};
@@ -103,41 +111,70 @@ static bool is_blocked(const struct lb_backend *backend)
 static bool leaves(const struct lb_backend *backend)
 {
 	return backend->sent && backend->sent_msg.state == LB_BACKEND_UP &&
-	       backend->effective != LB_BACKEND_UP;
+	       wanted_state(backend) != LB_BACKEND_UP;
 }
 
 /* Tables. */
 
-/* Its weight by what it says of itself: a part of something is at least 1. */
-static uint32_t weight_of(const struct lb_backend *backend)
+static struct lb_table_member member_of(const struct lb_backend *backend)
 {
-	uint32_t weight = backend->config->weight, part = weight * backend->agent_percent / 100;
+	bool usable = !backend->blocked && backend->config->admin == LB_ADMIN_ENABLED;
+	struct lb_table_member member = {
+		.name = backend->config->name,
+		.weight = backend->config->weight,
+		.tier = backend->config->tier,
+		.id = backend->id,
+		.state = backend->blocked ? LB_BACKEND_DOWN : backend->effective,
+		.usable = usable,
+		.ramp = backend->ramp,
+		.share = backend->agent_percent,
+	};
 
-	return part == 0 && weight > 0 && backend->agent_percent > 0 ? 1 : part;
+	// who asks for nothing takes no new flows, as when draining; but is not down
+	if (backend->agent_percent == 0) {
+		member.state = member.state == LB_BACKEND_UP ? LB_BACKEND_DRAIN : member.state;
+		member.usable = false;
+	}
+	return member;
 }
 
-/* What service->table should be; a reference. */
+/* Who is to serve. */
+static void judge_backends(struct lb_service *service)
+{
+	const struct lb_config_service *config = service->config;
+	struct lb_table_policy policy = {.min_healthy = config->min_healthy,
+		.panic_threshold = config->panic_threshold,
+		.last_resort = config->on_empty == LB_ON_EMPTY_LAST_RESORT};
+	size_t n = service->n_backends;
+	struct lb_table_member *members = lb_xcalloc(n, sizeof(*members));
+	bool *eligible = lb_xcalloc(n, sizeof(*eligible));
+
+	for (size_t i = 0; i < n; i++)
+		members[i] = member_of(service->backends[i]);
+	service->active_tier =
+		lb_table_judge(members, n, &policy, eligible, &service->health_ignored);
+	for (size_t i = 0; i < n; i++)
+		service->backends[i]->eligible = eligible[i];
+	free(members);
+	free(eligible);
+}
+
+/* What service->table should be, by judge_backends(); a reference. */
 static struct lb_table *wanted_table(struct lb_service *service)
 {
+	struct lb_table_spec spec = {.scheduler = service->config->scheduler,
+		.n_slots = service->config->table_size,
+		.max_load_percent = service->config->max_load_percent};
 	size_t n = service->n_backends;
 	struct lb_table_member *members = lb_xcalloc(n, sizeof(*members));
 	bool *eligible = lb_xcalloc(n, sizeof(*eligible));
 	struct lb_table *table;
 
 	for (size_t i = 0; i < n; i++) {
-		const struct lb_backend *backend = service->backends[i];
-
-		members[i] = (struct lb_table_member){
-			.name = backend->config->name,
-			.weight = weight_of(backend),
-			.tier = backend->config->tier,
-			.id = backend->id,
-			.state = backend->blocked ? LB_BACKEND_DOWN : backend->effective,
-		};
+		members[i] = member_of(service->backends[i]);
+		eligible[i] = service->backends[i]->eligible;
 	}
-	service->active_tier =
-		lb_table_eligible(members, n, service->config->min_healthy, eligible);
-	table = lb_table_create(service->config->table_size, members, n, eligible, service->table);
+	table = lb_table_create(&spec, members, n, eligible, service->table);
 	free(members);
 	free(eligible);
 	if (table == NULL)
@@ -165,16 +202,16 @@ void lb_push_count_slots(struct lb_service *service)
 
 	if (service->counted || service->table == NULL)
 		return;
-	slots = lb_xcalloc(lb_table_n_slots(service->table), sizeof(*slots));
+	slots = lb_xcalloc(lb_table_n_words(service->table), sizeof(*slots));
 	if (lb_table_fill(service->table, slots) == 0)
 		count_slots(service, slots);
 	free(slots);
 }
 
-static int fill(void *arg, uint16_t *slots, uint32_t n_slots)
+static int fill(void *arg, uint16_t *words, uint32_t n_words)
 {
-	(void)n_slots; // it is the table's own
-	return lb_table_fill(arg, slots);
+	(void)n_words; // as lb_table_describe() said
+	return lb_table_fill(arg, words);
 }
 
 static void free_fill(void *arg)
@@ -215,11 +252,14 @@ static uint32_t next_version(void)
 static void publish(struct lb_service *service)
 {
 	struct lb_model *model = service->model;
+	struct lb_msg_table msg;
 	int rc;
 
-	rc = lb_dp_publish(model->dp, service->id, lb_table_n_slots(service->table),
-		service->table_version, fill, free_fill, lb_table_ref(service->table), on_published,
-		model);
+	lb_table_describe(service->table, &msg);
+	msg.service = service->id;
+	msg.version = service->table_version;
+	rc = lb_dp_publish(model->dp, &msg, fill, free_fill, lb_table_ref(service->table),
+		on_published, model);
 	service->table_pending = rc == 0;
 }
 
@@ -260,12 +300,46 @@ static void tier_text(int tier, char text[12])
 		snprintf(text, 12, "%d", tier);
 }
 
-static void tell_changes(struct lb_service *service, int old_tier)
+/* What a service was before its backends were judged anew. */
+struct verdict {
+	int tier;
+	enum lb_health_ignored ignored;
+};
+
+static struct verdict judge(struct lb_service *service)
+{
+	struct verdict before = {service->active_tier, service->health_ignored};
+
+	judge_backends(service);
+	return before;
+}
+
+static void tell_ignored(struct lb_service *service, const char *subject, enum lb_health_ignored old)
+{
+	const char *from = old != LB_HEALTH_HEEDED ? lb_health_ignored_name(old) : "off";
+	const char *to = lb_health_ignored_name(service->health_ignored);
+
+	if (service->health_ignored == LB_HEALTH_PANIC)
+		lb_events_add(service->model->events, "service_panic", subject, from, to,
+			"less than %u %% of the backends' weight is healthy: health is ignored",
+			service->config->panic_threshold);
+	else if (service->health_ignored == LB_HEALTH_LAST_RESORT)
+		lb_events_add(service->model->events, "service_panic", subject, from, to,
+			"no backend is healthy: all are used");
+	else
+		lb_events_add(service->model->events, "service_panic", subject, from, "off",
+			"health is heeded again");
+}
+
+static void tell_changes(struct lb_service *service, const struct verdict *before)
 {
 	const char *state = judge_service(service);
 	char subject[80], from[12], to[12];
+	int old_tier = before->tier;
 
 	snprintf(subject, sizeof(subject), "service %s", service->config->name);
+	if (before->ignored != service->health_ignored)
+		tell_ignored(service, subject, before->ignored);
 	if (service->state != NULL && old_tier != service->active_tier) {
 		tier_text(old_tier, from);
 		tier_text(service->active_tier, to);
@@ -317,7 +391,7 @@ static void drop_gone(struct lb_model *model, const struct lb_service *service)
 
 static void push_service(struct lb_service *service)
 {
-	int old_tier = service->active_tier;
+	struct verdict before;
 	bool table_changed;
 
 	service->blocked = false;
@@ -327,11 +401,13 @@ static void push_service(struct lb_service *service)
 
 		backend->blocked = !backend->sent && is_blocked(backend);
 		service->blocked |= backend->blocked;
-		if (!backend->blocked && !leaves(backend))
-			send_backend(backend);
 	}
+	before = judge(service);
+	for (size_t i = 0; i < service->n_backends; i++)
+		if (!service->backends[i]->blocked && !leaves(service->backends[i]))
+			send_backend(service->backends[i]);
 	table_changed = update_table(service);
-	tell_changes(service, old_tier);
+	tell_changes(service, &before);
 	if (table_changed)
 		publish(service);
 	for (size_t i = 0; i < service->n_backends; i++)
@@ -348,7 +424,7 @@ static void on_flush(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	for (size_t i = 0; i < model->n_services; i++) {
 		struct lb_service *service = model->services[i];
-		int old_tier = service->active_tier;
+		struct verdict before;
 
 		// with a table on its way all else waits too: what follows it in order must not
 		// overtake it
@@ -358,8 +434,9 @@ static void on_flush(evutil_socket_t fd, short what, void *arg)
 		if (is_connected(model)) {
 			push_service(service);
 		} else {
+			before = judge(service);
 			update_table(service);
-			tell_changes(service, old_tier);
+			tell_changes(service, &before);
 		}
 	}
 	lb_sync_settle(model);
@@ -437,20 +514,22 @@ int lb_push_everything(struct lb_model *model)
 	}
 	for (size_t i = 0; i < model->n_services && rc == 0; i++) {
 		struct lb_service *service = model->services[i];
+		struct verdict before;
 
-		for (size_t j = 0; j < service->n_backends && rc == 0; j++) {
+		for (size_t j = 0; j < service->n_backends; j++)
 			service->backends[j]->sent = service->backends[j]->blocked = false;
+		before = judge(service);
+		for (size_t j = 0; j < service->n_backends && rc == 0; j++) {
 			send_backend(service->backends[j]);
 			rc = service->backends[j]->sent ? 0 : -ENOMEM;
 		}
+		tell_changes(service, &before);
 	}
 	for (size_t i = 0; i < model->n_services && rc == 0; i++) {
 		struct lb_service *service = model->services[i];
-		int old_tier = service->active_tier;
 
 		service->dirty = false;
 		update_table(service);
-		tell_changes(service, old_tier);
 		publish(service);
 		rc = service->table_pending ? 0 : -ENOMEM;
 	}

@@ -5,12 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "control/mem.h"
+#include "control/shares.h"
+#include "lb/hashring.h"
 #include "lb/maglev.h"
+#include "lb/pick.h"
 
 /* Shared by all tables over the same members. */
 struct population {
 	unsigned n_refs;
 	uint32_t n_slots;
+	bool is_ring; /* else Maglev */
 	size_t n;
 	struct lb_maglev
 		*maglev; /* NULL until the first fill: building thousands at start takes seconds */
@@ -18,10 +23,17 @@ struct population {
 	char *names; /* what nodes[].name point into */
 };
 
+/* What changes without another population. */
+struct standing {
+	bool eligible;
+	uint8_t ramp, share; /* 1..100; 100 also if it is not eligible */
+};
+
 struct lb_table {
 	unsigned n_refs;
 	struct population *population;
-	bool eligible[];
+	struct lb_pick_spec pick;
+	struct standing standing[];
 };
 
 static bool may_serve(const struct lb_table_member *member)
@@ -72,6 +84,67 @@ int lb_table_eligible(
 	return active;
 }
 
+const char *lb_health_ignored_name(enum lb_health_ignored ignored)
+{
+	if (ignored == LB_HEALTH_PANIC)
+		return "panic";
+	return ignored == LB_HEALTH_LAST_RESORT ? "last_resort" : NULL;
+}
+
+static bool is_panic(const struct lb_table_member *members, size_t n, uint32_t threshold,
+	const bool *eligible)
+{
+	uint64_t healthy = 0, serving = 0, all = 0;
+	bool serves[UINT8_MAX + 1] = {false};
+
+	for (size_t i = 0; i < n; i++)
+		serves[(uint8_t)members[i].tier] |= eligible[i];
+	for (size_t i = 0; i < n; i++) {
+		if (!members[i].usable)
+			continue;
+		all += members[i].weight;
+		if (!serves[(uint8_t)members[i].tier])
+			continue;
+		serving += members[i].weight;
+		healthy += eligible[i] ? members[i].weight : 0;
+	}
+	return all > 0 && (serving == 0 || healthy * 100 < serving * threshold);
+}
+
+/* As lb_table_eligible(), were every usable member up. */
+static int ignore_health(
+	const struct lb_table_member *members, size_t n, uint32_t min_healthy, bool *eligible)
+{
+	struct lb_table_member *healthy = lb_xcalloc(n, sizeof(*healthy));
+	int active;
+
+	for (size_t i = 0; i < n; i++) {
+		healthy[i] = members[i];
+		if (members[i].usable)
+			healthy[i].state = LB_BACKEND_UP;
+	}
+	active = lb_table_eligible(healthy, n, min_healthy, eligible);
+	free(healthy);
+	return active;
+}
+
+int lb_table_judge(const struct lb_table_member *members, size_t n,
+	const struct lb_table_policy *policy, bool *eligible, enum lb_health_ignored *ignored)
+{
+	int active = lb_table_eligible(members, n, policy->min_healthy, eligible);
+
+	*ignored = LB_HEALTH_HEEDED;
+	if (policy->panic_threshold > 0 && is_panic(members, n, policy->panic_threshold, eligible))
+		*ignored = LB_HEALTH_PANIC;
+	else if (policy->last_resort && active < 0)
+		*ignored = LB_HEALTH_LAST_RESORT;
+	if (*ignored != LB_HEALTH_HEEDED)
+		active = ignore_health(members, n, policy->min_healthy, eligible);
+	if (active < 0)
+		*ignored = LB_HEALTH_HEEDED; // nobody is there to be used
+	return active;
+}
+
 static void population_unref(struct population *population)
 {
 	if (--population->n_refs > 0)
@@ -82,8 +155,16 @@ static void population_unref(struct population *population)
 	free(population);
 }
 
+/* rr and lc treat all alike, and so do the slots behind them. */
+static uint32_t weight_for(enum lb_scheduler scheduler, uint32_t weight)
+{
+	if (scheduler == LB_SCHED_RR || scheduler == LB_SCHED_LC)
+		return weight > 0;
+	return weight;
+}
+
 static struct population *population_create(
-	uint32_t n_slots, const struct lb_table_member *members, size_t n)
+	const struct lb_table_spec *spec, const struct lb_table_member *members, size_t n)
 {
 	struct population *population = calloc(1, sizeof(*population));
 	uint32_t base_tier = lowest_tier(members, n);
@@ -95,7 +176,8 @@ static struct population *population_create(
 		names_bytes += strlen(members[i].name) + 1;
 	*population = (struct population){
 		.n_refs = 1,
-		.n_slots = n_slots,
+		.n_slots = spec->n_slots,
+		.is_ring = spec->scheduler == LB_SCHED_RING,
 		.n = n,
 		.nodes = calloc(n + 1, sizeof(*population->nodes)),
 		.names = malloc(names_bytes),
@@ -107,7 +189,7 @@ static struct population *population_create(
 	for (size_t i = 0; i < n; i++) {
 		population->nodes[i] = (struct lb_maglev_node){
 			.name = strcpy(population->names + at, members[i].name),
-			.weight = members[i].weight,
+			.weight = weight_for(spec->scheduler, members[i].weight),
 			.id = members[i].id,
 			.base = members[i].tier == base_tier,
 		};
@@ -116,17 +198,19 @@ static struct population *population_create(
 	return population;
 }
 
-static bool population_fits(const struct population *population, uint32_t n_slots,
+static bool population_fits(const struct population *population, const struct lb_table_spec *spec,
 	const struct lb_table_member *members, size_t n)
 {
 	uint32_t base_tier = lowest_tier(members, n);
 
-	if (population->n_slots != n_slots || population->n != n)
+	if (population->n_slots != spec->n_slots || population->n != n ||
+		population->is_ring != (spec->scheduler == LB_SCHED_RING))
 		return false;
 	for (size_t i = 0; i < n; i++) {
 		const struct lb_maglev_node *node = &population->nodes[i];
 
-		if (node->weight != members[i].weight || node->id != members[i].id ||
+		if (node->weight != weight_for(spec->scheduler, members[i].weight) ||
+			node->id != members[i].id ||
 			node->base != (members[i].tier == base_tier) ||
 			strcmp(node->name, members[i].name) != 0)
 			return false;
@@ -134,23 +218,66 @@ static bool population_fits(const struct population *population, uint32_t n_slot
 	return true;
 }
 
-struct lb_table *lb_table_create(uint32_t n_slots, const struct lb_table_member *members, size_t n,
-	const bool *eligible, const struct lb_table *like)
+/* Those that take part; the caller frees. NULL without memory. */
+static struct lb_share *shares_of(const struct lb_table *table, size_t *n)
 {
-	struct lb_table *table = calloc(1, sizeof(*table) + n * sizeof(*eligible));
+	const struct population *population = table->population;
+	struct lb_share *shares = malloc((population->n + 1) * sizeof(*shares));
+
+	*n = 0;
+	for (size_t i = 0; shares != NULL && i < population->n; i++)
+		if (table->standing[i].eligible)
+			shares[(*n)++] = (struct lb_share){
+				.id = population->nodes[i].id,
+				.weight = (uint16_t)population->nodes[i].weight,
+				.ramp = table->standing[i].ramp,
+				.share = table->standing[i].share,
+			};
+	return shares;
+}
+
+static int size_pick(struct lb_table *table, const struct lb_table_spec *spec)
+{
+	size_t n;
+	struct lb_share *shares = shares_of(table, &n);
+
+	if (shares == NULL)
+		return -ENOMEM;
+	table->pick = (struct lb_pick_spec){.scheduler = (uint8_t)spec->scheduler,
+		.max_load_percent = spec->max_load_percent};
+	lb_shares_size_pick(shares, n, &table->pick);
+	free(shares);
+	return 0;
+}
+
+struct lb_table *lb_table_create(const struct lb_table_spec *spec,
+	const struct lb_table_member *members, size_t n, const bool *eligible,
+	const struct lb_table *like)
+{
+	struct lb_table *table = calloc(1, sizeof(*table) + n * sizeof(table->standing[0]));
 
 	if (table == NULL)
 		return NULL;
 	table->n_refs = 1;
-	memcpy(table->eligible, eligible, n * sizeof(*eligible));
-	if (like != NULL && population_fits(like->population, n_slots, members, n)) {
+	for (size_t i = 0; i < n; i++) {
+		bool ramps = eligible[i] && members[i].ramp != 0, shares = eligible[i] && members[i].share != 0;
+
+		table->standing[i] = (struct standing){.eligible = eligible[i],
+			.ramp = ramps ? members[i].ramp : 100,
+			.share = shares ? members[i].share : 100};
+	}
+	if (like != NULL && population_fits(like->population, spec, members, n)) {
 		table->population = like->population;
 		table->population->n_refs++;
 	} else {
-		table->population = population_create(n_slots, members, n);
+		table->population = population_create(spec, members, n);
 	}
 	if (table->population == NULL) {
 		free(table);
+		return NULL;
+	}
+	if (size_pick(table, spec) < 0) {
+		lb_table_unref(table);
 		return NULL;
 	}
 	return table;
@@ -175,8 +302,9 @@ bool lb_table_equal(const struct lb_table *a, const struct lb_table *b)
 	if (a == NULL || b == NULL)
 		return a == b;
 	// a population is shared whenever it can be
-	return a->population == b->population &&
-	       memcmp(a->eligible, b->eligible, a->population->n * sizeof(*a->eligible)) == 0;
+	return a->population == b->population && a->pick.scheduler == b->pick.scheduler &&
+	       a->pick.max_load_percent == b->pick.max_load_percent &&
+	       memcmp(a->standing, b->standing, a->population->n * sizeof(a->standing[0])) == 0;
 }
 
 uint32_t lb_table_n_slots(const struct lb_table *table)
@@ -184,9 +312,24 @@ uint32_t lb_table_n_slots(const struct lb_table *table)
 	return table->population->n_slots;
 }
 
-int lb_table_fill(struct lb_table *table, uint16_t *slots)
+uint32_t lb_table_n_words(const struct lb_table *table)
 {
-	struct population *population = table->population;
+	return table->population->n_slots + (uint32_t)lb_pick_words(&table->pick);
+}
+
+void lb_table_describe(const struct lb_table *table, struct lb_msg_table *msg)
+{
+	*msg = (struct lb_msg_table){
+		.n_slots = table->population->n_slots,
+		.n_members = table->pick.n_members,
+		.n_sequence = table->pick.n_sequence,
+		.max_load_percent = table->pick.max_load_percent,
+		.scheduler = table->pick.scheduler,
+	};
+}
+
+static int fill_slots(struct population *population, const bool *eligible, uint16_t *slots)
+{
 	int rc;
 
 	if (population->n == 0) {
@@ -194,11 +337,57 @@ int lb_table_fill(struct lb_table *table, uint16_t *slots)
 			slots[i] = LB_MAGLEV_EMPTY;
 		return 0;
 	}
+	if (population->is_ring)
+		return lb_hashring_fill(population->n_slots, population->nodes,
+			(uint32_t)population->n, eligible, slots);
 	if (population->maglev == NULL) {
 		rc = lb_maglev_create(population->n_slots, population->nodes,
 			(uint32_t)population->n, &population->maglev);
 		if (rc < 0)
 			return rc;
 	}
-	return lb_maglev_fill(population->maglev, table->eligible, slots);
+	return lb_maglev_fill(population->maglev, eligible, slots);
+}
+
+/* Those that are most advanced in their slow start, and their table. */
+static int fill_without_ramping(struct lb_table *table, bool *eligible, uint16_t *slots)
+{
+	uint8_t most = 0;
+
+	for (size_t i = 0; i < table->population->n; i++)
+		if (table->standing[i].eligible && table->standing[i].ramp > most)
+			most = table->standing[i].ramp;
+	for (size_t i = 0; i < table->population->n; i++)
+		eligible[i] = table->standing[i].eligible && table->standing[i].ramp == most;
+	return fill_slots(table->population, eligible, slots);
+}
+
+int lb_table_fill(struct lb_table *table, uint16_t *words)
+{
+	struct population *population = table->population;
+	uint32_t n_slots = population->n_slots;
+	bool *eligible = malloc(population->n + 1);
+	uint16_t *without = NULL;
+	size_t n = 0;
+	struct lb_share *shares = shares_of(table, &n);
+	int rc = eligible != NULL && shares != NULL ? 0 : -ENOMEM;
+
+	for (size_t i = 0; rc == 0 && i < population->n; i++)
+		eligible[i] = table->standing[i].eligible;
+	if (rc == 0)
+		rc = fill_slots(population, eligible, words);
+	if (rc == 0 && lb_shares_any_ramp(shares, n)) {
+		without = malloc(n_slots * sizeof(*without));
+		rc = without != NULL ? fill_without_ramping(table, eligible, without) : -ENOMEM;
+		if (rc == 0)
+			lb_shares_apply_ramp(shares, n, without, n_slots, words);
+	}
+	if (rc == 0 && lb_shares_any_share(shares, n))
+		rc = lb_shares_apply_share(shares, n, n_slots, words);
+	if (rc == 0)
+		rc = lb_shares_fill_pick(shares, n, &table->pick, words + n_slots);
+	free(eligible);
+	free(without);
+	free(shares);
+	return rc;
 }

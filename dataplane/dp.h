@@ -11,6 +11,7 @@
 #include "dataplane/mapspare.h"
 #include "lb/flowtable.h"
 #include "lb/hash.h"
+#include "lb/pick.h"
 #include "lb/shm.h"
 #include "lb/slots.h"
 
@@ -24,6 +25,7 @@
 struct lb_service {
 	struct lb_service_key key;         /* written before the map names the service */
 	struct lb_slot_table *_Atomic table; /* NULL: none published yet */
+	struct lb_pick *_Atomic pick;        /* NULL: new flows go by the slot of their hash */
 	uint32_t idle_ticks; /* 0: never used */
 	uint8_t mode;
 	uint8_t on_empty;
@@ -33,7 +35,7 @@ struct lb_service {
 	bool mentioned; /* main lcore: in the sync under way */
 	uint8_t zero[2];
 	uint16_t gue_port_be; /* main lcore */
-	uint8_t zero2[10];
+	uint8_t zero2[2];
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct lb_service) == 64, "one cache line per service");
 

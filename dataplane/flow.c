@@ -7,6 +7,7 @@
 
 #include <netinet/in.h>
 
+#include "dataplane/pick.h"
 #include "dataplane/stages.h"
 #include "dataplane/worker.h"
 
@@ -72,20 +73,34 @@ static inline bool overloaded(const struct lb_worker *worker, const struct lb_sl
 			worker->now_s - worker->overload_s <= table->transition_s);
 }
 
-// First packet of a flow in this tick, or one that changes its state.
-static void refresh(const struct lb_worker *worker, uint64_t *entry, uint16_t service, uint64_t hash,
-	enum lb_flow_state state)
+uint64_t lb_flow_slot_hash(const struct lb_dp *dp, uint16_t service_id,
+	const struct lb_flow_key *key, uint64_t hash)
 {
-	const struct lb_slot_table *table =
-		atomic_load_explicit(&worker->dp->services[service].table, memory_order_acquire);
+	const struct lb_pick *pick =
+		atomic_load_explicit(&dp->services[service_id].pick, memory_order_acquire);
+
+	if (likely(pick == NULL || pick->spec.scheduler != LB_SCHED_SOURCE))
+		return hash;
+	return lb_pick_source_hash(&dp->hash_key, key);
+}
+
+// First packet of a flow in this tick, or one that changes its state.
+static void refresh(const struct lb_worker *worker, uint64_t *entry, const struct lb_packet *packet,
+	uint64_t hash, enum lb_flow_state state)
+{
+	const struct lb_slot_table *table = atomic_load_explicit(
+		&worker->dp->services[packet->service].table, memory_order_acquire);
 	uint32_t pinned = *entry & LB_FLOW_PINNED;
 
-	if (unlikely(table != NULL && lb_slots_in_transition(table, worker->now_s)))
+	if (unlikely(table != NULL && lb_slots_in_transition(table, worker->now_s))) {
+		hash = lb_flow_slot_hash(worker->dp, packet->service,
+			&worker->burst.keys[packet - worker->burst.packets], hash);
 		pinned = lb_decide_pinned(lb_flow_entry_backend(*entry),
 				 &table->slots[lb_hash_slot(hash, table->n_slots)], table->transition_s,
 				 worker->now_s, overloaded(worker, table))
 				 ? LB_FLOW_PINNED
 				 : 0;
+	}
 	lb_flowtable_touch(entry, state | pinned, worker->tick);
 }
 
@@ -97,7 +112,7 @@ static inline void touch(const struct lb_worker *worker, uint64_t *entry, const 
 	if (state != LB_FLOW_UDP)
 		next = lb_flow_tcp_state(state, packet->tcp_flags);
 	if (unlikely(next != state || lb_flow_entry_time(*entry) != (worker->tick & LB_FLOW_TIME_MASK)))
-		refresh(worker, entry, packet->service, hash, next);
+		refresh(worker, entry, packet, hash, next);
 }
 
 static inline const struct lb_slot *slot_of(const struct lb_slot_table *table, uint64_t hash)
@@ -105,24 +120,32 @@ static inline const struct lb_slot *slot_of(const struct lb_slot_table *table, u
 	return &table->slots[lb_hash_slot(hash, table->n_slots)];
 }
 
-struct lb_choice lb_flow_choose(const struct lb_worker *worker, uint16_t service_id, uint64_t hash,
-	bool is_tcp, bool begins)
+struct lb_choice lb_flow_choose(const struct lb_worker *worker, uint16_t service_id,
+	const struct lb_flow_key *key, uint64_t hash, bool begins, bool commit)
 {
 	const struct lb_dp *dp = worker->dp;
 	const struct lb_service *service = &dp->services[service_id];
 	const struct lb_slot_table *table =
 		atomic_load_explicit(&service->table, memory_order_acquire);
+	const struct lb_pick *pick = atomic_load_explicit(&service->pick, memory_order_acquire);
+	enum lb_tracking tracking = worker->pressure ? LB_TRACKING_CHANGED : service->tracking;
+	struct lb_choice choice;
 	struct lb_slot slot;
+	uint32_t slot_idx;
 
 	if (unlikely(table == NULL))
 		return (struct lb_choice){.backend = LB_BACKEND_NONE};
-	slot = *slot_of(table, hash);
+	slot_idx = lb_hash_slot(lb_flow_slot_hash(dp, service_id, key, hash), table->n_slots);
+	slot = table->slots[slot_idx];
 	// The origin may have been removed, and its id given to another service.
 	if (slot.origin != LB_SLOT_NONE && dp->backends[slot.origin].service != service_id)
 		slot.origin = LB_SLOT_NONE;
-	return lb_decide_miss(&slot, table->transition_s, worker->now_s, is_tcp, begins,
-		worker->pressure ? LB_TRACKING_CHANGED : service->tracking, overloaded(worker, table),
-		dp->backend_states);
+	choice = lb_decide_miss(&slot, table->transition_s, worker->now_s, key->proto == IPPROTO_TCP,
+		begins, tracking, overloaded(worker, table), dp->backend_states);
+	// Only what is recorded may go elsewhere than its slot says, or its next packet would scatter.
+	if (unlikely(pick != NULL) && begins && tracking == LB_TRACKING_ALL && choice.record)
+		lb_flow_pick(worker, pick, table, slot_idx, commit, &choice);
+	return choice;
 }
 
 // The live entry of the flow that belongs to this service, if any.
@@ -136,13 +159,14 @@ static uint64_t *find_entry(struct lb_worker *worker, uint64_t hash, uint16_t se
 	return entry;
 }
 
-uint16_t lb_flow_find(struct lb_worker *worker, uint16_t service_id, uint64_t hash, bool is_tcp)
+uint16_t lb_flow_find(struct lb_worker *worker, uint16_t service_id, const struct lb_flow_key *key,
+	uint64_t hash)
 {
 	const uint64_t *entry = find_entry(worker, hash, service_id);
 
 	if (entry != NULL && lb_decide_alive(worker->dp->backend_states, lb_flow_entry_backend(*entry)))
 		return lb_flow_entry_backend(*entry);
-	return lb_flow_choose(worker, service_id, hash, is_tcp, !is_tcp).backend;
+	return lb_flow_choose(worker, service_id, key, hash, false, false).backend;
 }
 
 static void record(struct lb_worker *worker, uint64_t *entry, uint64_t hash, uint16_t backend, uint32_t state)
@@ -180,10 +204,12 @@ static void no_backend(struct lb_worker *worker, struct lb_burst *burst, unsigne
 static void choose_and_record(struct lb_worker *worker, struct lb_burst *burst, unsigned k, uint64_t *entry)
 {
 	struct lb_packet *packet = &burst->packets[burst->to_service[k]];
-	bool is_tcp = burst->keys[burst->to_service[k]].proto == IPPROTO_TCP;
+	const struct lb_flow_key *key = &burst->keys[burst->to_service[k]];
+	bool is_tcp = key->proto == IPPROTO_TCP;
 	bool begins = !is_tcp || is_syn(packet);
 	uint64_t hash = burst->hashes[k];
-	struct lb_choice choice = lb_flow_choose(worker, packet->service, hash, is_tcp, begins);
+	struct lb_choice choice =
+		lb_flow_choose(worker, packet->service, key, hash, begins, true);
 
 	packet->backend = choice.backend;
 	if (unlikely(choice.backend == LB_BACKEND_NONE)) {

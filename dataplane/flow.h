@@ -6,17 +6,23 @@
 #include "lb/decide.h"
 
 /**
- * Where a flow without a (valid) entry in @p worker's table goes: for the flow stage, and for trace. @p begins: a
- * SYN, or no TCP. @return backend LB_BACKEND_NONE if there is no table or nobody serves the slot. Worker; or
+ * Where a flow without a (valid) entry in @p worker's table goes: for the flow stage, and for trace. @p hash: of
+ * @p key, as lb_hash_flows() says. @p begins: a SYN, or no TCP. @p commit: false for display: schedulers that take turns
+ * stay where they are. @return backend LB_BACKEND_NONE if there is no table or nobody serves the slot. Worker; or
  * main lcore, for display.
  */
-struct lb_choice lb_flow_choose(const struct lb_worker *worker, uint16_t service_id, uint64_t hash,
-	bool is_tcp, bool begins);
+struct lb_choice lb_flow_choose(const struct lb_worker *worker, uint16_t service_id,
+	const struct lb_flow_key *key, uint64_t hash, bool begins, bool commit);
+
+/** The hash that chooses the slot of flow @p key of @p service_id: @p hash, unless the client's address alone does. */
+uint64_t lb_flow_slot_hash(const struct lb_dp *dp, uint16_t service_id,
+	const struct lb_flow_key *key, uint64_t hash);
 
 /**
  * Where a packet of the flow in mid-stream would go now, for one that belongs to the flow but is not part of it.
  * Nothing is recorded. @return LB_BACKEND_NONE: nobody would take it. Worker.
  */
-uint16_t lb_flow_find(struct lb_worker *worker, uint16_t service_id, uint64_t hash, bool is_tcp);
+uint16_t lb_flow_find(struct lb_worker *worker, uint16_t service_id, const struct lb_flow_key *key,
+	uint64_t hash);
 
 #endif

@@ -215,7 +215,7 @@ static uint8_t follow_to_backend(struct lb_worker *worker, struct lb_burst *burs
 	if (!ttl_is_left(burst, i))
 		return LB_VERDICT_TTL_EXPIRED;
 	lb_hash_flows(&dp->hash_key, &flow, &hash, 1);
-	id = lb_flow_find(worker, service, hash, flow.proto == IPPROTO_TCP);
+	id = lb_flow_find(worker, service, &flow, hash);
 	if (id == LB_BACKEND_NONE)
 		return LB_VERDICT_NO_BACKEND;
 	backend = &dp->backends[id];

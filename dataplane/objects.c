@@ -12,6 +12,7 @@
 
 #include "dataplane/encap.h"
 #include "dataplane/history.h"
+#include "dataplane/pick.h"
 #include "dataplane/rewrite.h"
 #include "dataplane/worker.h"
 
@@ -44,8 +45,10 @@ int lb_dp_init(struct lb_dp *dp, unsigned n_workers)
 
 void lb_dp_fini(struct lb_dp *dp)
 {
-	for (size_t i = 0; dp->services != NULL && i < LB_MAX_SERVICES; i++)
+	for (size_t i = 0; dp->services != NULL && i < LB_MAX_SERVICES; i++) {
 		rte_free(dp->services[i].table);
+		rte_free(dp->services[i].pick);
+	}
 	for (size_t i = 0; i < dp->n_retired; i++)
 		rte_free(dp->retired[i]);
 	lb_keymap_destroy(dp->service_map);
@@ -225,6 +228,7 @@ int lb_service_del(struct lb_dp *dp, uint16_t id)
 			backend_remove(dp, (uint16_t)i);
 		}
 	lb_dp_retire(dp, atomic_exchange(&service->table, NULL));
+	lb_dp_retire(dp, atomic_exchange(&service->pick, NULL));
 	lb_history_forget(dp, id);
 	service->in_use = false;
 	dp->n_services--;
@@ -384,45 +388,63 @@ static uint32_t transition_s(const struct lb_service *service)
 	return (service->idle_ticks - 1) * (LB_FLOW_TICK_MS / 1000);
 }
 
+// Let workers use what was made. The slots' flows go on by the history, the others by their entries.
+static void adopt_table(struct lb_dp *dp, const struct lb_msg_table *msg, const uint16_t *slots,
+	struct lb_slot_table *table, struct lb_pick *pick)
+{
+	struct lb_service *service = &dp->services[msg->service];
+	struct lb_slot_table *old = service->table, *kept = NULL;
+
+	if (old == NULL && !dp->live)
+		kept = lb_history_load(dp, msg->service); // from before a restart
+	lb_slots_adopt(table, old != NULL ? old : kept, slots, msg->n_slots, msg->version,
+		transition_s(service), dp->now_s);
+	count_slots(dp, old, -1);
+	lb_pick_hold(dp, service->pick, -1);
+	count_slots(dp, table, 1);
+	lb_pick_hold(dp, pick, 1);
+	atomic_store_explicit(&service->table, table, memory_order_release);
+	lb_dp_retire(dp, old);
+	lb_dp_retire(dp, atomic_exchange(&service->pick, pick));
+	lb_history_save(dp, msg->service);
+	free(kept);
+}
+
 int lb_table_publish(struct lb_dp *dp, const struct lb_msg_table *msg)
 {
+	struct lb_pick_spec spec = lb_pick_spec_of(msg);
 	struct lb_service *service;
-	struct lb_slot_table *table, *old, *kept = NULL;
+	struct lb_slot_table *table;
+	struct lb_pick *pick = NULL;
+	uint64_t n_bytes;
 	uint16_t *slots;
 	int rc = 0;
 
 	if (msg->service >= LB_MAX_SERVICES || msg->buffer >= LB_SHM_N_TABLES || msg->zero != 0 ||
-		msg->n_slots < LB_MAGLEV_MIN_SLOTS || msg->n_slots > LB_MAGLEV_MAX_SLOTS)
+		msg->n_slots < LB_MAGLEV_MIN_SLOTS || msg->n_slots > LB_MAGLEV_MAX_SLOTS ||
+		!lb_pick_spec_valid(&spec))
 		return -EINVAL;
 	service = &dp->services[msg->service];
 	if (!service->in_use)
 		return -ENOENT;
 	// Copied before it is checked: what is checked can no longer change.
-	slots = malloc(msg->n_slots * sizeof(*slots));
+	n_bytes = (msg->n_slots + lb_pick_words(&spec)) * sizeof(*slots);
+	slots = malloc(n_bytes);
 	table = rte_malloc("slots", lb_slots_bytes(msg->n_slots), 64);
 	if (slots == NULL || table == NULL)
 		rc = -ENOMEM;
 	else
-		memcpy(slots, dp->shm.shm->tables[msg->buffer].slots, msg->n_slots * sizeof(*slots));
-	if (rc == 0 && lb_hash_bytes(slots, msg->n_slots * sizeof(*slots), msg->version) != msg->checksum)
+		memcpy(slots, dp->shm.shm->tables[msg->buffer].slots, n_bytes);
+	if (rc == 0 && lb_hash_bytes(slots, n_bytes, msg->version) != msg->checksum)
 		rc = -EBADMSG;
 	if (rc == 0 && !slots_valid(dp, msg->service, slots, msg->n_slots))
 		rc = -ERANGE;
-	if (rc == 0) {
-		old = service->table;
-		if (old == NULL && !dp->live)
-			kept = lb_history_load(dp, msg->service); // from before a restart
-		lb_slots_adopt(table, old != NULL ? old : kept, slots, msg->n_slots, msg->version,
-			transition_s(service), dp->now_s);
-		count_slots(dp, old, -1);
-		count_slots(dp, table, 1);
-		atomic_store_explicit(&service->table, table, memory_order_release);
-		lb_dp_retire(dp, old);
-		lb_history_save(dp, msg->service);
-		free(kept);
-	} else {
+	if (rc == 0)
+		rc = lb_pick_create(dp, msg, slots + msg->n_slots, service->pick, &pick);
+	if (rc == 0)
+		adopt_table(dp, msg, slots, table, pick);
+	else
 		rte_free(table);
-	}
 	free(slots);
 	return rc;
 }

@@ -42,14 +42,16 @@ static bool trace_reply(const struct lb_dp *dp, const struct lb_flow_key *key,
 	return true;
 }
 
-static void trace_slot(const struct lb_dp *dp, struct lb_msg_trace_reply *reply)
+static void trace_slot(const struct lb_dp *dp, const struct lb_flow_key *key,
+	struct lb_msg_trace_reply *reply)
 {
 	const struct lb_slot_table *table = dp->services[reply->service].table;
 	const struct lb_slot *slot;
 
 	if (table == NULL)
 		return;
-	reply->slot = lb_hash_slot(reply->hash, table->n_slots);
+	reply->slot = lb_hash_slot(
+		lb_flow_slot_hash(dp, reply->service, key, reply->hash), table->n_slots);
 	reply->table_version = table->version;
 	slot = &table->slots[reply->slot];
 	reply->slot_backend = slot->backend;
@@ -108,12 +110,12 @@ int lb_trace(const struct lb_dp *dp, const struct lb_msg_trace *msg, struct lb_m
 			reply->verdict = LB_VERDICT_VIP_NO_SERVICE;
 		return 0;
 	}
-	trace_slot(dp, reply);
+	trace_slot(dp, &key, reply);
 	if (trace_entry(dp, reply)) {
 		reply->decision = LB_DECISION_ENTRY;
 	} else {
-		choice = lb_flow_choose(dp->workers[0], reply->service, reply->hash,
-			msg->proto == IPPROTO_TCP, msg->syn != 0 || msg->proto != IPPROTO_TCP);
+		choice = lb_flow_choose(dp->workers[0], reply->service, &key, reply->hash,
+			msg->syn != 0 || msg->proto != IPPROTO_TCP, false);
 		reply->backend = choice.backend;
 		reply->decision = choice.decision;
 	}

@@ -111,6 +111,7 @@ const char *lb_decision_name(unsigned decision)
 		[LB_DECISION_SLOT] = "slot",
 		[LB_DECISION_ORIGIN] = "origin",
 		[LB_DECISION_REPLY] = "reply",
+		[LB_DECISION_SCHEDULER] = "scheduler",
 	};
 
 	return NAME(names, decision);

@@ -35,8 +35,8 @@ enum lb_op {
 			       * -EAFNOSUPPORT, -EINVAL family or port that the mode does not go with;
 			       * -EBUSY id belongs to another endpoint or service (delete first) */
 	LB_OP_BACKEND_DEL,    /* .id; -ENOENT; -EBUSY while the service's table names it */
-	LB_OP_TABLE_PUBLISH,  /* .table; -EINVAL length or buffer; -EBADMSG checksum; -ERANGE a slot names no
-			       * backend of this service */
+	LB_OP_TABLE_PUBLISH,  /* .table; -EINVAL length, buffer or pick table; -EBADMSG checksum; -ERANGE a slot
+			       * or member names no backend of this service */
 	LB_OP_NEXTHOP_SET,    /* .nexthop; -EINVAL also for LB_NEXTHOP_HOST */
 	LB_OP_NEXTHOP_DEL,    /* .id; -ENOENT; -EBUSY while a backend or route names it */
 	LB_OP_ROUTE_SET,      /* .route; -ENOENT no such next hop; -ENOSPC */
@@ -116,9 +116,14 @@ struct lb_msg_table {
 	uint16_t service;
 	uint16_t buffer; /* 0..LB_SHM_N_TABLES-1; control leaves it alone until the reply */
 	uint32_t n_slots;
-	uint64_t checksum; /* lb_hash_bytes(slots, 2 * n_slots, version) */
+	uint64_t checksum; /* lb_hash_bytes(words, 2 * (n_slots + 2 * n_members + n_sequence), version) */
 	uint32_t version;  /* chosen by control, shown in status */
-	uint32_t zero;
+	/* The pick table behind the slots (lb/pick.h). All zero: none. */
+	uint32_t n_members;
+	uint32_t n_sequence;
+	uint16_t max_load_percent;
+	uint8_t scheduler; /* enum lb_scheduler: how the table is used; in lb_msg_service: for display */
+	uint8_t zero;
 };
 
 struct lb_msg_nexthop {
@@ -162,6 +167,7 @@ enum lb_decision {
 	LB_DECISION_SLOT,      /* the slot's backend */
 	LB_DECISION_ORIGIN,    /* the slot's origin: slot in transition, flow may be older than it */
 	LB_DECISION_REPLY,     /* from a nat backend to a client: source becomes the VIP */
+	LB_DECISION_SCHEDULER, /* chosen beside the slot: by load or in turn */
 	LB_DECISION_N
 };
 

@@ -4,6 +4,7 @@
 
 #include "lb/maglev.h"
 #include "lb/msg.h"
+#include "lb/pick.h"
 #include "lb/ring.h"
 #include "lb/verdict.h"
 
@@ -19,7 +20,7 @@
  * "fulcrum" only, and a file of anybody else's is refused.
  */
 #define LB_SHM_MAGIC UINT64_C(0x6d7572636c7546) /* "Fulcrum" */
-#define LB_SHM_ABI 4u
+#define LB_SHM_ABI 5u
 #define LB_SHM_N_TABLES 8u
 #define LB_SHM_MAX_WORKERS 64u
 #define LB_SHM_MAX_PORTS 32u
@@ -177,8 +178,12 @@ struct lb_worker_counters {
 };
 static_assert(LB_VERDICT_N <= 64, "verdicts fit");
 
+/* Of a published table: slots, then members and sequence of its pick table (lb/pick.h). */
+#define LB_SHM_TABLE_WORDS \
+	((LB_MAGLEV_MAX_SLOTS + 2u * LB_MAX_BACKENDS + LB_PICK_MAX_SEQUENCE + 31u) & ~31u)
+
 struct lb_shm_table {
-	uint16_t slots[(LB_MAGLEV_MAX_SLOTS + 32u) & ~31u]; /* control: wo, dataplane: ro */
+	uint16_t slots[LB_SHM_TABLE_WORDS]; /* control: wo, dataplane: ro */
 };
 
 struct lb_shm {

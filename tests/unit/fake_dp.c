@@ -104,7 +104,7 @@ static int backend_del(struct fake_dp *fake, uint16_t id)
 static int table_publish(struct fake_dp *fake, const struct lb_msg_table *msg)
 {
 	struct fake_service *service = &fake->services[msg->service % LB_MAX_SERVICES];
-	size_t bytes = msg->n_slots * sizeof(uint16_t);
+	size_t bytes = (msg->n_slots + 2 * msg->n_members + msg->n_sequence) * sizeof(uint16_t);
 	uint16_t *slots;
 
 	if (msg->service >= LB_MAX_SERVICES || msg->buffer >= LB_SHM_N_TABLES ||

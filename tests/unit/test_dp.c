@@ -264,7 +264,7 @@ static void free_fill(void *arg)
 
 static int publish(uint32_t version, lb_dp_fill_fn *fn)
 {
-	return lb_dp_publish(dp, 0, N_SLOTS, version, fn, free_fill, &seen, on_reply, &seen);
+	return lb_dp_publish(dp, &(struct lb_msg_table){.n_slots = N_SLOTS, .version = version}, fn, free_fill, &seen, on_reply, &seen);
 }
 
 static void tables_wait_for_a_free_buffer(void **state)
@@ -301,7 +301,10 @@ static void a_table_that_cannot_be_filled_is_not_sent(void **state)
 	assert_int_equal(seen.n_failed, 1);
 	assert_int_equal(seen.n_frees, 2);
 	assert_int_equal(fake_dp_count(fake, LB_OP_TABLE_PUBLISH), 1);
-	assert_int_equal(lb_dp_publish(dp, 0, LB_MAGLEV_MAX_SLOTS + 1, 1, fill, free_fill, &seen,
+	assert_int_equal(lb_dp_publish(dp,
+				 &(struct lb_msg_table){.n_slots = LB_MAGLEV_MAX_SLOTS + 1,
+					 .version = 1},
+				 fill, free_fill, &seen,
 				 NULL, NULL),
 		-EINVAL);
 	assert_int_equal(seen.n_frees, 3);

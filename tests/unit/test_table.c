@@ -110,6 +110,8 @@ static void count(struct lb_table *table, uint32_t counts[65536])
 	free(slots);
 }
 
+static struct lb_table_spec spec = {.scheduler = LB_SCHED_MAGLEV, .n_slots = N_SLOTS};
+
 static struct lb_table *make(
 	const struct lb_table_member *members, size_t n, const struct lb_table *like)
 {
@@ -117,7 +119,7 @@ static struct lb_table *make(
 	struct lb_table *table;
 
 	lb_table_eligible(members, n, 1, eligible);
-	table = lb_table_create(N_SLOTS, members, n, eligible, like);
+	table = lb_table_create(&spec, members, n, eligible, like);
 	assert_non_null(table);
 	return table;
 }
