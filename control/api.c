@@ -123,7 +123,7 @@ void lb_api_reply(struct lb_api_request *request, int status, json_t *json)
 {
 	static const char no_memory[] = "{\"error\": {\"code\": \"internal\", \"message\": \"out "
 					"of memory\", \"where\": null}}\n";
-	char *text = json != NULL ? json_dumps(json, JSON_PRESERVE_ORDER) : NULL;
+	char *text = json != NULL ? json_dumps(json, JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(15)) : NULL;
 	size_t len;
 
 	json_decref(json);

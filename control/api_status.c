@@ -119,6 +119,8 @@ static json_t *service_json(const struct lb_service *service)
 			      "tracking", lb_tracking_name(config->tracking), "tracking_now",
 			      lb_tracking_name(service->tracking_now), "table", table, "counters",
 			      lb_api_service_counters_json(service)));
+	json_object_set_new(json, "health_ignored",
+		lb_json_text(lb_health_ignored_name(service->health_ignored)));
 	return json;
 }
 
@@ -188,6 +190,8 @@ static json_t *backend_json(const struct lb_backend *backend)
 			      (double)n_slots / (double)backend->service->config->table_size,
 			      "health", health_json(backend), "nexthop", nexthop_json(backend),
 			      "counters", lb_api_backend_counters_json(&counters)));
+	json_object_set_new(
+		json, "weight_percent", json_integer(lb_model_weight_percent(backend)));
 	return json;
 }
 

@@ -53,6 +53,19 @@ const char *lb_config_protocol_name(unsigned proto)
 	return proto == IPPROTO_UDP ? "udp" : proto == IPPROTO_TCP ? "tcp" : "?";
 }
 
+char *lb_config_format_ratio(uint16_t percent, char buf[LB_CONFIG_RATIO_BYTES])
+{
+	if (percent == 0)
+		snprintf(buf, LB_CONFIG_RATIO_BYTES, "none");
+	else if (percent % 100 == 0)
+		snprintf(buf, LB_CONFIG_RATIO_BYTES, "%u", percent / 100);
+	else if (percent % 10 == 0)
+		snprintf(buf, LB_CONFIG_RATIO_BYTES, "%u.%u", percent / 100, percent % 100 / 10);
+	else
+		snprintf(buf, LB_CONFIG_RATIO_BYTES, "%u.%02u", percent / 100, percent % 100);
+	return buf;
+}
+
 char *lb_config_format_duration(uint32_t value_ms, char buf[LB_CONFIG_DURATION_BYTES])
 {
 	if (value_ms && value_ms % 3600000 == 0)

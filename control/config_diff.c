@@ -266,6 +266,8 @@ static void diff_service(struct diff *diff, const struct lb_config_service *from
 	differ(diff, "mode", lb_mode_name(from->mode), lb_mode_name(to->mode));
 	differ(diff, "scheduler", lb_scheduler_name(from->scheduler),
 		lb_scheduler_name(to->scheduler));
+	differ(diff, "max_load", lb_config_format_ratio(from->max_load_percent, a),
+		lb_config_format_ratio(to->max_load_percent, b));
 	differ_number(diff, "table_size", from->table_size, to->table_size);
 	differ(diff, "tracking", lb_tracking_name(from->tracking), lb_tracking_name(to->tracking));
 	differ(diff, "client_address", lb_client_address_name(from->client_address),
@@ -273,6 +275,7 @@ static void diff_service(struct diff *diff, const struct lb_config_service *from
 	differ_duration(diff, "idle_timeout", from->idle_timeout_ms, to->idle_timeout_ms);
 	differ(diff, "on_empty", lb_on_empty_name(from->on_empty), lb_on_empty_name(to->on_empty));
 	differ_number(diff, "min_healthy", from->min_healthy, to->min_healthy);
+	differ_number(diff, "panic_threshold", from->panic_threshold, to->panic_threshold);
 	differ_duration(diff, "slow_start", from->slow_start_ms, to->slow_start_ms);
 	differ_port(diff, "gue_port", from->gue_port, to->gue_port, "none");
 	lb_config_check_differ(&from->check, &to->check, differ_of, diff);

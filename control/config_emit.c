@@ -110,6 +110,8 @@ static json_t *service_json(const struct lb_config_service *service)
 	put_text(&f, "mode", lb_mode_name(service->mode));
 	if (service->scheduler != LB_SCHED_MAGLEV)
 		put_text(&f, "scheduler", lb_scheduler_name(service->scheduler));
+	if (service->max_load_percent)
+		put(&f, "max_load", json_real(service->max_load_percent / 100.0));
 	if (service->table_size != LB_CONFIG_DEFAULT_TABLE_SIZE)
 		put_number(&f, "table_size", service->table_size);
 	if (service->tracking != LB_TRACKING_ALL)
@@ -122,6 +124,8 @@ static json_t *service_json(const struct lb_config_service *service)
 		put_text(&f, "on_empty", lb_on_empty_name(service->on_empty));
 	if (service->min_healthy != 1)
 		put_number(&f, "min_healthy", service->min_healthy);
+	if (service->panic_threshold)
+		put_number(&f, "panic_threshold", service->panic_threshold);
 	if (service->slow_start_ms)
 		put_duration(&f, "slow_start", service->slow_start_ms);
 	if (service->gue_port && service->gue_port != LB_CONFIG_DEFAULT_GUE_PORT)
@@ -293,6 +297,8 @@ static void write_flow(FILE *out, json_t *value)
 		fputc(']', out);
 	} else if (json_is_boolean(value)) {
 		fputs(json_is_true(value) ? "true" : "false", out);
+	} else if (json_is_real(value)) {
+		fprintf(out, "%.15g", json_real_value(value));
 	} else if (json_is_string(value)) {
 		lb_config_write_text(out, json_string_value(value));
 	} else {

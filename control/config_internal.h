@@ -16,6 +16,7 @@
 #define LB_CONFIG_MIN_INTERVAL_MS 100u
 #define LB_CONFIG_MAX_INTERVAL_MS 3600000u
 #define LB_CONFIG_MIN_TIMEOUT_MS 10u
+#define LB_CONFIG_MIN_SLOW_START_MS 1000u
 #define LB_CONFIG_MAX_RISE_FALL 100u
 
 #define LB_CONFIG_DEFAULT_TABLE_SIZE 65537u
@@ -77,6 +78,9 @@ void lb_config_read_u16(struct lb_config_reader *reader, const struct lb_node *n
 void lb_config_read_bool(struct lb_config_reader *reader, const struct lb_node *node, bool *value);
 void lb_config_read_duration(struct lb_config_reader *reader, const struct lb_node *node,
 	uint32_t min_ms, uint32_t max_ms, uint32_t *value_ms);
+/** A decimal number of at most two places, as per cent: `1.25` is 125. `none`: 0. */
+void lb_config_read_ratio(struct lb_config_reader *reader, const struct lb_node *node,
+	uint16_t min_percent, uint16_t max_percent, uint16_t *percent);
 /** 1..65535, or `all`: 0. */
 void lb_config_read_port_be(struct lb_config_reader *reader, const struct lb_node *node,
 	uint16_t *port_be);
@@ -199,6 +203,10 @@ void lb_config_backend_fini(struct lb_config_backend *backend);
 
 /** Write @p text as a YAML scalar: as it is if every reader takes it for a text, else quoted. */
 void lb_config_write_text(FILE *out, const char *text);
+
+/** "1.25" for 125 per cent, without needless zeros; "none" for 0. */
+#define LB_CONFIG_RATIO_BYTES 16
+char *lb_config_format_ratio(uint16_t percent, char buf[LB_CONFIG_RATIO_BYTES]);
 
 /** "250ms", "2s", "15m", "1h": the largest unit that divides it. */
 #define LB_CONFIG_DURATION_BYTES 16

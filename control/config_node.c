@@ -138,7 +138,7 @@ static const char *scalar_text(json_t *value, char buf[32])
 		snprintf(buf, 32, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
 		return buf;
 	case JSON_REAL:
-		snprintf(buf, 32, "%.17g", json_real_value(value));
+		snprintf(buf, 32, "%.15g", json_real_value(value));
 		// 3.0 is no integer, and the message should show why.
 		if (!strpbrk(buf, ".en"))
 			strcat(buf, ".0");

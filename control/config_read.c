@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "lb/maglev.h"
+#include "lb/pick.h"
 #include "lb/shm.h"
 
 #define N(array) (sizeof(array) / sizeof((array)[0]))
@@ -19,11 +20,7 @@ static const struct {
 	const char *key, *value;
 } unsupported[] = {
 	{"mode", "fullnat"},
-	{"scheduler", "ring"}, {"scheduler", "rr"}, {"scheduler", "wrr"}, {"scheduler", "lc"},
-	{"scheduler", "wlc"}, {"scheduler", "p2c"}, {"scheduler", "source"},
 	{"client_address", "toa"}, {"client_address", "proxy_v2"},
-	{"on_empty", "last_resort"},
-	{"slow_start", ""}, /* any but 0s */
 };
 
 bool lb_config_is_unsupported(const char *key, const char *value)
@@ -186,13 +183,13 @@ int lb_config_read_backend(struct lb_config_reader *reader, const struct lb_node
 }
 
 enum {
-	S_NAME, S_VIP, S_PORT, S_PROTOCOL, S_MODE, S_SCHEDULER, S_TABLE_SIZE, S_TRACKING,
-	S_CLIENT_ADDRESS, S_IDLE_TIMEOUT, S_ON_EMPTY, S_MIN_HEALTHY, S_SLOW_START, S_GUE_PORT,
+	S_NAME, S_VIP, S_PORT, S_PROTOCOL, S_MODE, S_SCHEDULER, S_MAX_LOAD, S_TABLE_SIZE, S_TRACKING,
+	S_CLIENT_ADDRESS, S_IDLE_TIMEOUT, S_ON_EMPTY, S_MIN_HEALTHY, S_PANIC_THRESHOLD, S_SLOW_START, S_GUE_PORT,
 	S_HEALTH_CHECK, S_AGENT, S_PASSIVE, S_BACKENDS, S_N
 };
 static const char *const service_keys[S_N] = {
-	"name", "vip", "port", "protocol", "mode", "scheduler", "table_size", "tracking",
-	"client_address", "idle_timeout", "on_empty", "min_healthy", "slow_start", "gue_port",
+	"name", "vip", "port", "protocol", "mode", "scheduler", "max_load", "table_size", "tracking",
+	"client_address", "idle_timeout", "on_empty", "min_healthy", "panic_threshold", "slow_start", "gue_port",
 	"health_check", "agent", "passive", "backends",
 };
 
@@ -301,17 +298,51 @@ static void read_table_size(struct lb_config_reader *reader, const struct lb_nod
 			"expected a prime number, found %u: the nearest is %u", size, below);
 }
 
+/* 0s: none. Shorter than a second makes no sense in ten steps. */
 static void read_slow_start(struct lb_config_reader *reader, const struct lb_node *node,
 	uint32_t *value_ms)
 {
+	char found[LB_CONFIG_FOUND_BYTES];
 	uint32_t ms = *value_ms;
 
 	lb_config_read_duration(reader, node, 0, LB_CONFIG_MAX_INTERVAL_MS, &ms);
-	if (ms && lb_config_is_unsupported("slow_start", ""))
-		lb_config_fail(reader, node,
-			"slow_start: not supported by this version, leave it out");
+	if (ms > 0 && ms < LB_CONFIG_MIN_SLOW_START_MS)
+		lb_config_fail(reader, node, "expected 0s (none) or 1s..1h, found %s",
+			lb_config_found(node, found));
 	else
 		*value_ms = ms;
+}
+
+static void read_max_load(struct lb_config_reader *reader, const struct lb_node *node, uint16_t *percent)
+{
+	// in a change, null or an empty text takes it back to its default
+	if (!reader->rc && !reader->file && node && node->kind == LB_NODE_SCALAR &&
+		(node->is_null || node->len_bytes == 0))
+		*percent = 0;
+	else
+		lb_config_read_ratio(
+			reader, node, LB_PICK_MAX_LOAD_MIN, LB_PICK_MAX_LOAD_MAX, percent);
+}
+
+/* What chooses per flow has to remember each flow. */
+static void check_scheduler(struct lb_config_reader *reader, const struct lb_node *node,
+	const struct lb_node *const *v, const struct lb_config_service *service)
+{
+	const char *scheduler = lb_scheduler_name(service->scheduler);
+	bool is_hash = lb_pick_is_hash(service->scheduler);
+
+	if (service->max_load_percent && !is_hash)
+		lb_config_fail(reader, v[S_MAX_LOAD] ? v[S_MAX_LOAD] : v[S_SCHEDULER],
+			"max_load has no meaning with scheduler %s: it is for maglev, ring and source",
+			scheduler);
+	else if (service->tracking == LB_TRACKING_CHANGED && !is_hash)
+		lb_config_fail(reader, v[S_TRACKING] ? v[S_TRACKING] : v[S_SCHEDULER],
+			"scheduler %s needs tracking: all, as it chooses flow by flow and packets that "
+			"follow find their backend by the record only", scheduler);
+	else if (service->tracking == LB_TRACKING_CHANGED && service->max_load_percent)
+		lb_config_fail(reader, v[S_TRACKING] ? v[S_TRACKING] :
+			v[S_MAX_LOAD] ? v[S_MAX_LOAD] : node,
+			"max_load needs tracking: all, as loads are counted by recorded flows");
 }
 
 /* A port of mode gue only; a change to another mode forgets it. */
@@ -399,7 +430,11 @@ int lb_config_read_service(struct lb_config_reader *reader, const struct lb_node
 	lb_config_read_duration(reader, v[S_IDLE_TIMEOUT], LB_IDLE_TIMEOUT_MIN_MS,
 		LB_IDLE_TIMEOUT_MAX_MS, &service->idle_timeout_ms);
 	lb_config_read_u32(reader, v[S_MIN_HEALTHY], 1, LB_MAX_BACKENDS, &service->min_healthy);
+	lb_config_read_u16(reader, v[S_PANIC_THRESHOLD], 0, 100, &service->panic_threshold);
 	read_slow_start(reader, v[S_SLOW_START], &service->slow_start_ms);
+	read_max_load(reader, v[S_MAX_LOAD], &service->max_load_percent);
+	if (!reader->rc)
+		check_scheduler(reader, node, v, service);
 	read_gue_port(reader, v[S_GUE_PORT], service);
 	if (!is_new && lb_mode_keeps_port(service->mode))
 		move_port(service, old_port_be);

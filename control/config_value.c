@@ -344,6 +344,44 @@ void lb_config_read_duration(struct lb_config_reader *reader, const struct lb_no
 		*value_ms = (uint32_t)(v * unit);
 }
 
+/*
+ * "2", "1.5", "1.25" as per cent; -EINVAL else. JSON writers make 3.8100000000000001 of 3.81: what is
+ * nearest to two decimals is taken for these.
+ */
+static int parse_ratio(const char *text, size_t len, uint64_t *percent)
+{
+	double value;
+
+	if (len == 0 || len > 24 || strspn(text, "0123456789.") != len || text[0] == '.' ||
+		text[len - 1] == '.' || strchr(text, '.') != strrchr(text, '.') ||
+		(text[0] == '0' && len > 1 && text[1] != '.'))
+		return -EINVAL;
+	value = strtod(text, NULL) * 100;
+	if (value > UINT16_MAX)
+		return -EINVAL;
+	*percent = (uint64_t)(value + 0.5);
+	return value - (double)*percent > -1e-6 && value - (double)*percent < 1e-6 ? 0 : -EINVAL;
+}
+
+void lb_config_read_ratio(struct lb_config_reader *reader, const struct lb_node *node,
+	uint16_t min_percent, uint16_t max_percent, uint16_t *percent)
+{
+	char expected[80], min[LB_CONFIG_RATIO_BYTES], max[LB_CONFIG_RATIO_BYTES];
+	uint64_t v;
+
+	snprintf(expected, sizeof(expected), "a number %s..%s of at most two decimals, or none",
+		lb_config_format_ratio(min_percent, min), lb_config_format_ratio(max_percent, max));
+	if (!is_scalar(reader, node, expected))
+		return;
+	if (!strcmp(node->text, "none"))
+		*percent = 0;
+	else if (!node->is_plain || parse_ratio(node->text, node->len_bytes, &v) ||
+		v < min_percent || v > max_percent)
+		refuse(reader, node, expected);
+	else
+		*percent = (uint16_t)v;
+}
+
 void lb_config_read_port_be(struct lb_config_reader *reader, const struct lb_node *node,
 	uint16_t *port_be)
 {

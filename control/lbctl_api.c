@@ -267,7 +267,7 @@ void lbctl_api_wait(const struct lbctl *ctl)
 void lbctl_api_print(const json_t *value, bool one_line)
 {
 	// ASCII only: what is a control character somewhere stays an escape in the document.
-	json_dumpf(value, stdout, JSON_ENSURE_ASCII | (one_line ? JSON_COMPACT : JSON_INDENT(2)));
+	json_dumpf(value, stdout, JSON_ENSURE_ASCII | JSON_REAL_PRECISION(15) | (one_line ? JSON_COMPACT : JSON_INDENT(2)));
 	putchar('\n');
 }
 

@@ -163,6 +163,9 @@ static void print_service(const struct lbctl *ctl, const json_t *answer)
 	lbctl_print_field(ctl, "table", LBCTL_PLAIN, "version %s, %s slots, %s", version, n_slots,
 		lbctl_json_true(table, "published") ? "in the data plane"
 						    : "not in the data plane yet");
+	if (*lbctl_json_text(service, "health_ignored") != '\0')
+		lbctl_print_field(ctl, "health", LBCTL_RED, "ignored (%s): all backends are used",
+			lbctl_json_text(service, "health_ignored"));
 	lbctl_print_field(ctl, "active tier", LBCTL_PLAIN, "%s", *tier ? tier : "none");
 	lbctl_print_field(ctl, "flows", LBCTL_PLAIN, "%s active, %s seen", flows, new_flows);
 	print_traffic(ctl, counters);

@@ -189,6 +189,12 @@ static void service_metrics(struct out *out, const struct lb_model *model)
 	for (size_t i = 0; i < model->n_services; i++)
 		line(out, "fulcrum_service_active_tier{service=\"%s\"} %d",
 			model->services[i]->config->name, model->services[i]->active_tier);
+	head(out, "service_health_ignored", "gauge",
+		"1 if health is ignored: in panic, or as the last resort.");
+	for (size_t i = 0; i < model->n_services; i++)
+		line(out, "fulcrum_service_health_ignored{service=\"%s\"} %d",
+			model->services[i]->config->name,
+			model->services[i]->health_ignored != LB_HEALTH_HEEDED);
 	head(out, "service_no_backend_total", "counter",
 		"Packets dropped as no backend could take them.");
 	for (size_t i = 0; i < model->n_services; i++)
@@ -320,6 +326,12 @@ static void state_metrics(struct out *out, const struct lb_model *model)
 		for (size_t j = 0; j < model->services[i]->n_backends; j++)
 			backend_line(out, "backend_weight", model->services[i]->backends[j],
 				model->services[i]->backends[j]->config->weight);
+	head(out, "backend_weight_percent", "gauge",
+		"Share of its configured weight that is in effect: slow start, agent.");
+	for (size_t i = 0; i < model->n_services; i++)
+		for (size_t j = 0; j < model->services[i]->n_backends; j++)
+			backend_line(out, "backend_weight_percent", model->services[i]->backends[j],
+				lb_model_weight_percent(model->services[i]->backends[j]));
 }
 
 void lb_api_metrics(struct lb_api_request *request)

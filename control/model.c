@@ -163,6 +163,13 @@ void lb_model_set_agent_weight(struct lb_backend *backend, unsigned percent, con
 	lb_push_touch(backend->service);
 }
 
+unsigned lb_model_weight_percent(const struct lb_backend *backend)
+{
+	unsigned ramp = backend->ramp != 0 ? backend->ramp : 100;
+
+	return (ramp * backend->agent_percent + 99) / 100;
+}
+
 static void on_health_changed(
 	void *arg, struct lb_health_check *check, const struct lb_health_status *status)
 {

@@ -218,6 +218,9 @@ const char *lb_backend_condition(const struct lb_backend *backend, char *why, si
  */
 void lb_model_set_agent_weight(struct lb_backend *backend, unsigned percent, const char *cause);
 
+/** Per cent of its configured weight that a backend has now: slow start and its own wish. */
+unsigned lb_model_weight_percent(const struct lb_backend *backend);
+
 /** "SERVICE/BACKEND" into @p buf of @p bytes. */
 char *lb_backend_label(const struct lb_backend *backend, char *buf, size_t bytes);
 

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lb/pick.h"
+
 #define N(array) (sizeof(array) / sizeof((array)[0]))
 
 uint64_t random_next(uint64_t *state)
@@ -279,6 +281,14 @@ static void random_service(uint64_t *state, const struct lb_config *config, unsi
 		random_duration(state, LB_IDLE_TIMEOUT_MIN_MS, LB_IDLE_TIMEOUT_MAX_MS) :
 		chance(state, 50) ? 900000 : 30000;
 	service->min_healthy = chance(state, 50) ? 1 : random_in(state, 1, 65535);
+	service->scheduler = (enum lb_scheduler)random_below(state, LB_SCHED_N);
+	if (!lb_pick_is_hash(service->scheduler))
+		service->tracking = LB_TRACKING_ALL;
+	else if (service->tracking == LB_TRACKING_ALL && chance(state, 30))
+		service->max_load_percent = (uint16_t)random_in(state, 101, 1000);
+	service->panic_threshold = chance(state, 30) ? (uint16_t)random_in(state, 0, 100) : 0;
+	service->slow_start_ms = chance(state, 30) ? random_duration(state, 1000, 3600000) : 0;
+	service->on_empty = chance(state, 30) ? LB_ON_EMPTY_LAST_RESORT : LB_ON_EMPTY_DROP;
 	random_check(state, service);
 	service->n_backends = random_below(state, 7);
 	if (service->n_backends)
@@ -357,6 +367,8 @@ static bool same_service(const struct lb_config_service *a, const struct lb_conf
 		a->client_address != b->client_address ||
 		a->idle_timeout_ms != b->idle_timeout_ms || a->on_empty != b->on_empty ||
 		a->min_healthy != b->min_healthy || a->slow_start_ms != b->slow_start_ms ||
+		a->max_load_percent != b->max_load_percent ||
+		a->panic_threshold != b->panic_threshold ||
 		a->gue_port != b->gue_port ||
 		!lb_config_check_equal(&a->check, &b->check) || !same_agent(a, b) ||
 		a->n_backends != b->n_backends)
