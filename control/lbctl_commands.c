@@ -167,6 +167,21 @@ const struct lbctl_command lbctl_commands[] = {
 		.run = lbctl_trace_run,
 	},
 	{
+		.words = "simulate", .operands = "FILE [SERVICE]", .n_min = 1, .n_max = 2,
+		.complete = "file none",
+		.summary = "balance and disruption of a config's tables, per scheduler",
+		.options = {
+			{"--remove", "BACKEND,...", "these fail, or leave the config"},
+			{"--add", "BACKEND[=WEIGHT],...", "these join (default weight: 1)"},
+		},
+		.help = "Needs no daemon and touches nothing. BACKEND may be SERVICE/BACKEND. Without\n"
+			"--remove and --add the heaviest backend is removed. MOST OVER and UNDER: of all\n"
+			"backends, how far a share of new flows is from its weight's. OWN: slots of the\n"
+			"backends that go or come, which must move; OTHERS: slots that move besides.\n"
+			"Recorded flows stay where they are in any case.",
+		.run = lbctl_simulate_run,
+	},
+	{
 		.words = "completion", .operands = "bash|zsh", .n_min = 1, .n_max = 1,
 		.complete = "shell",
 		.summary = "print a completion script for a shell",
@@ -180,7 +195,6 @@ const struct lbctl_command lbctl_commands[] = {
 	},
 	// Named by the interface, not there yet: they say so.
 	{.words = "top", .operands = ""},
-	{.words = "simulate", .operands = ""},
 	{.words = "maintenance", .operands = ""},
 	{.words = "import", .operands = ""},
 	{.words = NULL},
