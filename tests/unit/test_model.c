@@ -771,6 +771,169 @@ static void a_vip_that_is_the_hosts_own_is_told(void **state)
 	fake_dp_stop(fake, true);
 }
 
+/* Health as a check would say it. */
+static void set_health(const char *service, const char *name, enum lb_health_state health)
+{
+	struct lb_backend *backend = backend_of(service, name);
+
+	backend->health = health;
+	lb_model_update_backend(backend, "test");
+}
+
+static size_t n_slots_of(struct fake_dp *fake, const char *name)
+{
+	const struct fake_service *service = &fake->services[lb_model_service(model, "web")->id];
+	uint16_t id = backend_of("web", name)->id;
+	size_t n = 0;
+
+	pthread_mutex_lock(&fake->lock);
+	for (uint32_t i = 0; i < service->n_slots; i++)
+		n += service->slots[i] == id;
+	pthread_mutex_unlock(&fake->lock);
+	return n;
+}
+
+static unsigned state_of(struct fake_dp *fake, const char *name)
+{
+	return fake->backends[backend_of("web", name)->id].msg.state;
+}
+
+static void change_service(const char *json_text)
+{
+	struct lb_config *config = lb_config_clone(model->config);
+	json_t *json = json_loads(json_text, 0, NULL);
+	struct lb_config_error error = {0};
+
+	assert_non_null(json);
+	if (lb_config_service_set(config, "web", json, &error) < 0)
+		fail_msg("%s: %s", error.where, error.message);
+	json_decref(json);
+	assert_int_equal(apply(config), 0);
+	settle();
+}
+
+static void without_anybody_healthy_all_may_be_used(void **state)
+{
+	struct fake_dp *fake = start_synced();
+
+	(void)state;
+	for (const char *name = "a"; *name <= 'c'; name = *name == 'a' ? "b" : *name == 'b' ? "c" : "d")
+		set_health("web", name, LB_HEALTH_DOWN);
+	settle();
+	assert_int_equal(n_slots_of(fake, "a") + n_slots_of(fake, "b") + n_slots_of(fake, "c"), 0);
+	change_service("{\"on_empty\": \"last_resort\"}");
+	assert_int_equal(n_slots_of(fake, "a") + n_slots_of(fake, "b"), N_SLOTS);
+	assert_int_equal(state_of(fake, "a"), LB_BACKEND_UP);
+	assert_int_equal(state_of(fake, "c"), LB_BACKEND_DOWN); // a backup
+	assert_int_equal(n_events("service_panic", "service web", "last_resort"), 1);
+	assert_int_equal(lb_model_service(model, "web")->health_ignored, LB_HEALTH_LAST_RESORT);
+	set_health("web", "a", LB_HEALTH_UP);
+	settle();
+	assert_int_equal(n_slots_of(fake, "a"), N_SLOTS);
+	assert_int_equal(state_of(fake, "b"), LB_BACKEND_DOWN);
+	assert_int_equal(n_events("service_panic", "service web", "off"), 1);
+	check_agreement(fake);
+	fake_dp_stop(fake, true);
+}
+
+static void below_the_threshold_health_is_ignored(void **state)
+{
+	struct fake_dp *fake = start_synced();
+	size_t n_a = n_slots_of(fake, "a");
+
+	(void)state;
+	change_service("{\"panic_threshold\": 50}");
+	set_health("web", "a", LB_HEALTH_DOWN); // 3 of 8 are left
+	settle();
+	assert_int_equal(n_slots_of(fake, "a"), n_a);
+	assert_int_equal(state_of(fake, "a"), LB_BACKEND_UP);
+	assert_int_equal(n_events("service_panic", "service web", "panic"), 1);
+	lb_dp_resync(model->dp);
+	WAIT(lb_dp_state(model->dp) == LB_DP_UP);
+	settle();
+	assert_int_equal(state_of(fake, "a"), LB_BACKEND_UP);
+	change_service("{\"panic_threshold\": 30}");
+	assert_int_equal(n_slots_of(fake, "a"), 0);
+	assert_int_equal(state_of(fake, "a"), LB_BACKEND_DOWN);
+	check_agreement(fake);
+	fake_dp_stop(fake, true);
+}
+
+static void who_comes_back_starts_slowly(void **state)
+{
+	struct fake_dp *fake = start_synced();
+	size_t n_full = n_slots_of(fake, "a"), n, n_before;
+
+	(void)state;
+	change_service("{\"slow_start\": \"1s\"}");
+	lb_dp_resync(model->dp);
+	WAIT(lb_dp_state(model->dp) == LB_DP_UP);
+	settle();
+	assert_int_equal(n_events("slow_start", "backend web/a", "ramp"), 0); // no start of anything
+	set_health("web", "a", LB_HEALTH_DOWN);
+	settle();
+	set_health("web", "a", LB_HEALTH_UP);
+	settle();
+	n_before = n_slots_of(fake, "a");
+	assert_in_range(n_before, 1, n_full - 1);
+	assert_int_equal(n_events("slow_start", "backend web/a", "ramp"), 1);
+	while (n_events("slow_start", "backend web/a", "full") == 0) {
+		event_base_loop(base, EVLOOP_ONCE);
+		n = n_slots_of(fake, "a");
+		assert_true(n >= n_before);
+		n_before = n;
+	}
+	settle();
+	assert_int_equal(n_slots_of(fake, "a"), n_full);
+	assert_int_equal(lb_model_weight_percent(backend_of("web", "a")), 100);
+	// one that is drained and comes back was never cold; one that fails meanwhile begins anew
+	assert_int_equal(set_backend("web", "a", "{\"state\": \"drain\"}"), 0);
+	assert_int_equal(set_backend("web", "a", "{\"state\": \"enabled\"}"), 0);
+	settle();
+	assert_int_equal(n_events("slow_start", "backend web/a", "ramp"), 1);
+	check_agreement(fake);
+	fake_dp_stop(fake, true);
+}
+
+static void a_backend_may_ask_for_less(void **state)
+{
+	struct fake_dp *fake = start_synced();
+	size_t n_full = n_slots_of(fake, "a");
+
+	(void)state;
+	lb_model_set_agent_weight(backend_of("web", "a"), 50, "test");
+	settle();
+	assert_in_range(n_slots_of(fake, "a"), n_full / 2, n_full * 5 / 6); // 2.5 : 3
+	lb_model_set_agent_weight(backend_of("web", "a"), 0, "test");
+	settle();
+	assert_int_equal(n_slots_of(fake, "a"), 0);
+	assert_int_equal(state_of(fake, "a"), LB_BACKEND_UP); // its flows go on
+	lb_model_set_agent_weight(backend_of("web", "a"), 1000, "test");
+	settle();
+	assert_int_equal(n_slots_of(fake, "a"), n_full);
+	assert_int_equal(n_events("backend_weight", "backend web/a", "100 %"), 1);
+	check_agreement(fake);
+	fake_dp_stop(fake, true);
+}
+
+static void another_scheduler_is_another_table(void **state)
+{
+	static const char *const schedulers[] = {"wrr", "ring", "lc", "source", "p2c", "rr", "wlc", "maglev"};
+	struct fake_dp *fake = start_synced();
+
+	(void)state;
+	for (size_t i = 0; i < 8; i++) {
+		char json[64];
+
+		snprintf(json, sizeof(json), "{\"scheduler\": \"%s\"}", schedulers[i]);
+		change_service(json);
+		check_agreement(fake);
+	}
+	change_service("{\"max_load\": 1.25}");
+	check_agreement(fake);
+	fake_dp_stop(fake, true);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -779,6 +942,11 @@ int main(void)
 		TEST(local_addresses_are_told_when_they_change),
 		TEST(one_that_leaves_is_out_of_the_table_first),
 		TEST(the_backup_takes_over_and_gives_back),
+		TEST(without_anybody_healthy_all_may_be_used),
+		TEST(below_the_threshold_health_is_ignored),
+		TEST(who_comes_back_starts_slowly),
+		TEST(a_backend_may_ask_for_less),
+		TEST(another_scheduler_is_another_table),
 		TEST(endpoints_may_change_places),
 		TEST(any_config_may_follow_any_other),
 		TEST(a_restarted_data_plane_gets_everything_again),

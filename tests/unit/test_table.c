@@ -206,6 +206,212 @@ static void equality_is_by_content(void **state)
 	lb_table_unref(other);
 }
 
+/* Shares that change by themselves. */
+
+static uint16_t *words_of(struct lb_table *table)
+{
+	uint16_t *words = calloc(lb_table_n_words(table), sizeof(*words));
+
+	assert_non_null(words);
+	assert_int_equal(lb_table_fill(table, words), 0);
+	return words;
+}
+
+static uint16_t *words_with(struct lb_table_member *members)
+{
+	struct lb_table *table = make(members, 5, NULL);
+	uint16_t *words = words_of(table);
+
+	lb_table_unref(table);
+	return words;
+}
+
+static void check_ramp(enum lb_scheduler scheduler)
+{
+	struct lb_table_member members[5];
+	uint16_t *without, *before, *now, *full;
+	uint32_t n_before = 0;
+
+	spec.scheduler = scheduler;
+	members_init(members);
+	full = words_with(members);
+	members[1].state = DOWN;
+	without = words_with(members);
+	before = words_with(members);
+	members[1].state = UP;
+	for (uint8_t ramp = 10; ramp <= 100; ramp = (uint8_t)(ramp + 10)) {
+		uint32_t n = 0, n_full = 0;
+
+		members[1].ramp = ramp;
+		now = words_with(members);
+		for (uint32_t i = 0; i < N_SLOTS; i++) {
+			// as without it, or as with all of it; and what it has it keeps
+			assert_true(now[i] == without[i] || (now[i] == 11 && full[i] == 11));
+			assert_true(before[i] != 11 || now[i] == 11);
+			n += now[i] == 11;
+			n_full += full[i] == 11;
+		}
+		assert_in_range(n + n_full / 8, n_full * ramp / 100, n_full * ramp / 100 + n_full / 4);
+		assert_true(n >= n_before);
+		n_before = n;
+		free(before);
+		before = now;
+	}
+	assert_memory_equal(before, full, N_SLOTS * 2);
+	free(without);
+	free(before);
+	free(full);
+	spec.scheduler = LB_SCHED_MAGLEV;
+}
+
+static void slow_start_moves_only_own_slots_and_each_once(void **state)
+{
+	(void)state;
+	check_ramp(LB_SCHED_MAGLEV);
+	check_ramp(LB_SCHED_RING);
+	check_ramp(LB_SCHED_SOURCE);
+}
+
+static void who_is_alone_has_everything_at_once(void **state)
+{
+	struct lb_table_member members[5];
+	uint16_t *words, *full;
+
+	(void)state;
+	members_init(members);
+	full = words_with(members);
+	for (size_t i = 0; i < 5; i++) // all come up together
+		members[i].ramp = 10;
+	words = words_with(members);
+	assert_memory_equal(words, full, N_SLOTS * 2);
+	free(words);
+	members[0].state = members[2].state = DOWN;
+	words = words_with(members);
+	for (uint32_t i = 0; i < N_SLOTS; i++)
+		assert_int_equal(words[i], 11);
+	free(words);
+	free(full);
+}
+
+static void a_wish_for_less_is_spread_over_all(void **state)
+{
+	struct lb_table_member members[5];
+	uint32_t counts[16] = {0};
+	uint16_t *words, *full;
+
+	(void)state;
+	members_init(members);
+	full = words_with(members);
+	members[0].share = 50; // 2.5 : 3 : 2
+	words = words_with(members);
+	for (uint32_t i = 0; i < N_SLOTS; i++) {
+		assert_true(full[i] == 10 || words[i] == full[i]);
+		counts[words[i]]++;
+	}
+	assert_in_range(counts[10], N_SLOTS * 33 / 100 - 60, N_SLOTS * 33 / 100 + 60);
+	assert_in_range(counts[11], N_SLOTS * 40 / 100 - 60, N_SLOTS * 40 / 100 + 60);
+	assert_in_range(counts[12], N_SLOTS * 27 / 100 - 60, N_SLOTS * 27 / 100 + 60);
+	free(words);
+	for (size_t i = 0; i < 5; i++) // all the same: nothing moves
+		members[i].share = 50;
+	words = words_with(members);
+	assert_memory_equal(words, full, N_SLOTS * 2);
+	free(words);
+	free(full);
+}
+
+/* Members with weights, and the sequence as letters: 'a' is the first member. */
+static void check_pick(enum lb_scheduler scheduler, struct lb_table_member *members,
+	const uint16_t *expected, size_t n, const char *sequence)
+{
+	struct lb_msg_table msg;
+	struct lb_table *table;
+	uint16_t *words;
+
+	spec.scheduler = scheduler;
+	table = make(members, 5, NULL);
+	words = words_of(table);
+	lb_table_describe(table, &msg);
+	assert_int_equal(msg.scheduler, scheduler);
+	assert_int_equal(msg.n_members, n / 2);
+	assert_int_equal(msg.n_sequence, strlen(sequence));
+	assert_memory_equal(words + N_SLOTS, expected, n * 2);
+	for (size_t i = 0; i < strlen(sequence); i++)
+		assert_int_equal(words[N_SLOTS + n + i], sequence[i] - 'a');
+	free(words);
+	lb_table_unref(table);
+	spec.scheduler = LB_SCHED_MAGLEV;
+}
+
+static void pick_tables_name_who_takes_part(void **state)
+{
+	struct lb_table_member members[5];
+
+	(void)state;
+	members_init(members);
+	check_pick(LB_SCHED_WRR, members, (uint16_t[]){10, 5, 11, 3, 12, 2}, 6, "abcaabacba");
+	check_pick(LB_SCHED_RR, members, (uint16_t[]){10, 1, 11, 1, 12, 1}, 6, "abc");
+	check_pick(LB_SCHED_LC, members, (uint16_t[]){10, 1, 11, 1, 12, 1}, 6, "");
+	check_pick(LB_SCHED_WLC, members, (uint16_t[]){10, 5, 11, 3, 12, 2}, 6, "");
+	members[0].state = DOWN;
+	members[1].ramp = 50;
+	check_pick(LB_SCHED_WRR, members, (uint16_t[]){11, 3, 12, 4}, 4, "bababab");
+	check_pick(LB_SCHED_LC, members, (uint16_t[]){11, 1, 12, 2}, 4, "");
+	members[1].share = 50;
+	check_pick(LB_SCHED_WLC, members, (uint16_t[]){11, 3, 12, 8}, 4, "");
+	members[1].state = members[2].state = members[3].state = members[4].state = DOWN;
+	check_pick(LB_SCHED_RR, members, NULL, 0, "");
+	check_pick(LB_SCHED_MAGLEV, members, NULL, 0, "");
+	members_init(members);
+	members[0].id = 20; // members come by their ids, the sequence by the config
+	spec.max_load_percent = 125;
+	check_pick(LB_SCHED_MAGLEV, members, (uint16_t[]){11, 3, 12, 2, 20, 5}, 6, "");
+	spec.max_load_percent = 0;
+	check_pick(LB_SCHED_WRR, members, (uint16_t[]){11, 3, 12, 2, 20, 5}, 6, "cabccacbac");
+}
+
+static void check_judge(struct lb_table_member *members, uint32_t threshold, bool last_resort, int tier,
+	enum lb_health_ignored expected, const char *names)
+{
+	struct lb_table_policy policy = {
+		.min_healthy = 1, .panic_threshold = threshold, .last_resort = last_resort};
+	enum lb_health_ignored ignored;
+	bool eligible[5];
+
+	assert_int_equal(lb_table_judge(members, 5, &policy, eligible, &ignored), tier);
+	assert_int_equal(ignored, expected);
+	for (size_t i = 0; i < 5; i++)
+		assert_int_equal(eligible[i], strchr(names, members[i].name[0]) != NULL);
+}
+
+static void health_is_ignored_in_panic_and_as_the_last_resort(void **state)
+{
+	struct lb_table_member members[5];
+
+	(void)state;
+	members_init(members);
+	for (size_t i = 0; i < 5; i++)
+		members[i].usable = true;
+	check_judge(members, 100, true, 0, LB_HEALTH_HEEDED, "abc");
+	members[0].state = DOWN; // 5 of 10 are up
+	check_judge(members, 50, false, 0, LB_HEALTH_HEEDED, "bc");
+	check_judge(members, 51, false, 0, LB_HEALTH_PANIC, "abc");
+	check_judge(members, 0, true, 0, LB_HEALTH_HEEDED, "bc");
+	members[0].usable = false; // drained: it does not count, and is not used
+	check_judge(members, 100, false, 0, LB_HEALTH_HEEDED, "bc");
+	members[1].state = DOWN; // 2 of 5
+	check_judge(members, 50, false, 0, LB_HEALTH_PANIC, "bc");
+	members[2].state = DOWN; // a backup that is whole serves without panic
+	check_judge(members, 50, true, 1, LB_HEALTH_HEEDED, "d");
+	members[3].state = members[4].state = DOWN;
+	check_judge(members, 0, false, -1, LB_HEALTH_HEEDED, "");
+	check_judge(members, 0, true, 0, LB_HEALTH_LAST_RESORT, "bc");
+	check_judge(members, 1, true, 0, LB_HEALTH_PANIC, "bc");
+	for (size_t i = 0; i < 5; i++)
+		members[i].usable = false;
+	check_judge(members, 50, true, -1, LB_HEALTH_HEEDED, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -216,6 +422,11 @@ int main(void)
 		cmocka_unit_test(slots_follow_weights_of_the_eligible),
 		cmocka_unit_test(nobody_eligible_means_empty_slots),
 		cmocka_unit_test(equality_is_by_content),
+		cmocka_unit_test(slow_start_moves_only_own_slots_and_each_once),
+		cmocka_unit_test(who_is_alone_has_everything_at_once),
+		cmocka_unit_test(a_wish_for_less_is_spread_over_all),
+		cmocka_unit_test(pick_tables_name_who_takes_part),
+		cmocka_unit_test(health_is_ignored_in_panic_and_as_the_last_resort),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
