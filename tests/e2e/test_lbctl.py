@@ -373,7 +373,7 @@ def test_usage_errors_exit_2_and_name_the_argument(api, run_dir, args, message):
     assert done.out == "" and api.requests == []
 
 
-@pytest.mark.parametrize("args", [["top"], ["simulate", "x.yaml", "--remove", "a"], ["maintenance", "on"],
+@pytest.mark.parametrize("args", [["top"], ["maintenance", "on"],
                                   ["import", "nginx", "f"]], ids=lambda args: args[0])
 def test_commands_of_later_versions_say_so(run_dir, args):
     done = lbctl(run_dir, *args)
