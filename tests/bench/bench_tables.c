@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* How long lookup tables take to build, and to refill after failures. */
+/* How long lookup tables take to build, and to refill after failures; how even they are, and what moves. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -8,7 +8,7 @@
 #include "lb/shm.h"
 
 #define MAX_RUNS 51u
-#define MAX_NODES 1000u
+#define MAX_NODES 10000u
 
 struct table {
 	uint32_t n_nodes, n_slots;
@@ -18,7 +18,7 @@ struct table {
 static struct lb_maglev_node nodes[MAX_NODES];
 static char names[MAX_NODES][16];
 static bool eligible[MAX_NODES];
-static uint16_t slots[LB_MAGLEV_MAX_SLOTS];
+static uint16_t slots[LB_MAGLEV_MAX_SLOTS], others[LB_MAGLEV_MAX_SLOTS];
 
 static void die(const char *what)
 {
@@ -102,24 +102,81 @@ static void bench_refill(const struct table *table, uint32_t n_failed)
 	bench_result_add(name, "ms", samples, n_runs);
 }
 
+static void make(const struct table *table, uint32_t n_nodes, uint16_t *out)
+{
+	struct lb_maglev *maglev;
+
+	if (lb_maglev_create(table->n_slots, nodes, n_nodes, &maglev) < 0 || lb_maglev_fill(maglev, eligible, out) < 0)
+		die("making a table");
+	lb_maglev_destroy(maglev);
+}
+
+// The largest share beside the mean, in percent.
+static void report_balance(const struct table *table)
+{
+	static uint32_t counts[MAX_NODES];
+	double excess = 0;
+	char name[128];
+
+	result_name(name, "excess_of_largest", table, 0);
+	if (!bench_wanted(name))
+		return;
+	nodes_init(table);
+	make(table, table->n_nodes, slots);
+	for (uint32_t i = 0; i < table->n_nodes; i++)
+		counts[i] = 0;
+	for (uint32_t i = 0; i < table->n_slots; i++)
+		counts[slots[i]]++;
+	for (uint32_t i = 0; i < table->n_nodes; i++) {
+		double share = (double)counts[i] * table->n_nodes / table->n_slots;
+
+		if ((share - 1) * 100 > excess)
+			excess = (share - 1) * 100;
+	}
+	bench_result_add(name, "%", &excess, 1);
+}
+
+// Slots of others that move when one backend fails, or goes by config, in percent of all.
+static void report_disruption(const struct table *table, bool fails)
+{
+	uint16_t gone = (uint16_t)(table->n_nodes - 1);
+	uint32_t n_moved = 0;
+	char name[128];
+	double moved;
+
+	result_name(name, fails ? "moved_by_failure" : "moved_by_removal", table, 0);
+	if (!bench_wanted(name))
+		return;
+	nodes_init(table);
+	make(table, table->n_nodes, slots);
+	eligible[gone] = !fails;
+	make(table, table->n_nodes - !fails, others);
+	for (uint32_t i = 0; i < table->n_slots; i++)
+		n_moved += slots[i] != gone && slots[i] != others[i];
+	moved = 100.0 * n_moved / table->n_slots;
+	bench_result_add(name, "%", &moved, 1);
+}
+
 int main(int argc, char **argv)
 {
-	static const struct table tables[] = {
-		{10, 65537, false},
-		{100, 65537, false},
-		{1000, 65537, false},
-		{1000, 65537, true},
-		{10, 655373, false},
-		{100, 655373, false},
-		{1000, 655373, false},
-	};
+	static const uint32_t n_slots[] = {4093, 65537, 655373}, n_nodes[] = {10, 100, 1000, 10000};
+	struct table tables[13] = {{1000, 65537, true}};
+	unsigned n = 1;
 
 	bench_parse_args(argc, argv);
-	for (unsigned i = 0; i < sizeof(tables) / sizeof(*tables); i++)
+	for (unsigned i = 0; i < 3; i++)
+		for (unsigned j = 0; j < 4 && n_nodes[j] < n_slots[i]; j++)
+			tables[n++] = (struct table){n_nodes[j], n_slots[i], false};
+	for (unsigned i = 0; i < n; i++)
 		bench_build(&tables[i]);
-	for (unsigned i = 0; i < sizeof(tables) / sizeof(*tables); i++) {
+	for (unsigned i = 0; i < n; i++) {
 		bench_refill(&tables[i], 1);
 		bench_refill(&tables[i], tables[i].n_nodes / 2);
+	}
+	for (unsigned i = 1; i < n; i++) { // of equal weights
+		report_balance(&tables[i]);
+		report_disruption(&tables[i], true);
+		report_disruption(&tables[i], false);
 	}
 	return bench_finish();
 }

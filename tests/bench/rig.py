@@ -19,7 +19,7 @@ from pathlib import Path
 import benchlib  # noqa: F401  (the path of netns)
 from netns import Process, wait_for
 
-STARTUP_S = 20
+STARTUP_S = 60
 VIP = "203.0.113.10"
 PEER_MAC = "02:00:00:00:00:01"
 
