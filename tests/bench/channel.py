@@ -6,7 +6,6 @@ dpdk-testpmd in macswap and io mode: the same device, packets, buffers and CPU. 
 pcap     replayed inside the process by net_pcap (infinite_rx), sent to the same device, which drops
 memif    from a testpmd with net_pcap on the other CPU, over memif, zero-copy; what comes back is dropped there
 vhost    the same over vhost (generator) and virtio-user
-pktgen   over memif from $PKTGEN, if that names a pktgen-dpdk binary (23.03)
 """
 import os
 import sys
@@ -17,6 +16,8 @@ from benchlib import Bench
 from netns import wait_for
 from rig import Balancer, Rig, Testpmd, config, service, take_place, write_pcap
 
+# All flows come at once: with less room than this the balancer takes it for a flood and records no more.
+ROOM = 20
 PROGRAMS = ("testpmd_io", "testpmd_macswap", "lb")
 
 
@@ -42,13 +43,13 @@ class Pcap:
         self.rig, self.n_flows = rig, n_flows
         # infinite_rx holds one buffer per packet of the file, and copies from there
         self.n_mbufs = n_flows + 8192
-        memory_mb = 64 + self.n_mbufs * 512 // (1 << 20)
+        memory_mb = 96 + self.n_mbufs * 512 // (1 << 20)
         self.eal = ["--vdev", f"net_pcap0,rx_pcap={path},infinite_rx=1"]
         self.memory = ["-m", str(memory_mb)], ["-m", str(memory_mb + 128)]
 
     def start(self, program):
         if program == "lb":
-            return Balancer(self.rig, self.eal + self.memory[1], config(service()), n_flows=2 * self.n_flows,
+            return Balancer(self.rig, self.eal + self.memory[1], config(service()), n_flows=self.n_flows * ROOM,
                             n_mbufs=self.n_mbufs)
         return Testpmd(self.rig, self.eal + self.memory[0], program.split("_")[1], self.n_mbufs)
 
@@ -90,7 +91,7 @@ class Memif:
         generator, measured = self.devices()
         self.start_generator(generator)
         if program == "lb":
-            return Balancer(self.rig, measured + ["-m", "320"], config(service()), n_flows=2 * self.n_flows,
+            return Balancer(self.rig, measured + ["-m", "320"], config(service()), n_flows=self.n_flows * ROOM,
                             n_mbufs=self.n_mbufs, mbuf_bytes=self.mbuf_bytes)
         return Testpmd(self.rig, measured + self.memory, program.split("_")[1], self.n_mbufs,
                        mbuf_bytes=self.mbuf_bytes)
@@ -118,8 +119,10 @@ def options(parser):
     parser.add_argument("--flows", help="numbers of flows (default: 100000,1000000; --quick: 100000)")
 
 
-def measure_balancer(device, *arguments):
+def measure_balancer(device, n_flows, *arguments):
     """As measure(); what the balancer did meanwhile must be what the benchmark is about."""
+    wait_for(lambda: device.get("/v1/stats")["workers"][0]["flows_used"] >= 0.99 * n_flows,
+             lambda: f"established flows: {device.get('/v1/stats')['workers']}", 30)
     before = device.verdicts()
     rates = measure(device, *arguments)
     verdicts = {reason: n - before[reason] for reason, n in device.verdicts().items() if n != before[reason]}
@@ -137,7 +140,10 @@ def run(bench, channel, n_rounds, n_samples, seconds):
         for program in programs:
             device = channel.start(program)
             with channel.at_work():
-                samples = (measure_balancer if program == "lb" else measure)(device, n_samples, seconds)
+                if program == "lb":
+                    samples = measure_balancer(device, channel.n_flows, n_samples, seconds)
+                else:
+                    samples = measure(device, n_samples, seconds)
             channel.stop(device)
             rates[program] += samples
             best[program].append(max(samples))
