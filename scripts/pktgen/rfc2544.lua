@@ -1,0 +1,108 @@
+-- SPDX-License-Identifier: BSD-3-Clause
+-- RFC 2544 in outline: for each frame size the highest rate at which nothing is lost (section 26.1, by bisection), then the
+-- round trip at that rate and at half of it (section 26.2). One port sends flows to the VIP, and what the balancer
+-- forwards comes back on the receiving port (its gateway's MAC is that port's; in a loop both are port 0).
+--
+-- Settings by environment: VIP, DPORT, DST_MAC (the balancer's port), SEND and RECV (pktgen's ports), SIZES, SECONDS (of a
+-- trial; the RFC wants 60), STEPS (of the bisection), LOSS (tolerated, in packets per million), OUT (file of results).
+local function setting(name, default) return os.getenv(name) or default end
+local vip, dport = setting("VIP", "203.0.113.10"), tonumber(setting("DPORT", "53"))
+local dst_mac = setting("DST_MAC", "02:00:00:00:00:02")
+local send, recv = setting("SEND", "0"), setting("RECV", "0")
+local sizes = setting("SIZES", "64 128 256 512 1024 1280 1518")
+local seconds, steps = tonumber(setting("SECONDS", "60")), tonumber(setting("STEPS", "8"))
+local loss_ppm = tonumber(setting("LOSS", "0"))
+local out = assert(io.open(setting("OUT", "rfc2544.txt"), "w"))
+
+local function say(...)
+	local text = string.format(...)
+	print(text)
+	out:write(text, "\n")
+	out:flush()
+end
+
+-- 24 576 flows: see flows-udp.pkt.
+local function set_up(size)
+	local function range(what, start, min, max, inc)
+		pktgen.range[what](send, "start", start)
+		pktgen.range[what](send, "min", min)
+		pktgen.range[what](send, "max", max)
+		pktgen.range[what](send, "inc", inc)
+	end
+	pktgen.stop("all")
+	pktgen.range.dst_mac(send, "start", dst_mac)
+	pktgen.range.ip_proto(send, "udp")
+	range("src_ip", "198.18.0.1", "198.18.0.1", "198.18.0.250", "0.0.0.1")
+	range("dst_ip", vip, vip, vip, "0.0.0.0")
+	range("src_port", 1024, 1024, 65535, 1)
+	range("dst_port", dport, dport, dport, 0)
+	range("pkt_size", size, size, size, 0)
+	pktgen.set(send, "size", size)
+	pktgen.set(send, "count", 0)
+	pktgen.set_range(send, "on")
+	pktgen.delay(500)
+end
+
+-- Totals of both ports: sent, received.
+local function totals()
+	local tx = pktgen.portStats(send, "port")[tonumber(send)]
+	local rx = pktgen.portStats(recv, "port")[tonumber(recv)]
+	return tx.opackets, rx.ipackets
+end
+
+local function trial(rate)
+	pktgen.set(send, "rate", rate)
+	pktgen.delay(100)
+	pktgen.clear("all")
+	pktgen.delay(1200) -- statistics are taken once a second
+	local tx0, rx0 = totals()
+	pktgen.start(send)
+	pktgen.delay(math.floor(seconds * 1000))
+	pktgen.stop(send)
+	pktgen.delay(2200) -- section 23: what is on its way
+	local tx1, rx1 = totals()
+	local tx, rx = tx1 - tx0, rx1 - rx0
+	local lost = math.max(tx - rx, 0)
+	say("  rate %7.3f %%: sent %d, back %d, lost %d, %.3f Mpps", rate, tx, rx, lost, rx / seconds / 1e6)
+	return tx > 0 and lost * 1e6 <= loss_ppm * tx, rx / seconds / 1e6
+end
+
+local function latency(rate)
+	pktgen.set(send, "rate", rate)
+	pktgen.latency(send, "enable")
+	pktgen.delay(100)
+	pktgen.start(send)
+	pktgen.delay(math.floor(seconds * 1000))
+	local stats = pktgen.pktStats(recv)[tonumber(recv)]
+	pktgen.stop(send)
+	pktgen.latency(send, "disable")
+	local l = stats and stats.latency
+	if l then
+		say("  round trip at %.3f %%: min %s, average %s, max %s us", rate, tostring(l.min_us), tostring(l.avg_us),
+			tostring(l.max_us))
+	end
+end
+
+for size in sizes:gmatch("%d+") do
+	say("frame size %s", size)
+	set_up(tonumber(size))
+	local low, high, rate, best = 0, 100, 100, 0
+	for _ = 1, steps do
+		local good, mpps = trial(rate)
+		if good then
+			low, best = rate, mpps
+			if rate == 100 then break end
+		else
+			high = rate
+		end
+		rate = (low + high) / 2
+	end
+	say("  throughput: %.3f %% of the line, %.3f Mpps", low, best)
+	if low > 0 then
+		latency(low)
+		latency(low / 2)
+	end
+end
+say("done")
+out:close()
+pktgen.quit()
