@@ -303,7 +303,9 @@ static inline __attribute__((always_inline)) uint8_t encapsulate(const struct lb
 	memcpy(&vlan, inner - 6, sizeof(vlan)); // if there is one
 	grow(mbuf, packet->l3, n_outer, inner_bytes);
 	memcpy(outer, encap->header + LB_ENCAP_MAX_BYTES - n_outer, n_outer);
-	write_macs(worker, outer - packet->l3, nexthop);
+	// Two words for both MACs; what they write beyond them comes next.
+	memcpy(outer - packet->l3, &nexthop, 8);
+	memcpy(outer - packet->l3 + 6, &worker->src_macs[lb_nexthop_port(nexthop)], 8);
 	if (unlikely(packet->l3 != RTE_ETHER_HDR_LEN))
 		memcpy(outer - 6, &vlan, sizeof(vlan));
 	memcpy(outer - 2, outer4 ? "\x08\x00" : "\x86\xdd", 2);
@@ -318,18 +320,30 @@ static inline __attribute__((always_inline)) uint8_t encapsulate(const struct lb
 	return LB_VERDICT_FORWARD;
 }
 
+#define KIND(name, outer4, gue)                                                                     \
+	static __rte_noinline uint8_t name(const struct lb_worker *worker, struct lb_burst *burst, unsigned i, \
+		const struct lb_encap *encap, uint64_t hash, uint64_t nexthop)                             \
+	{                                                                                          \
+		return encapsulate(worker, burst, i, encap, hash, nexthop, outer4, gue);           \
+	}
+KIND(put_in_ipv4, true, false)
+KIND(put_in_ipv6, false, false)
+KIND(put_in_gue4, true, true)
+KIND(put_in_gue6, false, true)
+#undef KIND
+
 static inline uint8_t send_through_tunnel(const struct lb_worker *worker, struct lb_burst *burst, unsigned i,
 	const struct lb_encap *encap, uint64_t hash, uint64_t nexthop)
 {
 	switch (encap->kind) {
 	case LB_ENCAP_IPIP4:
-		return encapsulate(worker, burst, i, encap, hash, nexthop, true, false);
+		return put_in_ipv4(worker, burst, i, encap, hash, nexthop);
 	case LB_ENCAP_IPIP6:
-		return encapsulate(worker, burst, i, encap, hash, nexthop, false, false);
+		return put_in_ipv6(worker, burst, i, encap, hash, nexthop);
 	case LB_ENCAP_GUE4:
-		return encapsulate(worker, burst, i, encap, hash, nexthop, true, true);
+		return put_in_gue4(worker, burst, i, encap, hash, nexthop);
 	case LB_ENCAP_GUE6:
-		return encapsulate(worker, burst, i, encap, hash, nexthop, false, true);
+		return put_in_gue6(worker, burst, i, encap, hash, nexthop);
 	default:
 		return LB_VERDICT_NO_LOCAL_ADDRESS;
 	}
@@ -386,12 +400,6 @@ void lb_encap_list(struct lb_worker *worker, struct lb_burst *burst, const uint8
 {
 	const struct lb_encap *encaps = atomic_load_explicit(&worker->dp->encaps, memory_order_acquire);
 
-	for (unsigned m = 0; encaps != NULL && m < n; m++) {
-		unsigned i = burst->to_service[list[m]];
-
-		rte_prefetch0(&encaps[burst->packets[i].backend]);
-		rte_prefetch0(lb_packet_at(burst, i, 0) - RTE_CACHE_LINE_SIZE); // where the header goes
-	}
 	for (unsigned m = 0; m < n; m++)
 		direct_one(worker, burst, encaps, list[m]);
 }

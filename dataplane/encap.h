@@ -2,6 +2,8 @@
 #ifndef LB_DATAPLANE_ENCAP_H
 #define LB_DATAPLANE_ENCAP_H
 
+#include <rte_prefetch.h>
+
 #include "dataplane/burst.h"
 #include "dataplane/dp.h"
 
@@ -41,6 +43,18 @@ int lb_encap_prepare_all(struct lb_dp *dp, const struct lb_service *service);
 
 /** Let workers see what lb_encap_prepare() changed; the array before is retired. Main lcore, in lb_dp_commit(). */
 void lb_encap_commit(struct lb_dp *dp);
+
+/** Fetch what lb_encap_list() will need for packet @p i, which is for @p backend of mode @p mode. Worker. */
+static inline void lb_encap_prefetch(const struct lb_dp *dp, const struct lb_burst *burst, unsigned i,
+	uint16_t backend, uint8_t mode)
+{
+	const struct lb_encap *encaps = atomic_load_explicit(&dp->encaps, memory_order_acquire);
+
+	if (!lb_mode_is_tunnel(mode))
+		return;
+	rte_prefetch0(&encaps[backend]);
+	rte_prefetch0(lb_packet_at(burst, i, 0) - RTE_CACHE_LINE_SIZE); // where the header goes
+}
 
 /**
  * The rewrite stage for dsr and the tunnels: packets burst->to_service[list[0..n-1]], which have their backends. Worker.

@@ -163,6 +163,7 @@ static void rewrite_to_service(struct lb_worker *worker, struct lb_burst *burst)
 			continue; // the flow stage found no backend
 		backend = &dp->backends[packet->backend];
 		if (unlikely(backend->mode != LB_MODE_NAT)) {
+			lb_encap_prefetch(dp, burst, i, packet->backend, backend->mode);
 			direct[n_direct++] = (uint8_t)k;
 			continue;
 		}
