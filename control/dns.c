@@ -312,10 +312,18 @@ void lb_dns_destroy(struct lb_dns *dns)
 	free(dns);
 }
 
+static bool same_servers(const struct lb_endpoint *a, const struct lb_endpoint *b, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (a[i].port_be != b[i].port_be || !lb_addr_equal(&a[i].addr, &b[i].addr))
+			return false;
+	return true;
+}
+
 bool lb_dns_set_servers(struct lb_dns *dns, const struct lb_endpoint *servers, size_t n)
 {
 	n = n < MAX_SERVERS ? n : MAX_SERVERS;
-	if (n == dns->n_servers && (n == 0 || memcmp(servers, dns->servers, n * sizeof(*servers)) == 0))
+	if (n == dns->n_servers && same_servers(servers, dns->servers, n))
 		return false;
 	dns->n_servers = n;
 	if (n > 0)

@@ -84,6 +84,7 @@ static void random_http(uint64_t *state, struct lb_config_check *check)
 		*space = '+';
 	snprintf(buf, sizeof(buf), "/%s", tail);
 	free(tail);
+	free(check->path);
 	check->path = strdup(buf);
 	if (chance(state, 50))
 		check->host = random_text(state, host, N(host), 4);
@@ -389,7 +390,8 @@ bool config_equal(const struct lb_config *a, const struct lb_config *b)
 		a->resolve_max_ms != b->resolve_max_ms)
 		return false;
 	for (size_t i = 0; i < a->n_resolvers; i++)
-		if (memcmp(&a->resolvers[i], &b->resolvers[i], sizeof(a->resolvers[i])))
+		if (!lb_addr_equal(&a->resolvers[i].addr, &b->resolvers[i].addr) ||
+			a->resolvers[i].port_be != b->resolvers[i].port_be)
 			return false;
 	for (size_t i = 0; i < a->n_local_addresses; i++)
 		if (!lb_addr_equal(&a->local_addresses[i], &b->local_addresses[i]))
