@@ -51,7 +51,7 @@ static bool take_token(struct lb_worker *worker, enum lb_answer_limit limit)
 
 /*
  * Whether it is proper to answer at all (RFC 1122, 3.2.2; RFC 4443, 2.4 (e)): not what was sent to many, not a
- * fragment, not an ICMP error. Sources that are no host's have been dropped by parse. And the buffer is whole.
+ * fragment but the first, not an ICMP error. Sources that are no host's have been dropped by parse. And the buffer is whole.
  */
 static bool may_answer(const struct lb_burst *burst, unsigned i)
 {
@@ -59,7 +59,7 @@ static bool may_answer(const struct lb_burst *burst, unsigned i)
 	const uint8_t *frame = lb_packet_at(burst, i, 0);
 
 	return burst->mbufs[i]->nb_segs == 1 && packet->family != 0 && !(frame[0] & 1) && !(frame[6] & 1) &&
-	       packet->pending != LB_VERDICT_FRAGMENT && !lb_icmp_is_error(burst, i);
+	       packet->l4 != 0 && !lb_icmp_is_error(burst, i);
 }
 
 // Set both MACs and have tx send it.
@@ -265,6 +265,8 @@ static void answer_one(struct lb_worker *worker, struct lb_burst *burst, unsigne
 	case LB_VERDICT_NO_BACKEND:
 	case LB_VERDICT_NO_TABLE:
 	case LB_VERDICT_BACKEND_DOWN:
+		if (burst->packets[i].pending == LB_VERDICT_FRAGMENT)
+			break; // how long is the segment? And it is no host's business to ask
 		if (burst->keys[i].proto == IPPROTO_TCP)
 			answer_reset(worker, burst, i);
 		else

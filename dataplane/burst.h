@@ -50,6 +50,7 @@ struct lb_burst {
 	unsigned n_odd;
 	uint8_t answer_list[LB_BURST]; /* any stage -> answer: not forwarded, and its sender may be told why */
 	unsigned n_answer;
+	uint32_t held; /* odd -> tx: bit per packet: it waits (frag.c), its buffer is no longer the burst's */
 	uint32_t answered; /* answer -> tx: bit per packet: its buffer now holds what answers it */
 };
 static_assert(LB_BURST <= 32, "a bit per packet");

@@ -18,6 +18,7 @@
 
 #include "dataplane/command.h"
 #include "dataplane/flowmem.h"
+#include "dataplane/frag.h"
 #include "dataplane/port.h"
 #include "dataplane/worker.h"
 #include "lb/log.h"
@@ -181,6 +182,11 @@ static int make_workers(const struct options *options, unsigned n_ports)
 
 		if (worker == NULL)
 			return -ENOMEM;
+		worker->frags = lb_frag_create((int)rte_lcore_to_socket_id(lcore));
+		if (worker->frags == NULL) {
+			rte_free(worker);
+			return -ENOMEM;
+		}
 		worker->dp = &dp;
 		worker->idx = (uint16_t)i;
 		worker->lcore = lcore;
@@ -337,8 +343,10 @@ static void shut_down(unsigned n_ports)
 		dp.shm.shm->header.side[LB_SIDE_DATA].heartbeat_ns = 0;
 		lb_shm_detach(&dp.shm, false);
 	}
-	for (unsigned i = 0; i < dp.n_workers; i++)
+	for (unsigned i = 0; i < dp.n_workers && dp.workers[i] != NULL; i++) {
+		lb_frag_destroy(dp.workers[i]->frags);
 		rte_free(dp.workers[i]);
+	}
 	lb_dp_fini(&dp);
 }
 

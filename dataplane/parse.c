@@ -125,6 +125,8 @@ static inline uint8_t parse_ipv4(
 // Walk to the upper-layer header. A header that we do not know is the upper layer.
 static uint8_t skip_ext_headers(struct cursor *c, struct lb_packet *packet, uint8_t *next)
 {
+	bool fragmented = false;
+
 	for (unsigned i = 0;; i++) {
 		const uint8_t *header = c->data + c->at;
 
@@ -136,10 +138,19 @@ static uint8_t skip_ext_headers(struct cursor *c, struct lb_packet *packet, uint
 		if (c->n_readable < c->at + 8)
 			return LB_VERDICT_TRUNCATED_L3;
 		if (*next == IPPROTO_FRAGMENT) {
-			// RFC 6946: an atomic fragment (offset 0, no more) is a whole packet in disguise,
-			// but its header would have to be rewritten with it: dropped as a fragment too.
-			packet->pending = LB_VERDICT_FRAGMENT;
-			return LB_VERDICT_FORWARD;
+			uint16_t offset_more = (uint16_t)(header[2] << 8 | header[3]) & 0xfff9u;
+
+			if (fragmented)
+				return LB_VERDICT_IP6_EXT_HEADERS;
+			fragmented = true;
+			// RFC 6946: an atomic fragment (offset 0, no more) is a whole packet.
+			if (offset_more != 0)
+				packet->pending = LB_VERDICT_FRAGMENT;
+			if (offset_more > 1)
+				return LB_VERDICT_FORWARD; // what follows is in the first one
+			*next = header[0];
+			c->at += 8;
+			continue;
 		}
 		if (*next == IPPROTO_ROUTING && header[3] != 0)
 			return LB_VERDICT_IP6_ROUTING;
@@ -439,4 +450,5 @@ void lb_stage_parse(struct lb_worker *worker, struct lb_burst *burst)
 	burst->n_odd = 0;
 	burst->n_answer = 0;
 	burst->answered = 0;
+	burst->held = 0;
 }

@@ -12,6 +12,7 @@
 
 #include <rte_ethdev.h>
 
+#include "dataplane/frag.h"
 #include "lb/log.h"
 
 #define TOPIC "port"
@@ -23,7 +24,7 @@ unsigned lb_port_mbufs(unsigned n_ports, unsigned n_workers)
 {
 	unsigned per_queue = 2 * N_DESCRIPTORS + LB_BURST;
 
-	return n_ports * n_workers * per_queue + n_workers * 512u + 1024u;
+	return n_ports * n_workers * per_queue + n_workers * (512u + LB_FRAG_HELD) + 1024u;
 }
 
 static int start_queues(uint16_t port, unsigned n_workers, struct rte_mempool *pool,

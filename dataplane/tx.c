@@ -42,7 +42,7 @@ void lb_count_verdicts(struct lb_worker *worker, const struct lb_burst *burst)
 	if (likely(n_forward + n_reply + n_host == burst->n))
 		return;
 	for (unsigned i = 0; i < burst->n; i++)
-		if (burst->packets[i].verdict > LB_VERDICT_HOST)
+		if (burst->packets[i].verdict > LB_VERDICT_HOST && (burst->held >> i & 1) == 0)
 			verdicts[burst->packets[i].verdict]++;
 }
 
@@ -57,6 +57,8 @@ void lb_stage_tx(struct lb_worker *worker, struct lb_burst *burst)
 
 		if (unlikely(verdict != LB_VERDICT_FORWARD && verdict != LB_VERDICT_REPLY &&
 			    (burst->answered >> i & 1) == 0)) {
+			if (burst->held >> i & 1)
+				continue; // its time will come, and it be counted
 			rte_pktmbuf_free(burst->mbufs[i]);
 			continue;
 		}

@@ -8,6 +8,7 @@
 
 #include <rte_ethdev.h>
 
+#include "dataplane/frag.h"
 #include "dataplane/stages.h"
 
 // One round of the sweep takes 8 ticks (16 s): well within what entries need (lb/flowtable.h), and a
@@ -102,6 +103,7 @@ static void keep_time(struct lb_worker *worker)
 	if (likely(tick == worker->tick))
 		return;
 	worker->tick = tick;
+	worker->frags_due = true;
 	watch_losses(worker);
 	worker->used_before = worker->counters->flow.used;
 	worker->sweep_left = worker->flowtable.n_buckets / SWEEP_TICKS + 1;
@@ -112,6 +114,8 @@ void lb_worker_keep_house(struct lb_worker *worker, unsigned n_rx)
 	keep_time(worker);
 	sweep(worker, n_rx);
 	flush_flows(worker);
+	if (unlikely(worker->frags_due))
+		lb_frag_sweep(worker);
 	watch_pressure(worker);
 }
 
@@ -130,6 +134,8 @@ void lb_worker_process(struct lb_worker *worker)
 	lb_stage_parse(worker, burst);
 	lb_stage_fetch(worker, burst);
 	lb_stage_classify(worker, burst);
+	if (unlikely(burst->n_odd != 0))
+		lb_frag_begin(worker, burst);
 	lb_stage_flow(worker, burst);
 	lb_stage_rewrite(worker, burst);
 	if (unlikely(burst->n_odd != 0))
@@ -142,9 +148,10 @@ static unsigned poll_port(struct lb_worker *worker, uint16_t port)
 {
 	struct lb_burst *burst = &worker->burst;
 	uint64_t n_bytes = 0;
+	unsigned n_rx;
 
-	burst->n = rte_eth_rx_burst(port, worker->idx, burst->mbufs, LB_BURST);
-	if (burst->n == 0)
+	n_rx = burst->n = rte_eth_rx_burst(port, worker->idx, burst->mbufs, LB_BURST);
+	if (n_rx == 0)
 		return 0;
 	burst->port = port;
 	for (unsigned i = 0; i < burst->n; i++)
@@ -155,7 +162,11 @@ static unsigned poll_port(struct lb_worker *worker, uint16_t port)
 	worker->counters->rx_bytes += n_bytes;
 	lb_worker_process(worker);
 	lb_stage_tx(worker, burst);
-	return burst->n;
+	while (unlikely(burst->n_odd != 0) && lb_frag_release(worker, burst)) {
+		lb_worker_process(worker);
+		lb_stage_tx(worker, burst);
+	}
+	return n_rx;
 }
 
 int lb_worker_run(void *arg)

@@ -46,6 +46,8 @@ struct lb_worker {
 	uint64_t flow_mem_bytes;
 	struct lb_ring events;
 	struct lb_answer_tokens answer_tokens;
+	struct lb_frags *frags;
+	bool frags_due; /* datagrams are to be looked at in this tick */
 	uint64_t port_macs[LB_SHM_MAX_PORTS]; /* accepted destination: LB_MAC_MASK bits, or LB_MAC_ANY */
 	uint64_t src_macs[LB_SHM_MAX_PORTS];  /* first six bytes: what we send as */
 	uint16_t mtus[LB_SHM_MAX_PORTS];      /* largest IP packet to send */

@@ -25,7 +25,7 @@
 	X(IP_OPTIONS_BAD, "ip_bad_options", "source-routing or malformed IPv4 options")             \
 	X(IP6_EXT_HEADERS, "ip6_ext_headers", "IPv6 extension headers malformed or too many")       \
 	X(IP6_ROUTING, "ip6_routing", "IPv6 routing header with segments left")                     \
-	X(FRAGMENT, "fragment", "an IP fragment")                                                   \
+	X(FRAGMENT, "fragment", "an IP fragment, to a service of mode fullnat")                                                   \
 	X(TTL_EXPIRED, "ttl_expired", "TTL or hop limit would reach 0")                             \
 	X(TCP_BAD_HEADER, "tcp_bad_header", "TCP data offset below 20 bytes or beyond the packet")  \
 	X(TCP_BAD_FLAGS, "tcp_bad_flags", "TCP flags that no stack sends: SYN with FIN or RST, none") \
@@ -46,7 +46,15 @@
 		"TCP connection whose backend is down, of a service with on_empty: reset")          \
 	X(ECHO, "echo", "ICMP echo request to a VIP: answered")                                     \
 	X(ICMP_MALFORMED, "icmp_malformed", "ICMP error to a VIP that quotes no TCP or UDP packet from it") \
-	X(ICMP_NO_FLOW, "icmp_no_flow", "ICMP error to a VIP about a port and protocol of no service")
+	X(ICMP_NO_FLOW, "icmp_no_flow", "ICMP error to a VIP about a port and protocol of no service") \
+	X(FRAGMENT_BAD, "fragment_bad",                                                             \
+		"fragment that is empty, not a multiple of 8 bytes long, or ends beyond 65535")     \
+	X(FRAGMENT_TINY, "fragment_tiny", "first fragment without all of its TCP or UDP header, or a second one over it") \
+	X(FRAGMENT_OVERLAP, "fragment_overlap",                                                     \
+		"fragment that repeats one, or contradicts others: then all later ones of its datagram too") \
+	X(FRAGMENT_TIMEOUT, "fragment_timeout", "fragment that waited for the first one of its datagram in vain") \
+	X(FRAGMENT_LIMIT, "fragment_limit",                                                         \
+		"fragment that had to make room: too many datagrams, fragments that wait, or holes")
 
 enum lb_verdict {
 #define X(id, name, meaning) LB_VERDICT_##id,

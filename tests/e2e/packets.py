@@ -200,8 +200,8 @@ l3("ipv6_nine_extension_headers", "ip6_ext_headers", many / tcp())
 l3("ipv6_routing_header", "ip6_routing", ip6() / IPv6ExtHdrRouting(type=0, addresses=["2001:db8::1"]) / tcp())
 l3("ipv6_routing_header_of_an_unknown_type", "ip6_routing",
    ip6() / IPv6ExtHdrRouting(type=77, segleft=3, addresses=["2001:db8::1"]) / tcp())
-l3("ipv6_first_fragment", "fragment", ip6() / IPv6ExtHdrFragment(m=1, id=7) / tcp() / bytes(4))
-l3("ipv6_later_fragment", "fragment", ip6() / IPv6ExtHdrFragment(offset=10, id=7, nh=6) / Raw(bytes(40)))
-l3("ipv6_atomic_fragment", "fragment", ip6() / IPv6ExtHdrFragment(id=7) / tcp())
+l3("ipv6_first_fragment_not_a_multiple_of_8", "fragment_bad", ip6() / IPv6ExtHdrFragment(m=1, id=7) / tcp() / bytes(5))
+l3("ipv6_first_fragment_tiny", "fragment_tiny", ip6() / IPv6ExtHdrFragment(m=1, id=8, nh=6) / Raw(bytes(16)))
+l3("ipv6_later_fragment_empty", "fragment_bad", ip6() / IPv6ExtHdrFragment(offset=10, id=9, nh=6))
 raw6("ipv6_tcp_cut_off_behind_options", "truncated_l4",
      bytes(ip6() / IPv6ExtHdrDestOpt(nh=6) / Raw(TCP_BYTES[:10])))

@@ -10,6 +10,7 @@
 
 #include "dataplane/command.h"
 #include "dataplane/flowmem.h"
+#include "dataplane/frag.h"
 #include "dataplane/history.h"
 #include "lb/log.h"
 
@@ -38,6 +39,9 @@ static struct lb_worker *make_worker(struct lb_dp *dp, unsigned idx)
 	struct lb_worker *worker = rte_zmalloc("worker", sizeof(*worker), 64);
 
 	if (worker == NULL)
+		CHECK(-ENOMEM);
+	worker->frags = lb_frag_create(SOCKET_ID_ANY);
+	if (worker->frags == NULL)
 		CHECK(-ENOMEM);
 	worker->dp = dp;
 	worker->idx = (uint16_t)idx;
@@ -90,6 +94,7 @@ void pipeline_stop(struct pipeline *pipeline)
 
 		snprintf(flows, sizeof(flows), "%s.flows.%u", dp->shm.path, i);
 		unlink(flows);
+		lb_frag_destroy(dp->workers[i]->frags);
 		rte_free(dp->workers[i]);
 	}
 	for (uint16_t id = 0; id < LB_MAX_SERVICES; id++)
@@ -98,6 +103,31 @@ void pipeline_stop(struct pipeline *pipeline)
 	lb_shm_detach(&dp->shm, true);
 	rte_mempool_free(pipeline->pool);
 	lb_dp_fini(dp);
+}
+
+static void free_own(struct lb_burst *burst)
+{
+	for (unsigned i = 0; i < burst->n; i++)
+		if ((burst->held >> i & 1) == 0)
+			rte_pktmbuf_free(burst->mbufs[i]);
+	burst->n = 0;
+}
+
+void pipeline_free_burst(struct pipeline *pipeline)
+{
+	free_own(&pipeline->worker->burst);
+	while (lb_frag_release(pipeline->worker, &pipeline->worker->burst)) {
+		lb_worker_process(pipeline->worker);
+		free_own(&pipeline->worker->burst);
+	}
+}
+
+void pipeline_expire_fragments(struct pipeline *pipeline)
+{
+	pipeline->dp.tick = pipeline->worker->tick + LB_FRAG_TICKS;
+	do
+		lb_worker_keep_house(pipeline->worker, 0);
+	while (pipeline->worker->frags_due);
 }
 
 int pipeline_command(struct pipeline *pipeline, const struct lb_msg *command, struct lb_msg *reply)

@@ -25,6 +25,12 @@ void pipeline_start(
 	struct pipeline *pipeline, unsigned n_workers, uint64_t n_flows, unsigned n_mbufs);
 void pipeline_stop(struct pipeline *pipeline);
 
+/** Free what the worker's burst holds, as if it had been sent, and process what that releases. */
+void pipeline_free_burst(struct pipeline *pipeline);
+
+/** Let the time pass after which no fragment is waited for. */
+void pipeline_expire_fragments(struct pipeline *pipeline);
+
 /** Apply one command and end the batch, as the ring would. @return its status; *reply may be NULL. */
 int pipeline_command(struct pipeline *pipeline, const struct lb_msg *command, struct lb_msg *reply);
 

@@ -196,7 +196,7 @@ static uint8_t process(struct rte_mbuf *mbuf, struct frame *out)
 		if (bytes != out->bytes)
 			memcpy(out->bytes, bytes, out->n);
 	}
-	rte_pktmbuf_free(mbuf);
+	pipeline_free_burst(&pipeline);
 	return verdict;
 }
 

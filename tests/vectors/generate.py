@@ -463,8 +463,128 @@ def reset_cases():
     case("reset ipv4: the answer has no IP options", step(frame, "no_backend", [(0, leaving(answer, 0))]))
 
 
+# -- fragments
+
+def pieces(family, packet, cuts, ident=0x1234):
+    """The packet (no options, no extension headers) as fragments, cut at these offsets of its data."""
+    whole = bytes(packet)
+    header, rest = whole[:HEADERS[family]], whole[HEADERS[family]:]
+    bounds = [0, *cuts, len(rest)]
+    out = []
+    for start, end in zip(bounds, bounds[1:]):
+        more = int(end != len(rest))
+        if family == 4:
+            ip = IP(header)
+            out.append(IP(src=ip.src, dst=ip.dst, ttl=ip.ttl, proto=ip.proto, id=ident, frag=start // 8,
+                          flags=more) / Raw(rest[start:end]))
+        else:
+            ip = IPv6(header)
+            out.append(IPv6(src=ip.src, dst=ip.dst, hlim=ip.hlim) / IPv6ExtHdrFragment(
+                nh=ip.nh, offset=start // 8, m=more, id=ident) / Raw(rest[start:end]))
+    return out
+
+
+def raw_piece(family, src, dst, proto, offset, more, body, ident=0x1234, ttl=64):
+    if family == 4:
+        return IP(src=src, dst=dst, ttl=ttl, proto=PROTO.get(proto, proto), id=ident, frag=offset // 8,
+                  flags=int(more)) / Raw(body)
+    return IPv6(src=src, dst=dst, hlim=ttl) / IPv6ExtHdrFragment(
+        nh=PROTO.get(proto, proto), offset=offset // 8, m=int(more), id=ident) / Raw(body)
+
+
+def fragment_cases():
+    for family in (4, 6):
+        for proto in ("udp", "tcp"):
+            address, port = BACKEND[family, proto]
+            v = f"ipv{family} {proto}"
+
+            def both(n, cuts, reply=False, ident=0x1234):
+                """[(as it arrives, as it leaves)] of each fragment of a datagram with n bytes."""
+                if reply:
+                    packet = network(family, address, CLIENT[family]) / l4(proto, port, SPORT, data(n))
+                    wanted = network(family, VIP[family], CLIENT[family], 63) / l4(proto, PORT[proto], SPORT, data(n))
+                    return [(arriving(a, 1), (0, leaving(b, 0))) for a, b in zip(
+                        pieces(family, packet, cuts, ident), pieces(family, wanted, cuts, ident))]
+                packet = network(family, CLIENT[family], VIP[family]) / l4(proto, SPORT, PORT[proto], data(n))
+                wanted = network(family, CLIENT[family], address, 63) / l4(proto, SPORT, port, data(n))
+                return [(arriving(a), (1, leaving(b, 1))) for a, b in zip(
+                    pieces(family, packet, cuts, ident), pieces(family, wanted, cuts, ident))]
+
+            for reply in (False, True):
+                word, fate = ("reply", "reply") if reply else ("request", "forward")
+                side = int(reply)
+                parts = both(1000, (200, 600), reply)
+                case(f"fragments {v}: {word}, in order", *[step(a, fate, [b], side) for a, b in parts])
+                case(f"fragments {v}: {word}, reversed",
+                     step(parts[2][0], "held", port=side), step(parts[1][0], "held", port=side),
+                     step(parts[0][0], fate, [parts[0][1], parts[2][1], parts[1][1]], side))
+                case(f"fragments {v}: {word}, the first in the middle",
+                     step(parts[1][0], "held", port=side),
+                     step(parts[0][0], fate, [parts[0][1], parts[1][1]], side), step(parts[2][0], fate, [parts[2][1]], side))
+                case(f"fragments {v}: {word}, the same id again once all have come",
+                     *[step(a, fate, [b], side) for a, b in both(500, (104,), reply) + both(700, (304,), reply)])
+            parts = both(8000, (1480, 2960, 4440, 5920, 7400) if family == 4 else (1448, 2896, 4344, 5792, 7240))
+            case(f"fragments {v}: 8 000 bytes, in order", *[step(a, "forward", [b]) for a, b in parts])
+            case(f"fragments {v}: 8 000 bytes, reversed", *[step(a, "held") for a, _ in parts[:0:-1]],
+                 step(parts[0][0], "forward", [parts[0][1]] + [b for _, b in parts[:0:-1]]))
+            parts = both(1000, (200, 600))
+            case(f"fragments {v}: repeated ones are dropped", step(parts[0][0], "forward", [parts[0][1]]),
+                 step(parts[0][0], "fragment_overlap"), step(parts[1][0], "forward", [parts[1][1]]),
+                 step(parts[1][0], "fragment_overlap"), step(parts[2][0], "forward", [parts[2][1]]))
+            case(f"fragments {v}: an overlap ends the datagram", step(parts[0][0], "forward", [parts[0][1]]),
+                 step(arriving(raw_piece(family, CLIENT[family], VIP[family], proto, 192, True, data(64))), "fragment_overlap"),
+                 step(parts[1][0], "fragment_overlap"), step(parts[2][0], "fragment_overlap"))
+            case(f"fragments {v}: an overlap with one that waits", step(parts[1][0], "held"),
+                 step(arriving(raw_piece(family, CLIENT[family], VIP[family], proto, 192, True, data(64))), "fragment_overlap"),
+                 step(parts[0][0], "fragment_overlap"))
+            case(f"fragments {v}: two ends", step(parts[0][0], "forward", [parts[0][1]]),
+                 step(arriving(raw_piece(family, CLIENT[family], VIP[family], proto, 800, False, data(64))), "forward", [
+                     (1, leaving(raw_piece(family, CLIENT[family], address, proto, 800, False, data(64), ttl=63), 1))]),
+                 step(arriving(raw_piece(family, CLIENT[family], VIP[family], proto, 400, False, data(64))), "fragment_overlap"))
+            case(f"fragments {v}: one that waited too long", step(parts[2][0], "held"),
+                 {**step(parts[0][0], "forward", [parts[0][1]]), "wait": True})
+            many = [arriving(raw_piece(family, CLIENT[family], VIP[family], proto, 80 + 16 * k, True, data(8)))
+                    for k in range(9)]
+            case(f"fragments {v}: nine holes", *[step(f, "held") for f in many[:8]], step(many[8], "fragment_limit"))
+            to_vip = (family, CLIENT[family], VIP[family], proto)
+            drop(f"fragments {v}: first without its header", arriving(raw_piece(*to_vip, 0, True, data(16)[:16 if proto ==
+                 "tcp" else 8][:16] if proto == "tcp" else b"")), "fragment_tiny" if proto == "tcp" else "fragment_bad")
+            drop(f"fragments {v}: length is not a multiple of 8", arriving(raw_piece(*to_vip, 80, True, data(31))),
+                 "fragment_bad")
+            drop(f"fragments {v}: empty", arriving(raw_piece(*to_vip, 80, False, b"")), "fragment_bad")
+            drop(f"fragments {v}: beyond 65535", arriving(raw_piece(*to_vip, 65528, False, data(8))), "fragment_bad")
+            drop(f"fragments {v}: hop limit 1", arriving(raw_piece(*to_vip, 80, False, data(8), ttl=1)), "ttl_expired")
+            drop(f"fragments {v}: to a port of no service", arriving(pieces(family, network(
+                family, CLIENT[family], VIP[family]) / l4(proto, SPORT, 99, data(80)), (48,))[0]), "vip_no_service")
+            stray = pieces(family, network(family, CLIENT[family], VIP[family]) / l4(proto, SPORT, 99, data(80)), (48,))
+            case(f"fragments {v}: of a datagram to no service", step(arriving(stray[1]), "held"),
+                 step(arriving(stray[0]), "vip_no_service"))
+            host = pieces(family, network(family, address, CLIENT[family]) / l4(proto, 22, SPORT, data(80)), (48,))
+            case(f"fragments {v}: of a backend's own traffic", *[step(arriving(f, 1), "host", port=1) for f in host])
+        drop(f"fragments ipv{family}: second over the TCP flags", arriving(
+            raw_piece(family, CLIENT[family], VIP[family], "tcp", 8, True, data(32))), "fragment_tiny")
+        drop(f"fragments ipv{family}: of an echo request", arriving(raw_piece(
+            family, CLIENT[family], VIP[family], 1 if family == 4 else 58, 0, True, data(32))), "vip_protocol")
+        drop(f"fragments ipv{family}: not for us", arriving(raw_piece(
+            family, CLIENT[family], OTHER[family], "udp", 0, True, data(32))), "host")
+
+    def atomic(src, dst, sport, dport, ttl):
+        return network(6, src, dst, ttl) / IPv6ExtHdrFragment(id=5) / l4("tcp", sport, dport, data(9))
+    forwarded("fragments ipv6 tcp: an atomic one is a whole packet", atomic, 6, "tcp")
+
+    def options_first(src, dst, sport, dport, ttl):
+        return (network(6, src, dst, ttl) / IPv6ExtHdrDestOpt() / IPv6ExtHdrFragment(id=6, m=1) /
+                IPv6ExtHdrDestOpt() / l4("udp", sport, dport, data(48)))
+    frame = options_first(CLIENT[6], VIP[6], SPORT, 53, 64)
+    wanted = options_first(CLIENT[6], "fd00::12", SPORT, 5353, 63)
+    case("fragments ipv6 udp: extension headers around the fragment header",
+         step(arriving(frame), "forward", [(1, leaving(wanted, 1))]))
+    drop("fragments ipv6: two fragment headers", arriving(IPv6(src=CLIENT[6], dst=VIP[6]) / IPv6ExtHdrFragment(id=6, m=1) /
+         IPv6ExtHdrFragment(id=7, m=1) / l4("udp", SPORT, 53, data(48))), "ip6_ext_headers")
+
+
 def main():
-    for make in (nat_cases, drop_cases, icmp_cases, echo_cases, reset_cases):
+    for make in (nat_cases, drop_cases, icmp_cases, echo_cases, reset_cases, fragment_cases):
         make()
     path = Path(__file__).with_name("vectors.json")
     lines = ",\n".join("  " + json.dumps(c) for c in CASES)

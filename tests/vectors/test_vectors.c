@@ -6,7 +6,7 @@
  * {"setups": {NAME: {"services": [...], "backends": [...]}},
  *  "cases": [{"name", "setup", "states": {BACKEND: STATE}, "steps": [STEP...]}]}
  * STEP: {"in": HEX, "port": N, "verdict": NAME or "held", "out": [[PORT, HEX]...]}: the frame, what becomes of it, and
- * all frames that are sent on account of it.
+ * all frames that are sent on account of it. "wait": before it, the time for which fragments are kept passes.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,6 +20,7 @@
 #include <jansson.h>
 #include <rte_eal.h>
 
+#include "dataplane/frag.h"
 #include "tests/pipeline/pipeline.h"
 
 #define N_SLOTS 13u
@@ -189,7 +190,8 @@ static size_t take_out(const json_t *out, size_t n_out)
 		if (verdict == LB_VERDICT_FORWARD || verdict == LB_VERDICT_REPLY || (burst->answered >> i & 1))
 			check_frame(json_array_get(out, n_out++), lb_nexthop_port(burst->nexthops[i]),
 				burst->mbufs[i]);
-		rte_pktmbuf_free(burst->mbufs[i]);
+		if ((burst->held >> i & 1) == 0)
+			rte_pktmbuf_free(burst->mbufs[i]);
 	}
 	burst->n = 0;
 	return n_out;
@@ -209,8 +211,12 @@ static void take_step(const json_t *step)
 	assert_non_null(burst->mbufs[0]);
 	memcpy(rte_pktmbuf_append(burst->mbufs[0], (uint16_t)n), bytes, n);
 	lb_worker_process(pipeline.worker);
-	assert_string_equal(lb_verdict_name(burst->packets[0].verdict), text(step, "verdict"));
+	assert_string_equal((burst->held & 1) ? "held" : lb_verdict_name(burst->packets[0].verdict), text(step, "verdict"));
 	n_out = take_out(out, 0);
+	while (lb_frag_release(pipeline.worker, burst)) {
+		lb_worker_process(pipeline.worker);
+		n_out = take_out(out, n_out);
+	}
 	assert_int_equal(n_out, json_array_size(out));
 }
 
@@ -224,12 +230,15 @@ static void run_case(void **state)
 		configure(text(json, "setup"));
 	set_states(NULL);
 	forget_flows();
-	pipeline.worker->now_s += 2; // tokens are back
-	pipeline.worker->tick++;
+	pipeline.dp.now_s += 2; // tokens are back
+	pipeline.worker->now_s = pipeline.dp.now_s;
 	json_array_foreach(json_object_get(json, "steps"), i, step) {
 		set_states(json_object_get(step, "states"));
+		if (json_object_get(step, "wait") != NULL)
+			pipeline_expire_fragments(&pipeline);
 		take_step(step);
 	}
+	pipeline_expire_fragments(&pipeline);
 	assert_int_equal(rte_mempool_avail_count(pipeline.pool), n_free);
 }
 
