@@ -124,6 +124,7 @@ class Lab:
         self.config_file = self.dir / "fulcrum.yaml"
         self.processes, self.namespaces, self.backends = [], [], []
         self.dataplane = self.control = None
+        self.raw_ports = False  # True: by libpcap; net_af_packet has the kernel reassemble IPv4 fragments
         self.wrapper = {}  # {"dataplane": [...], "control": [...]}: what starts the daemon in its stead
         try:
             self._make_namespaces(n_backends)
@@ -210,7 +211,8 @@ class Lab:
         lcores = ",".join(f"{i}@{cpus[i % len(cpus)]}" for i in range(self.n_workers + 1))
         # The driver's rings of 512 frames hold 8 ms of a gigabit: with less than a core for the worker, TCP loses
         # every tenth segment to them.
-        ports = [f"net_af_packet{i},iface={iface},qpairs={self.n_workers},framecnt=4096,blocksz=65536"
+        ports = [f"net_pcap{i},iface={iface},phy_mac=1" if self.raw_ports else
+                 f"net_af_packet{i},iface={iface},qpairs={self.n_workers},framecnt=4096,blocksz=65536"
                  for i, iface in enumerate(("vethc", "vethb"))]
         command = [self.build / "dataplane/lb-dataplane", "--lcores", lcores, "--no-pci", "--file-prefix", self.id,
                    "-m", "256"]
