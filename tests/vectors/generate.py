@@ -53,7 +53,27 @@ def setup_nat():
     return {"services": services, "backends": backends}
 
 
-SETUPS = {"nat": setup_nat()}
+LOCAL = {4: "192.0.2.10", 6: "2001:db8:10::10"}
+GUE_PORT = 6080
+# (mode, family of the VIP, family of the backend): (VIP, backend)
+DIRECT = {(mode, inner, outer): ({4: f"203.0.113.{150 + n}", 6: f"2001:db8::{150 + n}"}[inner],
+                                 {4: f"10.7.0.{n + 1}", 6: f"fd00:7::{n + 1}"}[outer])
+          for n, (mode, inner, outer) in enumerate(
+              (mode, inner, outer) for mode in ("dsr", "ipip", "gue") for inner in (4, 6) for outer in (4, 6)
+              if mode != "dsr" or inner == outer)}
+
+
+def setup_direct():
+    services, backends = [], []
+    for (mode, _, _), (vip, backend) in DIRECT.items():
+        for proto in ("tcp", "udp"):
+            services.append({"id": len(services), "vip": vip, "port": PORT[proto], "proto": PROTO[proto], "mode": mode,
+                             "on_empty": "drop", "slot": len(backends), **({"gue_port": GUE_PORT} if mode == "gue" else {})})
+            backends.append({"id": len(backends), "service": len(backends), "address": backend, "port": PORT[proto]})
+    return {"services": services, "backends": backends, "locals": list(LOCAL.values())}
+
+
+SETUPS = {"nat": setup_nat(), "direct": setup_direct()}
 DEAD_IDS = {b["address"]: b["id"] for b in SETUPS["nat"]["backends"]}
 CASES = []
 
@@ -79,7 +99,7 @@ def leaving(packet, port, vlan=None):
 def step(frame, verdict, out=(), port=0, states=None):
     """One frame in; `out`: what is sent, as (port, frame)."""
     return {"in": bytes(frame).hex(), "port": port, "verdict": verdict,
-            "out": [[p, bytes(f).hex()] for p, f in out], **({"states": states} if states else {})}
+            "out": [[p, bytes(f).hex(), *masks] for p, f, *masks in out], **({"states": states} if states else {})}
 
 
 def case(name, *steps, setup="nat"):
@@ -583,8 +603,77 @@ def fragment_cases():
          IPv6ExtHdrFragment(id=7, m=1) / l4("udp", SPORT, 53, data(48))), "ip6_ext_headers")
 
 
+# -- dsr, ipip and gue
+
+def wrapped(mode, outer, backend, inner, tos=0):
+    """What is sent for a packet, its hop limit less one: (port, frame, bytes that hold the flow's hash)."""
+    if mode == "dsr":
+        return 1, leaving(inner, 1), []
+    proto = 4 if IP in inner and inner.version == 4 else 41
+    masks, at = [], 14 + HEADERS[outer]
+    if outer == 6:
+        masks.append([16, 2])  # of the flow label
+    upper = inner
+    if mode == "gue":
+        masks.append([at, 2])
+        if outer == 6:
+            masks.append([at + 6, 2])
+        upper = UDP(sport=50000, dport=GUE_PORT, **({"chksum": 0} if outer == 4 else {})) / Raw(bytes([0, proto, 0, 0])) / inner
+        proto = 17
+    if outer == 4:
+        ip = IP(src=LOCAL[4], dst=backend, ttl=64, id=0, flags="DF", tos=tos, proto=proto)
+    else:
+        ip = IPv6(src=LOCAL[6], dst=backend, hlim=64, tc=tos, nh=proto)
+        masks.append([15, 1])  # its first 4 bits, and 4 of the traffic class
+    return 1, leaving(ip / upper, 1), masks
+
+
+def direct_cases():
+    for (mode, inner, outer), (vip, backend) in DIRECT.items():
+        v = f"{mode} {inner}in{outer}" if mode != "dsr" else f"dsr ipv{inner}"
+
+        def sent(name, build, verdict="forward"):
+            """build(ttl): the packet."""
+            case(f"{v}: {name}", step(arriving(build(64)), verdict, [wrapped(mode, outer, backend, build(63))]), setup="direct")
+
+        for proto in ("tcp", "udp"):
+            for n in (0, 7, 1200):
+                sent(f"{proto} with {n} bytes", lambda ttl: network(inner, CLIENT[inner], vip, ttl) /
+                     l4(proto, SPORT, PORT[proto], data(n)))
+            packet = network(inner, CLIENT[inner], vip) / l4(proto, SPORT, PORT[proto], data(1000))
+            wanted = network(inner, CLIENT[inner], vip, 63) / l4(proto, SPORT, PORT[proto], data(1000))
+            parts = [(arriving(a), wrapped(mode, outer, backend, b)) for a, b in zip(
+                pieces(inner, packet, (200, 600)), pieces(inner, wanted, (200, 600)))]
+            case(f"{v}: {proto} in fragments, in order", *[step(a, "forward", [b]) for a, b in parts], setup="direct")
+            case(f"{v}: {proto} in fragments, reversed", step(parts[2][0], "held"), step(parts[1][0], "held"),
+                 step(parts[0][0], "forward", [parts[0][1], parts[2][1], parts[1][1]]), setup="direct")
+            for kind in ("too_big", "port"):  # what the backend sent had the VIP as its source: quoted as it was
+                sent(f"icmp {kind} about {proto}", lambda ttl: network(inner, ROUTER[inner], vip, ttl) /
+                     icmp_error(inner, kind) / quoted(inner, vip, CLIENT[inner], PORT[proto], SPORT, proto, 8))
+        case(f"{v}: echo", step(arriving(network(inner, CLIENT[inner], vip) / echo(inner, False, b"x")), "echo", [
+            (0, leaving(network(inner, vip, CLIENT[inner]) / echo(inner, True, b"x"), 0))]), setup="direct")
+        room = 1500 - (0 if mode == "dsr" else HEADERS[outer] + (12 if mode == "gue" else 0))
+        if mode == "dsr":
+            continue  # the ports have the same MTU
+        n = room - HEADERS[inner] - 20
+        flags = {"flags": "DF"} if inner == 4 else {}
+        sent("the largest that fits", lambda ttl: network(inner, CLIENT[inner], vip, ttl, **flags) /
+             l4("tcp", SPORT, 80, data(n)))
+        packet = network(inner, CLIENT[inner], vip, **flags) / l4("tcp", SPORT, 80, data(n + 1))
+        header = ICMP(type=3, code=4, nexthopmtu=room) if inner == 4 else ICMPv6PacketTooBig(mtu=room)
+        case(f"{v}: one byte too big", step(arriving(packet), "too_big", [
+            (0, leaving(error_about(inner, vip, packet, header), 0))]), setup="direct")
+        if inner == 4:
+            case(f"{v}: too big without DF", step(arriving(network(4, CLIENT[4], vip) / l4("tcp", SPORT, 80, data(n + 1))),
+                                                 "too_big"), setup="direct")
+        about = network(inner, ROUTER[inner], vip, **flags) / icmp_error(inner, "time") / quoted(
+            inner, vip, CLIENT[inner], 80, SPORT, "tcp", 1400, n_data=1400)
+        about = about / Raw(data(room + 1 - len(bytes(about)))) if len(bytes(about)) <= room else about
+        case(f"{v}: nothing is said about an ICMP error", step(arriving(about), "too_big"), setup="direct")
+
+
 def main():
-    for make in (nat_cases, drop_cases, icmp_cases, echo_cases, reset_cases, fragment_cases):
+    for make in (nat_cases, drop_cases, icmp_cases, echo_cases, reset_cases, fragment_cases, direct_cases):
         make()
     path = Path(__file__).with_name("vectors.json")
     lines = ",\n".join("  " + json.dumps(c) for c in CASES)
