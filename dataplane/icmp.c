@@ -159,7 +159,9 @@ static void rewrite_quote(
 	if (family == 4) {
 		struct rte_ipv4_hdr *ip = (void *)quote->l3;
 
-		*(source ? &ip->src_addr : &ip->dst_addr) = lb_addr_ipv4_be(addr);
+		uint32_t ipv4 = lb_addr_ipv4_be(addr);
+
+		memcpy(quote->l3 + (source ? 12 : 16), &ipv4, sizeof(ipv4));
 		ip->hdr_checksum = lb_checksum_change(ip->hdr_checksum, change);
 	} else {
 		struct rte_ipv6_hdr *ip = (void *)quote->l3;
