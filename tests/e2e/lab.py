@@ -167,13 +167,14 @@ class Lab:
         return process
 
     def connect_client(self, mtu=1500):
-        """A second cable, from the client to the switch, for answers that do not pass the balancer. @param mtu of the
-        links between balancer and backends."""
+        """A second cable, from the client to the switch, for answers that do not pass the balancer. @param mtu of all
+        links."""
         veth(self.client, "eth1", self.switch, "pclient")
         self.switch.ip("link set pclient master bridge0")
         self.client.ip("addr add 10.2.0.2/24 dev eth1", "addr add 2001:db8:2::2/64 dev eth1 nodad")
-        self.lb.ip(f"link set vethb mtu {mtu}")
-        self.switch.ip(*[f"link set p{i} mtu {mtu}" for i in range(len(self.backends) + 1)])
+        self.client.ip(f"link set eth0 mtu {mtu}", f"link set eth1 mtu {mtu}")
+        self.lb.ip(f"link set vethc mtu {mtu}", f"link set vethb mtu {mtu}")
+        self.switch.ip(f"link set pclient mtu {mtu}", *[f"link set p{i} mtu {mtu}" for i in range(len(self.backends) + 1)])
         for backend in self.backends:
             backend.ns.ip(f"link set eth0 mtu {mtu}")
 

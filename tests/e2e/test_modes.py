@@ -7,7 +7,8 @@
    | eth1 <-------+------+------------------+----------+- pclient <--+------+-- answers: source is the VIP |
    +--------------+      +------------------+          +------------+      +---------------------------+
 
-The links behind the balancer have an MTU of 1600, so that full-sized segments fit with their outer headers.
+All links have an MTU of 1600: downloads take it whole, since they do not pass the balancer; full-sized segments of an
+upload do not fit with their outer headers, so that the client has to learn a smaller one.
 """
 import hashlib
 import socket
@@ -22,7 +23,7 @@ from lab import CLIENTS, Lab, wait_for
 MODES = {"dsr-ipv4": ("dsr", 4, 4), "dsr-ipv6": ("dsr", 6, 6),
          "ipip-4in4": ("ipip", 4, 4), "ipip-6in6": ("ipip", 6, 6), "ipip-4in6": ("ipip", 4, 6), "ipip-6in4": ("ipip", 6, 4),
          "gue-ipv4": ("gue", 4, 4), "gue-ipv6": ("gue", 6, 6)}
-GUE_PORT = 16080
+GUE_PORT, MTU = 16080, 1600
 FILE_BYTES = 20_000_000
 
 
@@ -45,7 +46,7 @@ def services(lab):
 @pytest.fixture(scope="module")
 def direct_lab():
     with Lab(n_backends=2) as lab:
-        lab.connect_client(mtu=1600)
+        lab.connect_client(mtu=MTU)
         for backend in lab.backends:
             files = lab.dir / backend.name / "files"
             files.mkdir(parents=True)
@@ -99,6 +100,20 @@ def test_traffic(direct_lab, name):
     for stats in after:
         assert {fate: n for fate, n in stats.items() if n and fate not in ("pass", "ipip", "gue")} == {}
     assert lab.drops()["reply"] == 0
+
+
+@pytest.mark.parametrize("name", [name for name in MODES if MODES[name][0] != "dsr"])
+def test_uploads_learn_the_tunnels_mtu(direct_lab, name):
+    lab, (mode, family, outer), host = direct_lab, MODES[name], vip(name)
+    before = lab.drops()["too_big"]
+    body = lab.dir / "upload"
+    body.write_bytes(bytes(900_000))
+    url = f"http://[{host}]/api/" if family == 6 else f"http://{host}/api/"
+    done = lab.client.run("curl", "-sS", "--fail", "--max-time", 20, "-H", "Expect:", "--data-binary", f"@{body}", url)
+    assert CLIENTS[family] in done.stdout
+    assert lab.drops()["too_big"] > before, "nothing was too big: the test tests nothing"
+    mtu = MTU - (20 if outer == 4 else 40) - (12 if mode == "gue" else 0)
+    assert f"mtu {mtu}" in lab.client.run("ip", "route", "get", host).stdout
 
 
 FOREIGN = """#include <linux/bpf.h>
