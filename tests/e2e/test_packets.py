@@ -243,7 +243,7 @@ def test_malformed_replies_are_counted(link):
         sent("ttl_expired", network(family, SINKS[family], CLIENTS[family], 1) / answer)
         impossible = TCP(sport=8080, dport=40009, flags="SF")
         sent("tcp_bad_flags", network(family, SINKS[family], CLIENTS[family], 9) / impossible)
-    sent("fragment", IPv6(src=SINK6, dst=CLIENT6) / IPv6ExtHdrFragment(m=1) / TCP(sport=8080, dport=40009) / bytes(4))
+    sent("fragment_bad", IPv6(src=SINK6, dst=CLIENT6) / IPv6ExtHdrFragment(m=1) / TCP(sport=8080, dport=40009) / bytes(5))
     sent("ip_bad_checksum", IP(src=SINK, dst=CLIENT, chksum=1) / TCP(sport=8080, dport=40009, flags="A"))
     # Not an endpoint of any service: the server's own traffic, which the balancer leaves to the kernel.
     link.client.flush()
