@@ -7,6 +7,9 @@
  *
  * `-- --long` takes 10 million live flows that live ten times as long and send less often, 5 min of changes, one seed.
  * With --only STRATEGY and --rates a part of it.
+ *
+ * Then, unless --long: two balancers share the flows and one dies after one server came (back), of weight 2, 3, 4, 1
+ * in turn with the seeds; --only failover is this alone.
  */
 #include <getopt.h>
 #include <math.h>
@@ -39,6 +42,19 @@ static struct {
 	unsigned n_rates;
 	unsigned rates[MAX_RATES]; /* changes per minute */
 } options;
+
+// What came before a balancer dies, and how long before.
+static const struct {
+	const char *name;
+	bool returns, at_once;
+	uint32_t seconds;
+} failovers[] = {
+	{"returned", true, false, 30},
+	{"added", false, false, 30},
+	{"added", false, false, 240},
+	{"added_unstaged", false, true, 30},
+};
+#define N_FAILOVERS (sizeof(failovers) / sizeof(failovers[0]))
 
 static double broken[N_STRATEGIES][MAX_RATES]; /* mean over seeds */
 
@@ -91,6 +107,33 @@ static void run(unsigned strategy, unsigned rate_idx)
 	report("flows", strategy, rate, n_flows, "flows");
 	report("packets", strategy, rate, n_packets, "packets");
 	report("table_entries", strategy, rate, n_entries, "entries");
+}
+
+static void run_failover(unsigned kind)
+{
+	double n_broken[MAX_SEEDS], n_waiting[MAX_SEEDS];
+	char name[128];
+
+	for (unsigned i = 0; i < options.n_seeds; i++) {
+		struct sim_config config = config_of(N_STRATEGIES - 2, 1, i + 1); // ours, with room for all
+		struct sim_result result;
+
+		config.failover = config.no_changes_before_failover = true;
+		config.duration_s = 600;
+		config.change_before_failover_s = failovers[kind].seconds;
+		config.returns = failovers[kind].returns;
+		config.joins = !config.returns;
+		config.at_once = failovers[kind].at_once;
+		sim_run(&config, &result);
+		n_broken[i] = (double)result.broken;
+		n_waiting[i] = result.n_waiting;
+	}
+	snprintf(name, sizeof(name), "sim/broken_by_failover?server=%s&seconds_before=%u", failovers[kind].name,
+		failovers[kind].seconds);
+	bench_result_add(name, "flows", n_broken, options.n_seeds);
+	snprintf(name, sizeof(name), "sim/moves_waiting?server=%s&seconds_before=%u", failovers[kind].name,
+		failovers[kind].seconds);
+	bench_result_add(name, "slots", n_waiting, options.n_seeds);
 }
 
 // Broken flows on a logarithmic scale, a line per strategy and rate.
@@ -167,6 +210,8 @@ int main(int argc, char **argv)
 		for (unsigned s = 0; s < N_STRATEGIES; s++)
 			if (bench_wanted(strategies[s].name))
 				run(s, r);
+	for (unsigned kind = 0; kind < N_FAILOVERS && !options.is_long && bench_wanted("failover"); kind++)
+		run_failover(kind);
 	sim_fini();
 	plot();
 	return bench_finish();

@@ -16,6 +16,7 @@
 #include "dataplane/history.h"
 #include "dataplane/stages.h"
 #include "lb/maglev.h"
+#include "lb/stage.h"
 #include "tests/pipeline/pipeline.h"
 
 #define STEP_MS 100u
@@ -50,7 +51,8 @@ struct chunk {
 struct server {
 	enum { SERVER_ABSENT, SERVER_UP, SERVER_DRAIN, SERVER_DOWN } state;
 	uint32_t weight;
-	uint32_t epoch; /* counts its deaths */
+	uint32_t epoch;       /* counts its deaths */
+	uint32_t live_weight; /* in the table last published; 0: it was not eligible */
 	uint64_t n_new;
 	double n_expected;
 	char name[16];
@@ -73,7 +75,8 @@ static struct {
 	uint32_t wheel[WHEEL]; /* first chunk per step */
 	struct server servers[MAX_SERVERS];
 	struct lb_maglev *maglev; /* over servers that are not absent; NULL: to be built */
-	uint16_t *slots;
+	uint16_t *slots, *target; /* as published; as wanted */
+	uint32_t n_waiting, next_stage_step; /* excess moves, see lb/stage.h */
 	bool failed_over;
 } sim;
 
@@ -141,6 +144,45 @@ static void forget_history(void)
 	}
 }
 
+// Those of whom nothing has changed since the table was published; from now on that is what they are now.
+static struct lb_stage_settled settle(unsigned service)
+{
+	struct lb_stage_settled settled = {0};
+
+	for (unsigned i = 0; i < sim.config->n_backends; i++) {
+		struct server *server = &sim.servers[i];
+		uint32_t weight = server->state == SERVER_UP ? server->weight : 0;
+
+		if (weight != 0 && server->live_weight == weight)
+			lb_stage_settle(&settled, backend_id(service, i));
+		server->live_weight = weight;
+	}
+	return settled;
+}
+
+// Take the next step towards the target; @p budget: of moves that no change of a server asks for.
+static void move_slots(unsigned service, uint32_t budget)
+{
+	struct lb_stage_settled settled = settle(service);
+	bool staged = sim.config->strategy == SIM_OURS && !sim.config->at_once;
+	struct lb_stage_step next;
+	bool was_waiting = sim.n_waiting > 0;
+
+	sim.n_waiting = lb_stage_move(
+		sim.slots, sim.target, sim.config->n_slots, &settled, staged ? budget : UINT32_MAX);
+	if (sim.n_waiting > 0 && (budget > 0 || !was_waiting)) {
+		next = lb_stage_next(sim.config->n_slots, sim.n_waiting, sim.config->idle_timeout_s * 1000);
+		sim.next_stage_step = sim.step + next.after_ms / STEP_MS;
+	}
+}
+
+static void publish_slots(unsigned service)
+{
+	check(pipeline_publish(&sim.pipeline, (uint16_t)service, sim.slots, sim.config->n_slots), "publish");
+	if (sim.config->strategy != SIM_OURS || sim.config->bug == SIM_BUG_STALE_HISTORY)
+		forget_history();
+}
+
 static void publish(unsigned service)
 {
 	bool eligible[MAX_SERVERS];
@@ -149,10 +191,18 @@ static void publish(unsigned service)
 	for (unsigned i = 0; i < sim.config->n_backends; i++)
 		if (sim.servers[i].state != SERVER_ABSENT)
 			eligible[n++] = sim.servers[i].state == SERVER_UP;
-	check(lb_maglev_fill(sim.maglev, eligible, sim.slots), "fill");
-	check(pipeline_publish(&sim.pipeline, (uint16_t)service, sim.slots, sim.config->n_slots), "publish");
-	if (sim.config->strategy != SIM_OURS || sim.config->bug == SIM_BUG_STALE_HISTORY)
-		forget_history();
+	check(lb_maglev_fill(sim.maglev, eligible, sim.target), "fill");
+	move_slots(service, 0);
+	publish_slots(service);
+}
+
+static void take_stage_step(void)
+{
+	struct lb_stage_step step = lb_stage_next(
+		sim.config->n_slots, sim.n_waiting, sim.config->idle_timeout_s * 1000);
+
+	move_slots(0, step.budget);
+	publish_slots(0);
 }
 
 static unsigned count_servers(int state)
@@ -506,8 +556,9 @@ static void set_up(void)
 		// A tenth of the servers is not there yet; with additions only, half.
 		bool absent = config->only_additions ? i % 2 == 1 : i % 10 == 9;
 
-		if (config->returns)
-			absent = i == 9;
+		// one of each weight in turn
+		if (config->returns || config->joins)
+			absent = i == 8 + config->seed % 4;
 
 		*server = (struct server){.weight = 1 + i % 4,
 			.state = !absent ? SERVER_UP : config->returns ? SERVER_DOWN : SERVER_ABSENT};
@@ -522,6 +573,8 @@ static void set_up(void)
 				set_backend(s, i,
 					sim.servers[i].state == SERVER_UP ? LB_BACKEND_UP : LB_BACKEND_DOWN);
 		build_maglev(s);
+		for (unsigned i = 0; i < config->n_backends; i++)
+			sim.servers[i].live_weight = 0; // the first table has none to follow
 		publish(s);
 	}
 	pipeline_sync_end(pipeline);
@@ -558,8 +611,12 @@ static void events_of_step(uint32_t warm_up_steps, uint32_t half_steps, double *
 	for (; *changes >= 1; *changes -= 1)
 		change_backends(false);
 	if (config->failover && config->changes_per_minute > 0 && config->no_changes_before_failover &&
-		sim.step == half_steps - minute / 2)
+		sim.step == half_steps - (config->change_before_failover_s != 0
+							 ? config->change_before_failover_s * 1000 / STEP_MS
+							 : minute / 2))
 		change_backends(true);
+	if (sim.n_waiting > 0 && sim.step >= sim.next_stage_step)
+		take_stage_step();
 	if (sim.step == half_steps && config->restart)
 		restart();
 	if (sim.step == half_steps && config->failover)
@@ -609,6 +666,7 @@ void sim_run(const struct sim_config *config, struct sim_result *result)
 		check(-EINVAL, "servers");
 	allocate_flows(config->n_flows);
 	sim.slots = allocate(config->n_slots, sizeof(*sim.slots));
+	sim.target = allocate(config->n_slots, sizeof(*sim.target));
 	set_up();
 	populate();
 	for (sim.step = 0; sim.step < n_steps; sim.step++) {
@@ -616,6 +674,7 @@ void sim_run(const struct sim_config *config, struct sim_result *result)
 		events_of_step(warm_up_steps, half_steps, &arrivals, &floods, &changes);
 		send_packets();
 	}
+	result->n_waiting = sim.n_waiting;
 	settle_balance();
 	for (unsigned i = 0; i < config->n_backends; i++)
 		if (sim.servers[i].n_expected > 400)
@@ -623,6 +682,7 @@ void sim_run(const struct sim_config *config, struct sim_result *result)
 				fabs((double)sim.servers[i].n_new / sim.servers[i].n_expected - 1));
 	lb_maglev_destroy(sim.maglev);
 	free(sim.slots);
+	free(sim.target);
 	free(sim.flows);
 	free(sim.chunks);
 	pipeline_stop(&sim.pipeline);

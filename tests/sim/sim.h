@@ -48,7 +48,10 @@ struct sim_config {
 	bool two_services;        /* the same clients use two services; hashes collide on purpose */
 	bool only_additions;      /* no failure, no drain: backends only come (back) */
 	bool no_changes_before_failover; /* but one addition in the minute before */
+	bool at_once;         /* no staged moves (lb/stage.h): a table is published as it is wanted */
+	uint32_t change_before_failover_s; /* how long before it that addition is made; 0: 30 s */
 	bool returns;         /* one server is away at first, configured and down: it comes back */
+	bool joins;           /* one server is away at first, and is added by config */
 };
 
 struct sim_result {
@@ -60,6 +63,7 @@ struct sim_result {
 	uint64_t dropped;     /* packets without a backend */
 	uint64_t entries_max; /* in use in the flow table, at most */
 	uint64_t evicted_established;
+	uint32_t n_waiting;   /* moves that wait at the end */
 	double imbalance;     /* of new flows: largest relative deviation from a backend's weight */
 };
 
