@@ -103,6 +103,8 @@ static json_t *service_json(const struct lb_service *service)
 	table = json_pack("{s:I, s:I, s:b}", "n_slots", (json_int_t)config->table_size, "version",
 		(json_int_t)service->table_version, "published",
 		service->table_version != 0 && service->live_version == service->table_version);
+	json_object_set_new(table, "n_pending_moves",
+		json_integer(service->table != NULL ? lb_table_n_waiting(service->table) : 0));
 	json = json_pack("{s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:s}", "name", config->name, "id",
 		service->id, "vip", addr_json(&config->key.addr), "port",
 		port_json(config->key.port_be), "protocol",

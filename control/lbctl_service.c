@@ -163,6 +163,10 @@ static void print_service(const struct lbctl *ctl, const json_t *answer)
 	lbctl_print_field(ctl, "table", LBCTL_PLAIN, "version %s, %s slots, %s", version, n_slots,
 		lbctl_json_true(table, "published") ? "in the data plane"
 						    : "not in the data plane yet");
+	if (lbctl_json_integer(table, "n_pending_moves", 0) > 0)
+		lbctl_print_field(ctl, "moving", LBCTL_PLAIN,
+			"%" JSON_INTEGER_FORMAT " slots go to their new backend little by little",
+			lbctl_json_integer(table, "n_pending_moves", 0));
 	if (*lbctl_json_text(service, "health_ignored") != '\0')
 		lbctl_print_field(ctl, "health", LBCTL_RED, "ignored (%s): all backends are used",
 			lbctl_json_text(service, "health_ignored"));

@@ -7,6 +7,7 @@
 
 #include "control/mem.h"
 #include "control/sync.h"
+#include "lb/stage.h"
 
 static bool is_connected(const struct lb_model *model)
 {
@@ -263,20 +264,71 @@ static void publish(struct lb_service *service)
 	service->table_pending = rc == 0;
 }
 
-/* Take the wanted table as the service's. @return whether it is another one than before. */
+static void set_table(struct lb_service *service, struct lb_table *table)
+{
+	lb_table_unref(service->table);
+	service->table = table;
+	service->table_version = next_version();
+	service->counted = false;
+}
+
+/* Moves that wait: when the next of them are due, if that is not known. */
+static void schedule_stage(struct lb_service *service)
+{
+	uint32_t n_waiting = lb_table_n_waiting(service->table);
+
+	if (n_waiting == 0)
+		service->stage_at_ns = 0;
+	else if (service->stage_at_ns == 0)
+		service->stage_at_ns = lb_now_ns() +
+				       lb_stage_next(lb_table_n_slots(service->table), n_waiting,
+					       service->config->idle_timeout_ms)
+						       .after_ms *
+					       UINT64_C(1000000);
+}
+
+static bool is_stage_due(const struct lb_service *service)
+{
+	return service->stage_at_ns != 0 && lb_now_ns() >= service->stage_at_ns;
+}
+
+/* Let the next few go. @return as update_table(). */
+static bool take_stage(struct lb_service *service)
+{
+	struct lb_stage_step step = lb_stage_next(lb_table_n_slots(service->table),
+		lb_table_n_waiting(service->table), service->config->idle_timeout_ms);
+	struct lb_table *table = lb_table_step(service->table, step.budget);
+
+	if (table == NULL)
+		abort(); // as in lb_xcalloc()
+	set_table(service, table);
+	service->stage_at_ns = 0;
+	schedule_stage(service);
+	return true;
+}
+
+/* Take the wanted table as the service's, or a step towards it. @return whether it is another one
+ * than before. */
 static bool update_table(struct lb_service *service)
 {
 	struct lb_table *table = wanted_table(service);
 
 	if (lb_table_equal(table, service->table)) {
 		lb_table_unref(table);
-		return false;
+		return is_stage_due(service) && take_stage(service);
 	}
-	lb_table_unref(service->table);
-	service->table = table;
-	service->table_version = next_version();
-	service->counted = false;
+	if (service->table != NULL)
+		(void)lb_table_follow(table, service->table); // or all moves at once
+	set_table(service, table);
+	schedule_stage(service);
 	return true;
+}
+
+void lb_push_tick(struct lb_model *model)
+{
+	for (size_t i = 0; i < model->n_services; i++)
+		if (is_stage_due(model->services[i]))
+			lb_push_touch(model->services[i]);
 }
 
 /* State of the service as a whole, for people. */

@@ -24,6 +24,9 @@ void lb_push_fini(struct lb_model *model);
  */
 void lb_push_touch(struct lb_service *service);
 
+/** Every second: touch the services of which moves that waited (lb/stage.h) are due. */
+void lb_push_tick(struct lb_model *model);
+
 /** The service left the config: delete it at the data plane, now. */
 void lb_push_service_del(struct lb_service *service);
 

@@ -335,6 +335,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 		lb_nexthops_set_ports(model->nexthops, lb_dp_map(model->dp));
 	lb_model_sweep_names(model);
 	lb_passive_tick(model);
+	lb_push_tick(model);
 }
 
 int lb_sync_init(struct lb_model *model)

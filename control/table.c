@@ -10,6 +10,7 @@
 #include "lb/hashring.h"
 #include "lb/maglev.h"
 #include "lb/pick.h"
+#include "lb/stage.h"
 
 /* Shared by all tables over the same members. */
 struct population {
@@ -32,6 +33,9 @@ struct standing {
 struct lb_table {
 	unsigned n_refs;
 	struct population *population;
+	uint16_t *staged;   /* the slots while some wait, see lb/stage.h, and until they are filled in
+			       first; NULL: as wanted */
+	uint32_t n_waiting;
 	struct lb_pick_spec pick;
 	struct standing standing[];
 };
@@ -294,6 +298,7 @@ void lb_table_unref(struct lb_table *table)
 	if (table == NULL || --table->n_refs > 0)
 		return;
 	population_unref(table->population);
+	free(table->staged);
 	free(table);
 }
 
@@ -362,7 +367,8 @@ static int fill_without_ramping(struct lb_table *table, bool *eligible, uint16_t
 	return fill_slots(table->population, eligible, slots);
 }
 
-int lb_table_fill(struct lb_table *table, uint16_t *words)
+/* The slots, as they are wanted. */
+static int fill_wanted(struct lb_table *table, uint16_t *slots)
 {
 	struct population *population = table->population;
 	uint32_t n_slots = population->n_slots;
@@ -375,19 +381,172 @@ int lb_table_fill(struct lb_table *table, uint16_t *words)
 	for (size_t i = 0; rc == 0 && i < population->n; i++)
 		eligible[i] = table->standing[i].eligible;
 	if (rc == 0)
-		rc = fill_slots(population, eligible, words);
+		rc = fill_slots(population, eligible, slots);
 	if (rc == 0 && lb_shares_any_ramp(shares, n)) {
 		without = malloc(n_slots * sizeof(*without));
 		rc = without != NULL ? fill_without_ramping(table, eligible, without) : -ENOMEM;
 		if (rc == 0)
-			lb_shares_apply_ramp(shares, n, without, n_slots, words);
+			lb_shares_apply_ramp(shares, n, without, n_slots, slots);
 	}
 	if (rc == 0 && lb_shares_any_share(shares, n))
-		rc = lb_shares_apply_share(shares, n, n_slots, words);
-	if (rc == 0)
-		rc = lb_shares_fill_pick(shares, n, &table->pick, words + n_slots);
+		rc = lb_shares_apply_share(shares, n, n_slots, slots);
 	free(eligible);
 	free(without);
 	free(shares);
 	return rc;
+}
+
+static int fill_pick(const struct lb_table *table, uint16_t *words)
+{
+	size_t n;
+	struct lb_share *shares = shares_of(table, &n);
+	int rc = shares != NULL ? lb_shares_fill_pick(shares, n, &table->pick, words) : -ENOMEM;
+
+	free(shares);
+	return rc;
+}
+
+/* As they are to be published. */
+static int fill_published(struct lb_table *table, uint16_t *slots)
+{
+	if (table->staged == NULL)
+		return fill_wanted(table, slots);
+	memcpy(slots, table->staged, table->population->n_slots * sizeof(*slots));
+	return 0;
+}
+
+int lb_table_fill(struct lb_table *table, uint16_t *words)
+{
+	int rc = fill_published(table, words);
+
+	if (table->n_waiting == 0) {
+		free(table->staged); // it is what is wanted: that can be had again
+		table->staged = NULL;
+	}
+	return rc == 0 ? fill_pick(table, words + table->population->n_slots) : rc;
+}
+
+/* Staged moves. */
+
+/* With others a packet comes to its slot only if its flow is not known. */
+static bool goes_by_slot(const struct lb_table *table)
+{
+	return table->pick.scheduler == LB_SCHED_MAGLEV || table->pick.scheduler == LB_SCHED_RING ||
+	       table->pick.scheduler == LB_SCHED_SOURCE;
+}
+
+/* Whether @p after may be a step away from @p before: they are of the same kind, and @p before was
+ * filled, or nobody has it. */
+static bool is_comparable(const struct lb_table *before, const struct lb_table *after)
+{
+	return before->population->n_slots == after->population->n_slots &&
+	       before->population->is_ring == after->population->is_ring &&
+	       (before->population->is_ring || before->population->maglev != NULL) &&
+	       goes_by_slot(before) && goes_by_slot(after);
+}
+
+/* Index by id of the members; UINT16_MAX: none. LB_MAX_BACKENDS + 1 of them. */
+static uint16_t *index_members(const struct population *population)
+{
+	uint16_t *index = malloc((LB_MAX_BACKENDS + 1u) * sizeof(*index));
+
+	if (index == NULL)
+		return NULL;
+	memset(index, 0xff, (LB_MAX_BACKENDS + 1u) * sizeof(*index));
+	for (size_t i = 0; i < population->n; i++)
+		index[population->nodes[i].id] = (uint16_t)i;
+	return index;
+}
+
+/* Those that are in both tables with the same name, weight and standing. */
+static int find_settled(const struct lb_table *before, const struct lb_table *after,
+	struct lb_stage_settled *settled)
+{
+	uint16_t *index = index_members(before->population);
+
+	if (index == NULL)
+		return -ENOMEM;
+	*settled = (struct lb_stage_settled){0};
+	for (size_t i = 0; i < after->population->n; i++) {
+		const struct lb_maglev_node *now = &after->population->nodes[i], *old;
+		uint16_t k = index[now->id];
+
+		if (k == UINT16_MAX || !after->standing[i].eligible)
+			continue;
+		old = &before->population->nodes[k];
+		if (old->weight == now->weight && old->base == now->base &&
+			strcmp(old->name, now->name) == 0 &&
+			memcmp(&before->standing[k], &after->standing[i],
+				sizeof(after->standing[i])) == 0)
+			lb_stage_settle(settled, now->id);
+	}
+	free(index);
+	return 0;
+}
+
+/* Let @p table have the slots @p from, moved on towards what it wants; @p from is ours. */
+static int move_on(struct lb_table *table, uint16_t *from, const struct lb_stage_settled *settled,
+	uint32_t budget)
+{
+	uint16_t *wanted = malloc(table->population->n_slots * sizeof(*wanted));
+	int rc = wanted != NULL ? fill_wanted(table, wanted) : -ENOMEM;
+
+	if (rc == 0)
+		table->n_waiting = lb_stage_move(
+			from, wanted, table->population->n_slots, settled, budget);
+	free(wanted);
+	if (rc < 0)
+		free(from);
+	else
+		table->staged = from;
+	return rc;
+}
+
+int lb_table_follow(struct lb_table *table, struct lb_table *before)
+{
+	struct lb_stage_settled settled;
+	uint16_t *slots;
+	int rc;
+
+	if (!is_comparable(before, table))
+		return 0;
+	slots = malloc(before->population->n_slots * sizeof(*slots));
+	rc = slots != NULL ? find_settled(before, table, &settled) : -ENOMEM;
+	if (rc == 0)
+		rc = fill_published(before, slots);
+	if (rc < 0) {
+		free(slots);
+		return rc;
+	}
+	return move_on(table, slots, &settled, 0);
+}
+
+struct lb_table *lb_table_step(struct lb_table *table, uint32_t budget)
+{
+	size_t n_bytes = sizeof(*table) + table->population->n * sizeof(table->standing[0]);
+	size_t n_slots_bytes = table->population->n_slots * sizeof(*table->staged);
+	struct lb_table *next = malloc(n_bytes);
+	uint16_t *slots = malloc(n_slots_bytes);
+	struct lb_stage_settled settled;
+
+	if (next == NULL || slots == NULL || find_settled(table, table, &settled) < 0) {
+		free(next);
+		free(slots);
+		return NULL;
+	}
+	memcpy(next, table, n_bytes);
+	next->n_refs = 1;
+	next->population->n_refs++;
+	next->staged = NULL;
+	memcpy(slots, table->staged, n_slots_bytes);
+	if (move_on(next, slots, &settled, budget) < 0) {
+		lb_table_unref(next);
+		return NULL;
+	}
+	return next;
+}
+
+uint32_t lb_table_n_waiting(const struct lb_table *table)
+{
+	return table->n_waiting;
 }

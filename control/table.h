@@ -96,4 +96,19 @@ uint32_t lb_table_n_words(const struct lb_table *table);
 /** Write them. @return 0; -EINVAL as lb_maglev_create(); -ENOMEM. */
 int lb_table_fill(struct lb_table *table, uint16_t *words);
 
+/**
+ * Let @p table, which nobody has seen yet, come after @p before: with a hash scheduler, moves of
+ * slots that nothing asks for that changed between the two wait (lb/stage.h), and those that wait
+ * in @p before go on waiting. Nothing happens if @p before was never filled or is of another size or kind.
+ * @return 0; as lb_table_fill(), and then none waits.
+ */
+int lb_table_follow(struct lb_table *table, struct lb_table *before);
+
+/** Slots that wait, in lb_table_fill(). */
+uint32_t lb_table_n_waiting(const struct lb_table *table);
+
+/** A table like @p table, of which some wait, in which up to @p budget of them have moved. @return a reference;
+ * NULL without memory. */
+struct lb_table *lb_table_step(struct lb_table *table, uint32_t budget);
+
 #endif

@@ -26,7 +26,7 @@
  * would be from 0.80 to 1.20 of the shares; whatever evens that out depends on those numbers, each
  * of which changes when a walker joins. Tried: dues within 2, 4, 6 slots of the share: 0.39 %,
  * 0.24 %, 0.19 %; at most 2, 4, 6 slots above it, no lower bound: 0.39 %, 0.24 %, 0.16 %, but the
- * least count falls to 0.75 of its share. Not worth it so far.
+ * least count falls to 0.75 of its share. Not worth it: lb/stage.h lets these moves wait instead.
  */
 #define LB_POPULATION_UNIT 65536u
 

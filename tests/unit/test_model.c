@@ -21,6 +21,7 @@
 
 #include "control/mirror.h"
 #include "control/model.h"
+#include "control/push.h"
 #include "control/state.h"
 #include "control/store.h"
 #include "control/sync.h"
@@ -934,6 +935,57 @@ static void another_scheduler_is_another_table(void **state)
 	fake_dp_stop(fake, true);
 }
 
+/* A service with so many backends. */
+static struct lb_config *fleet_config(unsigned n)
+{
+	char *text = strdup("gateway: {mac: 02:00:00:00:00:01, port: 0}\nservices:\n");
+	struct lb_config *config;
+
+	append(&text, "  - {name: web, vip: 203.0.113.1, port: 80, protocol: tcp, mode: nat,"
+		      " table_size: 4093, health_check: {type: none}, backends: [");
+	for (unsigned i = 0; i < n; i++)
+		append(&text, "%s{name: n%u, address: 10.0.0.%u, port: 80}", i > 0 ? ", " : "", i, i + 1);
+	append(&text, "]}\n");
+	config = parse(text);
+	free(text);
+	return config;
+}
+
+static void moves_that_nothing_asks_for_go_in_steps(void **state)
+{
+	struct fake_dp *fake = start_synced();
+	struct lb_service *service;
+	uint32_t n_waiting;
+	size_t n_published;
+
+	(void)state;
+	assert_int_equal(apply(fleet_config(40)), 0);
+	settle();
+	service = lb_model_service(model, "web");
+	assert_int_equal(apply(fleet_config(41)), 0);
+	settle();
+	check_agreement(fake);
+	n_waiting = lb_table_n_waiting(service->table);
+	assert_true(n_waiting > 4);
+	assert_true(n_slots_of(fake, "n40") >= 4093 / 41);
+	assert_true(service->stage_at_ns > lb_now_ns());
+	n_published = fake_dp_count(fake, LB_OP_TABLE_PUBLISH);
+	lb_push_tick(model); // not yet
+	settle();
+	assert_int_equal(lb_table_n_waiting(service->table), n_waiting);
+	assert_int_equal(fake_dp_count(fake, LB_OP_TABLE_PUBLISH), n_published);
+	while (service->stage_at_ns != 0) {
+		service->stage_at_ns = 1; // as if the time had come
+		lb_push_tick(model);
+		settle();
+		assert_true(lb_table_n_waiting(service->table) < n_waiting);
+		n_waiting = lb_table_n_waiting(service->table);
+		check_agreement(fake);
+	}
+	assert_int_equal(n_waiting, 0);
+	fake_dp_stop(fake, true);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -947,6 +999,7 @@ int main(void)
 		TEST(who_comes_back_starts_slowly),
 		TEST(a_backend_may_ask_for_less),
 		TEST(another_scheduler_is_another_table),
+		TEST(moves_that_nothing_asks_for_go_in_steps),
 		TEST(endpoints_may_change_places),
 		TEST(any_config_may_follow_any_other),
 		TEST(a_restarted_data_plane_gets_everything_again),

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 
@@ -412,6 +413,113 @@ static void health_is_ignored_in_panic_and_as_the_last_resort(void **state)
 	check_judge(members, 50, true, -1, LB_HEALTH_HEEDED, "");
 }
 
+/* Twenty members and one that joins; weights 1 to 3. */
+static struct lb_table *make_fleet(bool joined, bool down, enum lb_scheduler scheduler, const struct lb_table *like)
+{
+	static char names[21][8];
+	struct lb_table_spec fleet_spec = {.scheduler = scheduler, .n_slots = 16381};
+	struct lb_table_member members[21];
+	bool eligible[21];
+	size_t n = joined ? 21 : 20;
+	struct lb_table *table;
+
+	for (size_t i = 0; i < n; i++) {
+		snprintf(names[i], sizeof(names[i]), "n%zu", i);
+		members[i] = (struct lb_table_member){
+			names[i], (uint32_t)(1 + i % 3), 0, (uint16_t)(100 + i), down && i == 4 ? DOWN : UP};
+	}
+	lb_table_eligible(members, n, 1, eligible);
+	table = lb_table_create(&fleet_spec, members, n, eligible, like);
+	assert_non_null(table);
+	return table;
+}
+
+static uint16_t *fill(struct lb_table *table)
+{
+	uint16_t *words = calloc(lb_table_n_words(table), sizeof(*words));
+
+	assert_non_null(words);
+	assert_int_equal(lb_table_fill(table, words), 0);
+	return words;
+}
+
+/* A member joins, another fails while moves wait, and then these go in steps. */
+static void moves_that_nothing_asks_for_wait(void **state)
+{
+	struct lb_table *before = make_fleet(false, false, LB_SCHED_MAGLEV, NULL);
+	struct lb_table *plain = make_fleet(true, false, LB_SCHED_MAGLEV, NULL);
+	struct lb_table *joined = make_fleet(true, false, LB_SCHED_MAGLEV, NULL);
+	struct lb_table *failed = make_fleet(true, true, LB_SCHED_MAGLEV, joined), *next;
+	uint16_t *old = fill(before), *wanted = fill(plain), *now, *again;
+	uint32_t n_waiting = 0;
+
+	(void)state;
+	assert_int_equal(lb_table_follow(joined, before), 0);
+	now = fill(joined);
+	for (uint32_t i = 0; i < 16381; i++) {
+		assert_int_equal(now[i], wanted[i] == 120 ? 120 : old[i]);
+		n_waiting += now[i] != wanted[i];
+	}
+	assert_true(n_waiting > 20);
+	assert_int_equal(lb_table_n_waiting(joined), n_waiting);
+	again = fill(joined); // as often as one likes
+	assert_memory_equal(again, now, 16381 * 2);
+	free(again);
+
+	assert_int_equal(lb_table_follow(failed, joined), 0);
+	again = fill(failed);
+	for (uint32_t i = 0; i < 16381; i++)
+		assert_true(now[i] == 104 ? again[i] != 104 : again[i] == now[i] || wanted[i] == 104);
+	free(again);
+	free(now);
+	free(wanted);
+	lb_table_unref(plain);
+	plain = make_fleet(true, true, LB_SCHED_MAGLEV, NULL);
+	wanted = fill(plain);
+	while (lb_table_n_waiting(failed) > 0) {
+		n_waiting = lb_table_n_waiting(failed);
+		next = lb_table_step(failed, 7);
+		assert_non_null(next);
+		assert_true(lb_table_equal(next, failed));
+		assert_int_equal(lb_table_n_waiting(next), n_waiting > 7 ? n_waiting - 7 : 0);
+		lb_table_unref(failed);
+		failed = next;
+	}
+	now = fill(failed);
+	assert_memory_equal(now, wanted, 16381 * 2);
+	free(now);
+	free(old);
+	free(wanted);
+	lb_table_unref(before);
+	lb_table_unref(plain);
+	lb_table_unref(joined);
+	lb_table_unref(failed);
+}
+
+/* Of a table that nobody was given, or of another kind, nothing is kept. */
+static void nothing_waits_without_a_table_to_follow(void **state)
+{
+	static const enum lb_scheduler schedulers[][2] = {{LB_SCHED_MAGLEV, LB_SCHED_RING},
+		{LB_SCHED_RR, LB_SCHED_RR}, {LB_SCHED_WRR, LB_SCHED_MAGLEV}};
+	struct lb_table *before = make_fleet(false, false, LB_SCHED_MAGLEV, NULL);
+	struct lb_table *after = make_fleet(true, false, LB_SCHED_MAGLEV, NULL);
+
+	(void)state;
+	assert_int_equal(lb_table_follow(after, before), 0);
+	assert_int_equal(lb_table_n_waiting(after), 0);
+	for (size_t i = 0; i < 3; i++) {
+		lb_table_unref(before);
+		lb_table_unref(after);
+		before = make_fleet(false, false, schedulers[i][0], NULL);
+		after = make_fleet(true, false, schedulers[i][1], NULL);
+		free(fill(before));
+		assert_int_equal(lb_table_follow(after, before), 0);
+		assert_int_equal(lb_table_n_waiting(after), 0);
+	}
+	lb_table_unref(before);
+	lb_table_unref(after);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -427,6 +535,8 @@ int main(void)
 		cmocka_unit_test(a_wish_for_less_is_spread_over_all),
 		cmocka_unit_test(pick_tables_name_who_takes_part),
 		cmocka_unit_test(health_is_ignored_in_panic_and_as_the_last_resort),
+		cmocka_unit_test(moves_that_nothing_asks_for_wait),
+		cmocka_unit_test(nothing_waits_without_a_table_to_follow),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
