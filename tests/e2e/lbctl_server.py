@@ -84,9 +84,10 @@ YAML = "services:\n  - name: web\n    vip: 203.0.113.10\n"
 STATS = {
     "timestamp_ns": NOW_NS, "dataplane": "up", "boot_id": "9f86d081884c7d65",
     "totals": {"rx_pkts": 1000, "rx_bytes": 64000, "tx_pkts": 990, "tx_bytes": 63000, "forward_pkts": 500,
-               "reply_pkts": 490, "host_pkts": 1, "drop_pkts": 9, "flows_used": 4, "flows_max": 2097152},
+               "reply_pkts": 490, "host_pkts": 1, "echo_pkts": 0, "drop_pkts": 9, "flows_used": 4, "flows_max": 2097152},
     "flow": {"hit": 900, "miss": 100, "insert": 100, "expire": 5, "evict": 0, "insert_failed": 0, "origin": 3,
              "moved": 2, "tracking_changes": 0},
+    "answers": {"echo": 0, "too_big": 0, "ttl_expired": 0, "unreachable": 0, "reset": 0, "limited": 0},
     "workers": [WORKER], "ports": [PORT],
     "services": [{"name": "web", "counters": counters(no_backend_pkts=7),
                   "backends": [{"name": "api-1", "effective": "up", "weight": 5, "counters": counters()},
