@@ -30,8 +30,6 @@ enum lb_check_type {
 	LB_CHECK_AGENT = LB_CHECK_TYPE_N, /* not for `type`: the engine's, see lb_config_agent */
 };
 
-enum lb_client_address { LB_CLIENT_ADDRESS_NONE, LB_CLIENT_ADDRESS_TOA, LB_CLIENT_ADDRESS_PROXY_V2 };
-
 enum lb_admin_state { LB_ADMIN_ENABLED, LB_ADMIN_DRAIN, LB_ADMIN_DISABLED };
 
 #define LB_CHECK_DEFAULT_STATUS_MIN 200u

@@ -174,6 +174,13 @@ static int check_service(struct check *check, uint32_t index)
 	entry.scope = SCOPE_VIP;
 	entry.key = (struct lb_service_key){.addr = service->key.addr};
 	set_add(&check->set, &entry);
+	if (service->client_address != LB_CLIENT_ADDRESS_NONE && service->mode != LB_MODE_FULLNAT)
+		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, -1,
+			"client_address", "%s goes only with mode fullnat, not with mode %s",
+			lb_client_address_name(service->client_address), lb_mode_name(service->mode));
+	if (service->client_address == LB_CLIENT_ADDRESS_TOA && service->key.proto != IPPROTO_TCP)
+		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, -1,
+			"client_address", "toa is a TCP option: it does not go with protocol udp");
 	if (service->n_backends > service->table_size)
 		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, -1,
 			"table_size", "expected at least as many slots as backends (%zu; better 100 "
@@ -198,7 +205,7 @@ static int check_family(struct check *check, uint32_t index, int32_t backend_idx
 		return lb_config_fail_at(check->reader, -EINVAL, check->config, index, backend_idx,
 			"address", "mode dsr sends to the backend's own MAC address, and gateway sends "
 			"everything to one: expected a config without gateway");
-	if (!lb_mode_is_tunnel(service->mode) || backend->is_host)
+	if ((!lb_mode_is_tunnel(service->mode) && service->mode != LB_MODE_FULLNAT) || backend->is_host)
 		return 0;
 	for (size_t i = 0; i < check->config->n_local_addresses; i++)
 		if (lb_addr_is_ipv4(&check->config->local_addresses[i]) == backend_is_ipv4)

@@ -38,6 +38,7 @@ static void service_msg(const struct lb_service *service, struct lb_msg *msg)
 				.scheduler = (uint8_t)config->scheduler,
 				.gue_port_be = htons(config->gue_port),
 				.idle_timeout_ms = config->idle_timeout_ms,
+				.client_address = (uint8_t)config->client_address,
 			},
 	};
 }

@@ -8,6 +8,7 @@
 #include <rte_ethdev.h>
 
 #include "dataplane/flowmem.h"
+#include "dataplane/fullnat.h"
 #include "dataplane/trace.h"
 #include "dataplane/worker.h"
 #include "lb/log.h"
@@ -64,6 +65,7 @@ static int sync_end(struct lb_dp *dp)
 	lb_fib_sync_end_nexthops(&dp->fib);
 	if (!dp->live) {
 		lb_flowmem_adopt(dp);
+		lb_fullnat_adopt(dp);
 		atomic_store_explicit(&dp->live, true, memory_order_release);
 		lb_dp_commit(dp);
 	}

@@ -35,7 +35,8 @@ struct lb_service {
 	bool mentioned; /* main lcore: in the sync under way */
 	uint8_t zero[2];
 	uint16_t gue_port_be; /* main lcore */
-	uint8_t zero2[2];
+	uint8_t client_address; /* enum lb_client_address; mode fullnat */
+	uint8_t zero2;
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct lb_service) == 64, "one cache line per service");
 
@@ -78,6 +79,7 @@ struct lb_id_quarantine {
 };
 
 struct lb_worker;
+struct lb_fullnat;
 
 struct lb_dp {
 	/* main lcore: rw, workers: ro */
@@ -89,6 +91,7 @@ struct lb_dp {
 	struct lb_backend *backends;            /* LB_MAX_BACKENDS + 1 */
 	uint8_t *backend_states;                /* LB_MAX_BACKENDS + 1; the same as backends[].state, dense */
 	uint16_t *idle_ticks;                   /* LB_MAX_BACKENDS + 1; 0: purge its flow entries */
+	struct lb_fullnat *_Atomic fullnat;     /* see fullnat.h; NULL: no fullnat service yet, or not live */
 	struct lb_hash_key hash_key;
 	struct lb_fib fib;
 	_Atomic uint32_t tick;  /* LB_FLOW_TICK_MS since boot; workers never ask for the time themselves */
@@ -116,6 +119,8 @@ struct lb_dp {
 	bool secret_set;
 	uint8_t secret[16];
 	uint64_t flows_per_worker;
+	uint64_t sessions_per_worker;
+	struct lb_fullnat *fullnat_own; /* the same as `fullnat`, but there before the workers see it */
 	uint32_t n_services, n_backends; /* in use */
 	unsigned n_workers;
 	struct lb_worker *workers[LB_SHM_MAX_WORKERS];

@@ -18,11 +18,6 @@
 #define TOPIC "flowtable"
 #define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
 
-static uint64_t file_bytes(const struct lb_dp *dp)
-{
-	return RTE_ALIGN_CEIL(lb_flowtable_bytes(dp->flows_per_worker), HUGE_PAGE_BYTES);
-}
-
 // A file of another size is emptied first: what it holds does not fit.
 static int open_file(const char *path, uint64_t size_bytes)
 {
@@ -46,14 +41,15 @@ static int open_file(const char *path, uint64_t size_bytes)
 	return fd;
 }
 
-static int map_worker(struct lb_dp *dp, unsigned idx)
+int lb_flowmem_map_file(const struct lb_dp *dp, const char *what, unsigned idx, uint64_t n_bytes,
+	void **out, uint64_t *out_bytes)
 {
-	uint64_t size_bytes = file_bytes(dp);
+	uint64_t size_bytes = RTE_ALIGN_CEIL(n_bytes, HUGE_PAGE_BYTES);
 	char path[192];
 	void *mem;
 	int fd;
 
-	snprintf(path, sizeof(path), "%s.flows.%u", dp->shm.path, idx);
+	snprintf(path, sizeof(path), "%s.%s.%u", dp->shm.path, what, idx);
 	fd = open_file(path, size_bytes);
 	if (fd < 0) {
 		lb_log(LB_LOG_ERROR, TOPIC, "cannot make %s (%" PRIu64 " bytes): %s%s", path, size_bytes,
@@ -64,15 +60,16 @@ static int map_worker(struct lb_dp *dp, unsigned idx)
 	close(fd);
 	if (mem == MAP_FAILED)
 		return -errno;
-	dp->workers[idx]->flow_mem = mem;
-	dp->workers[idx]->flow_mem_bytes = size_bytes;
+	*out = mem;
+	*out_bytes = size_bytes;
 	return 0;
 }
 
 int lb_flowmem_map(struct lb_dp *dp)
 {
 	for (unsigned i = 0; i < dp->n_workers; i++) {
-		int rc = map_worker(dp, i);
+		int rc = lb_flowmem_map_file(dp, "flows", i, lb_flowtable_bytes(dp->flows_per_worker),
+			&dp->workers[i]->flow_mem, &dp->workers[i]->flow_mem_bytes);
 
 		if (rc < 0)
 			return rc;
@@ -82,9 +79,12 @@ int lb_flowmem_map(struct lb_dp *dp)
 
 void lb_flowmem_unmap(struct lb_dp *dp)
 {
-	for (unsigned i = 0; i < dp->n_workers; i++)
+	for (unsigned i = 0; i < dp->n_workers; i++) {
 		if (dp->workers[i]->flow_mem != NULL)
 			munmap(dp->workers[i]->flow_mem, dp->workers[i]->flow_mem_bytes);
+		if (dp->workers[i]->session_mem != NULL)
+			munmap(dp->workers[i]->session_mem, dp->workers[i]->session_mem_bytes);
+	}
 }
 
 void lb_flowmem_adopt(struct lb_dp *dp)

@@ -11,6 +11,13 @@
  */
 int lb_flowmem_map(struct lb_dp *dp);
 
+/**
+ * Map one such file, `lb.<instance>.<what>.<worker>`, of at least @p n_bytes. @return 0 and where it is, and how large;
+ * -errno, logged. Main lcore.
+ */
+int lb_flowmem_map_file(const struct lb_dp *dp, const char *what, unsigned idx, uint64_t n_bytes,
+	void **out, uint64_t *out_bytes);
+
 /** Initialise the tables, adopting what a data plane before left in them. Main lcore, before dp->live. */
 void lb_flowmem_adopt(struct lb_dp *dp);
 

@@ -214,6 +214,8 @@ static uint8_t follow_to_backend(struct lb_worker *worker, struct lb_burst *burs
 	service = lb_classify_service(dp, &flow.dst, flow.dport_be, flow.proto);
 	if (service == LB_CLASSIFY_NONE)
 		return LB_VERDICT_ICMP_NO_FLOW;
+	if (dp->services[service].mode == LB_MODE_FULLNAT)
+		return LB_VERDICT_MODE_UNSUPPORTED; // what it quotes would have to become its session's
 	if (!ttl_is_left(burst, i))
 		return LB_VERDICT_TTL_EXPIRED;
 	lb_hash_flows(&dp->hash_key, &flow, &hash, 1);

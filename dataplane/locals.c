@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The host's addresses that are ours to send from: told one by one, in force as a whole. Main lcore only. */
 #include "dataplane/encap.h"
+#include "dataplane/fullnat.h"
 
 #include <errno.h>
 #include <string.h>
@@ -23,6 +24,7 @@ static bool same(const struct lb_locals *a, const struct lb_locals *b)
 static int adopt(struct lb_dp *dp, struct lb_locals *locals)
 {
 	const struct lb_locals *old = dp->locals;
+	int rc;
 
 	dp->next_locals = NULL;
 	if (same(old, locals)) {
@@ -31,7 +33,8 @@ static int adopt(struct lb_dp *dp, struct lb_locals *locals)
 	}
 	atomic_store_explicit(&dp->locals, locals, memory_order_release);
 	lb_dp_retire(dp, (void *)(uintptr_t)old);
-	return lb_encap_prepare_all(dp, NULL);
+	rc = lb_encap_prepare_all(dp, NULL);
+	return rc < 0 ? rc : lb_fullnat_locals_changed(dp);
 }
 
 static bool is_listed(const struct lb_locals *locals, const struct lb_addr *addr)

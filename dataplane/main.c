@@ -34,6 +34,7 @@ struct options {
 	const char *instance;
 	unsigned n_workers; /* 0: one per worker lcore */
 	uint64_t n_flows;
+	uint64_t n_sessions;
 	uint32_t idle_sleep_us;
 	uint32_t n_mbufs; /* at least; 0: what the ports' queues need */
 	uint16_t mbuf_bytes;
@@ -51,11 +52,12 @@ static void on_signal(int signal_number)
 static void usage(FILE *out)
 {
 	fprintf(out,
-		"usage: lb-dataplane [EAL options] -- [--instance NAME] [--workers N] [--flows N]\n"
+		"usage: lb-dataplane [EAL options] -- [--instance NAME] [--workers N] [--flows N] [--sessions N]\n"
 		"                    [--idle-sleep-us N] [--mbufs N] [--mbuf-size N] [--promiscuous]\n"
 		"  --instance NAME     name of the shared-memory region (default: default)\n"
 		"  --workers N         worker lcores to use (default: all but the main one)\n"
 		"  --flows N           flows that can be tracked, over all workers (default: 1000000)\n"
+		"  --sessions N        fullnat connections at a time, over all workers (default: 262144)\n"
 		"  --idle-sleep-us N   sleep so long after a poll that brought nothing (default: 0, never)\n"
 		"  --mbufs N           packet buffers, at least (default: what the ports' queues need)\n"
 		"  --mbuf-size N       bytes of a packet buffer, 128 of them headroom (default: 2176)\n"
@@ -81,6 +83,7 @@ static int parse_options(int argc, char **argv, struct options *options)
 {
 	static const struct option longs[] = {{"instance", required_argument, NULL, 'i'},
 		{"workers", required_argument, NULL, 'w'}, {"flows", required_argument, NULL, 'f'},
+		{"sessions", required_argument, NULL, 'S'},
 		{"idle-sleep-us", required_argument, NULL, 's'}, {"mbufs", required_argument, NULL, 'm'},
 		{"mbuf-size", required_argument, NULL, 'b'}, {"promiscuous", no_argument, NULL, 'p'},
 		{"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {0}};
@@ -106,6 +109,10 @@ static int parse_options(int argc, char **argv, struct options *options)
 		case 'f':
 			ok = parse_number("flows", optarg, 1024, UINT64_C(1) << 32, &number);
 			options->n_flows = number;
+			break;
+		case 'S':
+			ok = parse_number("sessions", optarg, 1024, UINT64_C(1) << 30, &number);
+			options->n_sessions = number;
 			break;
 		case 's':
 			ok = parse_number("idle-sleep-us", optarg, 0, 100000, &number);
@@ -314,6 +321,7 @@ static int start(const struct options *options)
 		return -EBUSY;
 	dp.n_workers = options->n_workers != 0 ? options->n_workers : n_lcores;
 	dp.flows_per_worker = (options->n_flows + dp.n_workers - 1) / dp.n_workers;
+	dp.sessions_per_worker = (options->n_sessions + dp.n_workers - 1) / dp.n_workers;
 	rc = lb_dp_init(&dp, dp.n_workers);
 	if (rc < 0) {
 		lb_log(LB_LOG_ERROR, TOPIC, "no memory for the tables: reserve huge pages, or give EAL more (-m MB)");
@@ -353,7 +361,7 @@ static void shut_down(unsigned n_ports)
 int main(int argc, char **argv)
 {
 	struct options options = {
-		.instance = "default", .n_flows = 1000000, .mbuf_bytes = RTE_MBUF_DEFAULT_BUF_SIZE};
+		.instance = "default", .n_flows = 1000000, .n_sessions = 262144, .mbuf_bytes = RTE_MBUF_DEFAULT_BUF_SIZE};
 	struct sigaction action = {.sa_handler = on_signal};
 	unsigned n_ports = 0;
 	int rc;

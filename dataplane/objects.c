@@ -11,6 +11,7 @@
 #include <rte_malloc.h>
 
 #include "dataplane/encap.h"
+#include "dataplane/fullnat.h"
 #include "dataplane/history.h"
 #include "dataplane/pick.h"
 #include "dataplane/rewrite.h"
@@ -62,6 +63,7 @@ void lb_dp_fini(struct lb_dp *dp)
 	rte_free(dp->backend_states);
 	rte_free(dp->idle_ticks);
 	rte_free(dp->flush);
+	lb_fullnat_fini(dp);
 	rte_free((void *)(uintptr_t)dp->locals);
 	rte_free(dp->next_locals);
 	rte_free(dp->encaps);
@@ -120,7 +122,9 @@ static bool service_msg_valid(const struct lb_msg_service *msg)
 	       (msg->key.proto == IPPROTO_TCP || msg->key.proto == IPPROTO_UDP) &&
 	       all_zero(msg->key.zero, sizeof(msg->key.zero)) && msg->mode < LB_MODE_N &&
 	       msg->on_empty < LB_ON_EMPTY_N && msg->tracking < LB_TRACKING_N &&
-	       msg->scheduler < LB_SCHED_N && (msg->gue_port_be != 0) == (msg->mode == LB_MODE_GUE) &&
+	       msg->scheduler < LB_SCHED_N && msg->client_address < LB_CLIENT_ADDRESS_N &&
+	       (msg->client_address == LB_CLIENT_ADDRESS_NONE || msg->mode == LB_MODE_FULLNAT) &&
+	       all_zero(msg->zero, sizeof(msg->zero)) && (msg->gue_port_be != 0) == (msg->mode == LB_MODE_GUE) &&
 	       msg->idle_timeout_ms >= LB_IDLE_TIMEOUT_MIN_MS &&
 	       msg->idle_timeout_ms <= LB_IDLE_TIMEOUT_MAX_MS;
 }
@@ -131,6 +135,7 @@ static void service_update(struct lb_dp *dp, struct lb_service *service, uint16_
 	service->on_empty = msg->on_empty;
 	service->tracking = msg->tracking;
 	service->scheduler = msg->scheduler;
+	service->client_address = msg->client_address;
 	service->mentioned = true;
 	if (service->idle_ticks == lb_flow_idle_ticks(msg->idle_timeout_ms))
 		return;
@@ -160,7 +165,10 @@ int lb_service_set(struct lb_dp *dp, const struct lb_msg_service *msg)
 	is_new = !service->in_use;
 	if (is_new) {
 		struct lb_keymap *map;
+		int rc = msg->mode == LB_MODE_FULLNAT ? lb_fullnat_start(dp) : 0;
 
+		if (rc < 0)
+			return rc;
 		if (service->idle_ticks != 0)
 			lb_dp_commit(dp); // the id had another life: no worker may still be in it
 		map = service_map_for_change(dp);
@@ -196,6 +204,8 @@ static void backend_remove(struct lb_dp *dp, uint16_t id)
 		if (map != NULL)
 			lb_map_spare_del(&dp->endpoint_spare, map, &key);
 	}
+	if (backend->mode == LB_MODE_FULLNAT)
+		lb_fullnat_backend_del(dp, id);
 	lb_fib_nexthop_release(&dp->fib, backend->nexthop_id);
 	backend->nexthop_id = LB_NEXTHOP_NONE;
 	atomic_store(&backend->state, LB_BACKEND_DOWN);
@@ -309,6 +319,9 @@ static int backend_add(struct lb_dp *dp, const struct lb_msg_backend *msg)
 	backend->service = msg->service;
 	backend->proto = service->key.proto;
 	backend->mode = service->mode;
+	rc = backend->mode == LB_MODE_FULLNAT ? lb_fullnat_backend_add(dp, msg->id) : 0;
+	if (rc < 0)
+		return rc;
 	backend->in_use = true;
 	dp->n_backends++;
 	lb_rewrite_prepare(backend);

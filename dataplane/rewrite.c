@@ -163,6 +163,10 @@ static void rewrite_to_service(struct lb_worker *worker, struct lb_burst *burst)
 			continue; // the flow stage found no backend
 		backend = &dp->backends[packet->backend];
 		if (unlikely(backend->mode != LB_MODE_NAT)) {
+			if (unlikely(backend->mode == LB_MODE_FULLNAT)) {
+				packet->verdict = LB_VERDICT_MODE_UNSUPPORTED; // a fragment, see fullnat.c
+				continue;
+			}
 			lb_encap_prefetch(dp, burst, i, packet->backend, backend->mode);
 			direct[n_direct++] = (uint8_t)k;
 			continue;

@@ -23,6 +23,9 @@ void lb_stage_classify(struct lb_worker *worker, struct lb_burst *burst);
 /** A backend for each packet of burst->to_service: flow table, else lookup table and slot history. */
 void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst);
 
+/** Between classify and flow, once there is a fullnat service: settles what is mode fullnat's, see fullnat.c. */
+void lb_stage_fullnat(struct lb_worker *worker, struct lb_burst *burst);
+
 /** Addresses, ports, TTL, checksums and MACs of both lists; fills burst->nexthops. */
 void lb_stage_rewrite(struct lb_worker *worker, struct lb_burst *burst);
 

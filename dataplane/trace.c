@@ -8,6 +8,7 @@
 
 #include "dataplane/encap.h"
 #include "dataplane/flow.h"
+#include "dataplane/fullnat.h"
 #include "dataplane/worker.h"
 
 static uint16_t find_service(const struct lb_dp *dp, const struct lb_flow_key *key)
@@ -21,6 +22,37 @@ static uint16_t find_service(const struct lb_dp *dp, const struct lb_flow_key *k
 	if (id == LB_KEYMAP_MISS)
 		id = lb_keymap_get(map, &all_ports);
 	return id == LB_KEYMAP_MISS ? UINT16_MAX : (uint16_t)id;
+}
+
+// A session of mode fullnat, at whichever worker. May be gone by now: only for display.
+static const struct lb_session *find_session(const struct lb_dp *dp, const struct lb_flow_key *key,
+	enum lb_session_dir dir, struct lb_msg_trace_reply *reply)
+{
+	const struct lb_session *session = NULL;
+
+	for (unsigned i = 0; dp->fullnat != NULL && session == NULL && i < dp->n_workers; i++) {
+		session = lb_fullnat_find(dp->workers[i], key, reply->hash, dir);
+		reply->worker = session != NULL ? (uint16_t)i : UINT16_MAX;
+	}
+	if (session == NULL)
+		return NULL;
+	reply->backend = session->backend;
+	reply->entry_state = session->state;
+	reply->entry_age_s = lb_session_age(session, dp->tick) * (LB_FLOW_TICK_MS / 1000);
+	return session;
+}
+
+static bool trace_fullnat_reply(
+	const struct lb_dp *dp, const struct lb_flow_key *key, struct lb_msg_trace_reply *reply)
+{
+	const struct lb_session *session = find_session(dp, key, LB_SESSION_REPLY, reply);
+
+	if (session == NULL)
+		return false;
+	reply->service = session->service;
+	reply->decision = LB_DECISION_REPLY;
+	reply->verdict = LB_VERDICT_REPLY;
+	return true;
 }
 
 static bool trace_reply(const struct lb_dp *dp, const struct lb_flow_key *key,
@@ -62,8 +94,12 @@ static void trace_slot(const struct lb_dp *dp, const struct lb_flow_key *key,
 }
 
 // Any worker may hold the entry: RSS knows which.
-static bool trace_entry(const struct lb_dp *dp, struct lb_msg_trace_reply *reply)
+static bool trace_entry(
+	const struct lb_dp *dp, const struct lb_flow_key *key, struct lb_msg_trace_reply *reply)
 {
+	if (dp->services[reply->service].mode == LB_MODE_FULLNAT)
+		return find_session(dp, key, LB_SESSION_CLIENT, reply) != NULL &&
+		       lb_decide_alive(dp->backend_states, reply->backend);
 	for (unsigned i = 0; dp->live && i < dp->n_workers; i++) {
 		struct lb_flowtable *table = &dp->workers[i]->flowtable;
 		uint64_t *found = lb_flowtable_lookup(table, reply->hash, dp->tick);
@@ -104,15 +140,20 @@ int lb_trace(const struct lb_dp *dp, const struct lb_msg_trace *msg, struct lb_m
 	lb_hash_flows(&dp->hash_key, &key, &reply->hash, 1);
 	reply->service = find_service(dp, &key);
 	if (reply->service == UINT16_MAX) {
-		if (!trace_reply(dp, &key, reply) &&
+		if (!trace_fullnat_reply(dp, &key, reply) && !trace_reply(dp, &key, reply) &&
 			lb_keymap_get(dp->service_map, &(struct lb_service_key){.addr = key.dst}) !=
 				LB_KEYMAP_MISS)
 			reply->verdict = LB_VERDICT_VIP_NO_SERVICE;
 		return 0;
 	}
 	trace_slot(dp, &key, reply);
-	if (trace_entry(dp, reply)) {
+	if (trace_entry(dp, &key, reply)) {
 		reply->decision = LB_DECISION_ENTRY;
+	} else if (dp->services[reply->service].mode == LB_MODE_FULLNAT && msg->proto == IPPROTO_TCP &&
+		   msg->syn == 0) {
+		reply->backend = LB_BACKEND_NONE;
+		reply->verdict = LB_VERDICT_NO_SESSION;
+		return 0;
 	} else {
 		choice = lb_flow_choose(dp->workers[0], reply->service, &key, reply->hash,
 			msg->syn != 0 || msg->proto != IPPROTO_TCP, false);

@@ -57,7 +57,7 @@ void lb_stage_tx(struct lb_worker *worker, struct lb_burst *burst)
 
 		if (unlikely(verdict != LB_VERDICT_FORWARD && verdict != LB_VERDICT_REPLY &&
 			    (burst->answered >> i & 1) == 0)) {
-			if (burst->held >> i & 1)
+			if ((burst->held >> i & 1) || verdict == LB_VERDICT_TAKEN)
 				continue; // its time will come, and it be counted
 			rte_pktmbuf_free(burst->mbufs[i]);
 			continue;

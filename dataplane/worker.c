@@ -9,6 +9,7 @@
 #include <rte_ethdev.h>
 
 #include "dataplane/frag.h"
+#include "dataplane/fullnat.h"
 #include "dataplane/stages.h"
 
 // One round of the sweep takes 8 ticks (16 s): well within what entries need (lb/flowtable.h), and a
@@ -62,19 +63,33 @@ static void watch_losses(struct lb_worker *worker)
 	worker->overload_s = worker->now_s;
 }
 
+// One session is a line, as a bucket is.
+static void sweep_sessions(struct lb_worker *worker, uint32_t n)
+{
+	n = RTE_MIN(n, worker->session_sweep_left);
+	if (n == 0)
+		return;
+	lb_sessions_sweep(&worker->sessions, worker->tick, n);
+	worker->session_sweep_left -= n;
+	worker->sessions_swept += n;
+}
+
 static void sweep(struct lb_worker *worker, unsigned n_rx)
 {
 	uint32_t n_buckets = worker->flowtable.n_buckets;
+	uint32_t n_sessions = worker->sessions.n_entries; // 0: no fullnat service yet
 	uint32_t n = n_rx != 0 ? SWEEP_BUCKETS_BUSY : SWEEP_BUCKETS_IDLE;
 
+	sweep_sessions(worker, n);
 	if (worker->sweep_left == 0)
 		return;
 	n = RTE_MIN(n, worker->sweep_left);
 	lb_flowtable_sweep(&worker->flowtable, worker->tick, n);
 	worker->sweep_left -= n;
 	worker->swept += n;
-	if (worker->swept >= n_buckets) {
-		worker->swept -= n_buckets;
+	if (worker->swept >= n_buckets && worker->sessions_swept >= n_sessions) {
+		worker->swept = 0;
+		worker->sessions_swept = 0;
 		atomic_store_explicit(&worker->sweeps, lb_worker_sweeps(worker) + 1, memory_order_release);
 	}
 }
@@ -88,8 +103,10 @@ static void flush_flows(struct lb_worker *worker)
 	if (likely(wanted == atomic_load_explicit(&worker->flushes, memory_order_relaxed)))
 		return;
 	lb_flowtable_purge_range(&worker->flowtable, dp->flush, worker->flushed, FLUSH_BUCKETS);
+	if (atomic_load_explicit(&dp->fullnat, memory_order_acquire) != NULL)
+		lb_sessions_purge_range(&worker->sessions, dp->flush, worker->flushed, FLUSH_BUCKETS);
 	worker->flushed += FLUSH_BUCKETS;
-	if (worker->flushed >= worker->flowtable.n_buckets) {
+	if (worker->flushed >= RTE_MAX(worker->flowtable.n_buckets, worker->sessions.n_entries)) {
 		worker->flushed = 0;
 		atomic_store_explicit(&worker->flushes, wanted, memory_order_release);
 	}
@@ -107,6 +124,8 @@ static void keep_time(struct lb_worker *worker)
 	watch_losses(worker);
 	worker->used_before = worker->counters->flow.used;
 	worker->sweep_left = worker->flowtable.n_buckets / SWEEP_TICKS + 1;
+	if (atomic_load_explicit(&worker->dp->fullnat, memory_order_acquire) != NULL)
+		worker->session_sweep_left = worker->sessions.n_entries / SWEEP_TICKS + 1;
 }
 
 void lb_worker_keep_house(struct lb_worker *worker, unsigned n_rx)
@@ -134,6 +153,8 @@ void lb_worker_process(struct lb_worker *worker)
 	lb_stage_parse(worker, burst);
 	lb_stage_fetch(worker, burst);
 	lb_stage_classify(worker, burst);
+	if (unlikely(atomic_load_explicit(&worker->dp->fullnat, memory_order_relaxed) != NULL))
+		lb_stage_fullnat(worker, burst);
 	if (unlikely(burst->n_odd != 0))
 		lb_frag_begin(worker, burst);
 	lb_stage_flow(worker, burst);
@@ -169,6 +190,18 @@ static unsigned poll_port(struct lb_worker *worker, uint16_t port)
 	return n_rx;
 }
 
+// Packets that other workers have passed on: counted as received by those.
+static unsigned poll_handover(struct lb_worker *worker)
+{
+	struct lb_burst *burst = &worker->burst;
+
+	if (lb_handover_take(worker, burst) == 0)
+		return 0;
+	lb_worker_process(worker);
+	lb_stage_tx(worker, burst);
+	return burst->n;
+}
+
 int lb_worker_run(void *arg)
 {
 	struct lb_worker *worker = arg;
@@ -181,6 +214,7 @@ int lb_worker_run(void *arg)
 
 		for (uint16_t port = 0; port < worker->n_ports; port++)
 			n_rx += poll_port(worker, port);
+		n_rx += poll_handover(worker);
 		// Before the first sync no service is there, and the flow table is still the main lcore's.
 		if (likely(atomic_load_explicit(&dp->live, memory_order_acquire)))
 			lb_worker_keep_house(worker, n_rx);

@@ -5,6 +5,7 @@
 #include "dataplane/answer.h"
 #include "dataplane/burst.h"
 #include "dataplane/dp.h"
+#include "lb/session.h"
 
 #define LB_MAC_MASK UINT64_C(0x0000ffffffffffff) /* the first six bytes of a little-endian word */
 static_assert(LB_SHM_MAX_PORTS <= 32, "a bit each in fetch_ports");
@@ -24,6 +25,7 @@ struct lb_worker {
 	struct lb_dp *dp;
 	struct lb_worker_counters *counters; /* in shared memory; only this worker writes */
 	struct lb_flowtable flowtable;
+	struct lb_sessions sessions; /* of mode fullnat; not to be touched while dp->fullnat is NULL */
 	uint32_t tick;  /* dp's clock as of this poll */
 	uint32_t now_s;
 	uint16_t idx;     /* 0..n_workers-1; its RX and TX queue on every port */
@@ -44,6 +46,15 @@ struct lb_worker {
 	uint32_t flushed;         /* buckets of the flush under way */
 	void *flow_mem; /* main lcore: mapped by flowmem.c */
 	uint64_t flow_mem_bytes;
+	void *session_mem; /* likewise, by pools.c */
+	uint64_t session_mem_bytes;
+	uint32_t session_sweep_left; /* entries to sweep in this tick */
+	uint32_t sessions_swept;     /* since `sweeps` went up */
+	uint32_t local_turn;    /* fullnat: where the search for a free port begins, going round */
+	uint32_t handover_turn; /* whose ring is next */
+	uint32_t n_waiting;     /* packets taken over, of another port than those before them */
+	struct rte_mbuf *waiting[LB_BURST];
+	uint16_t ipv4_id; /* of packets translated from IPv6 */
 	struct lb_ring events;
 	struct lb_answer_tokens answer_tokens;
 	struct lb_frags *frags;

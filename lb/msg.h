@@ -75,6 +75,11 @@ static inline bool lb_mode_keeps_port(unsigned mode)
 	return mode == LB_MODE_DSR || lb_mode_is_tunnel(mode);
 }
 
+/* Mode fullnat: how the backend learns of the client's address. */
+enum lb_client_address {
+	LB_CLIENT_ADDRESS_NONE, LB_CLIENT_ADDRESS_TOA, LB_CLIENT_ADDRESS_PROXY_V2, LB_CLIENT_ADDRESS_N
+};
+
 enum lb_on_empty { LB_ON_EMPTY_DROP, LB_ON_EMPTY_RESET, LB_ON_EMPTY_LAST_RESORT, LB_ON_EMPTY_N };
 enum lb_tracking { LB_TRACKING_ALL, LB_TRACKING_CHANGED, LB_TRACKING_N };
 enum lb_scheduler {
@@ -99,6 +104,8 @@ struct lb_msg_service {
 	uint8_t scheduler; /* enum lb_scheduler */
 	uint16_t gue_port_be; /* mode gue: UDP port of the backends' tunnel ends, else 0 */
 	uint32_t idle_timeout_ms; /* 1000..LB_IDLE_TIMEOUT_MAX_MS */
+	uint8_t client_address; /* enum lb_client_address; NONE but in mode fullnat */
+	uint8_t zero[3];
 };
 
 struct lb_msg_backend {

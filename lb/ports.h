@@ -60,6 +60,12 @@ void lb_ports_init(struct lb_ports *ports, uint32_t n_shares, uint32_t seed);
 /** Take the next free port. @return its index; LB_PORTS_NONE: all are in use (counted). Worker. */
 uint32_t lb_ports_take(struct lb_ports *ports);
 
+/** Go on with the search at @p idx, modulo the number of ports. Worker. */
+static inline void lb_ports_skip(struct lb_ports *ports, uint32_t idx)
+{
+	ports->cursor = idx % ports->n_ports;
+}
+
 /** Take exactly @p idx. @return false: it is out of range or in use. Worker. */
 bool lb_ports_take_at(struct lb_ports *ports, uint32_t idx);
 

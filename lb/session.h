@@ -34,6 +34,8 @@ enum lb_session_flag {
 	LB_SESSION_BACKEND_FIN = 0x02,
 	LB_SESSION_TOLD = 0x04,  /* the client's address has been sent: TOA no longer, PROXY header at least once */
 	LB_SESSION_HEARD = 0x08, /* proxy_v2: the backend has acknowledged the whole header */
+	LB_SESSION_TOA = 0x10,   /* what the service's client_address was when the session began */
+	LB_SESSION_PROXY = 0x20,
 };
 
 /*

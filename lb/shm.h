@@ -73,6 +73,8 @@ struct lb_shm_header {
 	/* futex words: the producer of the commands wakes the main lcore. */
 	uint32_t command_futex __attribute__((aligned(64)));
 	struct lb_shm_port ports[LB_SHM_MAX_PORTS];
+	/* dataplane: wo. Local addresses by their place in lb_worker_counters.locals; all zeroes: none. */
+	struct lb_addr locals[LB_MAX_LOCALS];
 };
 
 /* One backend as it last was; control: rw, dataplane: carries it over a restart, never reads it. */
@@ -176,7 +178,7 @@ struct lb_worker_counters {
 	struct lb_service_counters services[LB_MAX_SERVICES] __attribute__((aligned(64)));
 	struct lb_backend_counters backends[LB_MAX_BACKENDS + 1u];
 };
-static_assert(LB_VERDICT_N <= 64, "verdicts fit");
+static_assert(LB_VERDICT_N <= LB_VERDICT_TAKEN, "verdicts fit");
 
 /* Of a published table: slots, then members and sequence of its pick table (lb/pick.h). */
 #define LB_SHM_TABLE_WORDS \

@@ -54,7 +54,11 @@
 		"fragment that repeats one, or contradicts others: then all later ones of its datagram too") \
 	X(FRAGMENT_TIMEOUT, "fragment_timeout", "fragment that waited for the first one of its datagram in vain") \
 	X(FRAGMENT_LIMIT, "fragment_limit",                                                         \
-		"fragment that had to make room: too many datagrams, fragments that wait, or holes")
+		"fragment that had to make room: too many datagrams, fragments that wait, or holes") \
+	X(NO_SESSION, "no_session", "fullnat: in mid-stream, or a reply, but its session is not known") \
+	X(PORTS_EXHAUSTED, "ports_exhausted", "fullnat: no local port is free towards the backend") \
+	X(SESSIONS_FULL, "sessions_full", "fullnat: the session table is full")                     \
+	X(HANDOVER_FULL, "handover_full", "fullnat: the worker that has the session does not keep up")
 
 enum lb_verdict {
 #define X(id, name, meaning) LB_VERDICT_##id,
@@ -68,6 +72,12 @@ static inline bool lb_verdict_is_drop(unsigned verdict)
 {
 	return verdict >= LB_VERDICT_TRUNCATED_L2 && verdict != LB_VERDICT_ECHO;
 }
+
+/*
+ * No fate yet: the packet is no longer the burst's, whoever took it counts it. Its place among the counters tells how
+ * often that was.
+ */
+#define LB_VERDICT_TAKEN 63u
 
 /** Name ("ttl_expired") and meaning (a sentence); "?" out of range. */
 const char *lb_verdict_name(unsigned verdict);

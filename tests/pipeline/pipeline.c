@@ -70,6 +70,7 @@ void pipeline_start(
 	memset(pipeline, 0, sizeof(*pipeline));
 	CHECK(lb_dp_init(dp, n_workers));
 	dp->flows_per_worker = n_flows;
+	dp->sessions_per_worker = n_flows;
 	pipeline->pool = rte_pktmbuf_pool_create(
 		"mbufs", n_mbufs, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 	if (pipeline->pool == NULL)
@@ -90,11 +91,13 @@ void pipeline_stop(struct pipeline *pipeline)
 
 	lb_flowmem_unmap(dp);
 	for (unsigned i = 0; i < dp->n_workers; i++) {
-		char flows[192];
+		char flows[192], sessions[192];
 
 		snprintf(flows, sizeof(flows), "%s.flows.%u", dp->shm.path, i);
 		unlink(flows);
 		lb_frag_destroy(dp->workers[i]->frags);
+		snprintf(sessions, sizeof(sessions), "%s.sessions.%u", dp->shm.path, i);
+		unlink(sessions);
 		rte_free(dp->workers[i]);
 	}
 	for (uint16_t id = 0; id < LB_MAX_SERVICES; id++)
