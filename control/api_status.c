@@ -119,7 +119,7 @@ static json_t *service_json(const struct lb_service *service)
 			      service->active_tier >= 0 ? json_integer(service->active_tier)
 							: json_null(),
 			      "tracking", lb_tracking_name(config->tracking), "tracking_now",
-			      lb_tracking_name(service->tracking_now), "table", table, "counters",
+			      lb_tracking_name(lb_model_tracking_now(service)), "table", table, "counters",
 			      lb_api_service_counters_json(service)));
 	json_object_set_new(json, "health_ignored",
 		lb_json_text(lb_health_ignored_name(service->health_ignored)));

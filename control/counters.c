@@ -48,6 +48,14 @@ void lb_counters_flow(const struct lb_shm_map *map, struct lb_flow_counters *sum
 			sizeof(*sum) / sizeof(uint64_t));
 }
 
+bool lb_counters_any_pressure(const struct lb_shm_map *map)
+{
+	for (unsigned i = 0; i < n_workers_of(map); i++)
+		if (read_u64(&map->shm->workers[i].flow.tracking_changes) % 2 != 0)
+			return true;
+	return false;
+}
+
 void lb_counters_answers(const struct lb_shm_map *map, struct lb_answer_counters *sum)
 {
 	memset(sum, 0, sizeof(*sum));

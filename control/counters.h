@@ -17,6 +17,9 @@ uint64_t lb_counters_no_backend(const struct lb_shm_map *map, uint16_t id);
 
 void lb_counters_flow(const struct lb_shm_map *map, struct lb_flow_counters *sum);
 
+/** Whether any worker records only flows on slots in transition now, for want of room. */
+bool lb_counters_any_pressure(const struct lb_shm_map *map);
+
 void lb_counters_answers(const struct lb_shm_map *map, struct lb_answer_counters *sum);
 
 /** By enum lb_verdict. */

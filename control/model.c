@@ -53,6 +53,13 @@ char *lb_backend_label(const struct lb_backend *backend, char *buf, size_t bytes
 	return buf;
 }
 
+enum lb_tracking lb_model_tracking_now(const struct lb_service *service)
+{
+	if (lb_counters_any_pressure(lb_dp_map(service->model->dp)))
+		return LB_TRACKING_CHANGED;
+	return service->config->tracking;
+}
+
 struct lb_service *lb_model_service(const struct lb_model *model, const char *name)
 {
 	for (size_t i = 0; i < model->n_services; i++)
@@ -341,7 +348,6 @@ static struct lb_service *service_create(
 	service->mode = config->mode;
 	service->id = id;
 	service->active_tier = -1;
-	service->tracking_now = (uint8_t)config->tracking;
 	if (!model->is_starting)
 		service->baseline_no_backend = lb_counters_no_backend(lb_dp_map(model->dp), id);
 	model->service_by_id[id] = service;
@@ -504,8 +510,6 @@ static struct lb_service *adopt_service(
 		service = service_create(model, (uint16_t)id, config);
 	else
 		before = service->config;
-	if (service->config->tracking != config->tracking)
-		service->tracking_now = (uint8_t)config->tracking;
 	service->config = config;
 	adopt_backends(service, before, cause);
 	judge_vip(service);
@@ -695,7 +699,7 @@ void lb_model_sweep_names(struct lb_model *model)
 			lb_counters_backend(lb_dp_map(model->dp), backend->id, &counters);
 			// without an entry for each flow none can be counted: then it is time that tells
 			if (lb_dp_state(model->dp) != LB_DP_UP || (int64_t)counters.active_flows > 0 ||
-				(service->tracking_now != LB_TRACKING_ALL &&
+				(lb_model_tracking_now(service) != LB_TRACKING_ALL &&
 					now_ns < backend->since_ns + idle_ns))
 				lb_names_mark_busy(model->names, backend->config->host,
 					&backend->endpoint.addr);

@@ -98,7 +98,6 @@ struct lb_service {
 	int active_tier;        /* -1: none */
 	enum lb_health_ignored health_ignored;
 	const char *state;      /* "ok", "degraded", "down"; NULL: not judged yet */
-	uint8_t tracking_now;   /* enum lb_tracking, as the data plane says */
 	uint64_t baseline_no_backend;
 	struct lb_health_histogram durations; /* of its backends' checks, since it is there */
 
@@ -195,6 +194,9 @@ int lb_model_apply(struct lb_model *model, struct lb_config *config, const char 
  * with @p error. */
 int lb_model_check(const struct lb_model *model, const struct lb_config *config,
 	struct lb_config_error *error);
+
+/** What the data plane does: `changed` also where `all` is configured and some worker's table is short of room. */
+enum lb_tracking lb_model_tracking_now(const struct lb_service *service);
 
 /** Find by name; NULL: none. */
 struct lb_service *lb_model_service(const struct lb_model *model, const char *name);

@@ -126,7 +126,6 @@ static void note_boot(struct lb_model *model, uint64_t boot_id)
 		struct lb_service *service = model->services[i];
 
 		service->baseline_no_backend = 0;
-		service->tracking_now = (uint8_t)service->config->tracking;
 		for (size_t j = 0; j < service->n_backends; j++)
 			memset(&service->backends[j]->baseline, 0,
 				sizeof(service->backends[j]->baseline));
@@ -266,21 +265,6 @@ static bool may_report(struct lb_model *model)
 	return ++model->n_dp_events <= MAX_DP_EVENTS_PER_S;
 }
 
-static void on_tracking(struct lb_model *model, const struct lb_msg *event)
-{
-	uint16_t id = event->tracking.service;
-	uint8_t tracking = event->tracking.tracking;
-	struct lb_service *service = id < LB_MAX_SERVICES ? model->service_by_id[id] : NULL;
-	char subject[80];
-
-	if (service == NULL || tracking >= LB_TRACKING_N || tracking == service->tracking_now)
-		return;
-	snprintf(subject, sizeof(subject), "service %s", service->config->name);
-	lb_events_add(model->events, "tracking", subject, lb_tracking_name(service->tracking_now),
-		lb_tracking_name(tracking), NULL);
-	service->tracking_now = tracking;
-}
-
 static void on_event(void *arg, unsigned worker, const struct lb_msg *event)
 {
 	struct lb_model *model = arg;
@@ -289,9 +273,6 @@ static void on_event(void *arg, unsigned worker, const struct lb_msg *event)
 	if (!may_report(model))
 		return;
 	switch (event->op) {
-	case LB_EVENT_TRACKING:
-		on_tracking(model, event);
-		break;
 	case LB_EVENT_TABLE_PRESSURE:
 		snprintf(subject, sizeof(subject), "worker %u", worker);
 		lb_events_add(model->events, "table_pressure", subject,

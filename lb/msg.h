@@ -49,7 +49,7 @@ enum lb_op {
 };
 
 enum lb_event_op {
-	LB_EVENT_TRACKING = 1, /* a service's tracking turned to `changed` or back; .tracking */
+	LB_EVENT_TRACKING = 1, /* unused: tracking turns per worker, which is the next one */
 	LB_EVENT_TABLE_PRESSURE, /* a worker's flow table is full, or soon, or no longer; .pressure */
 	LB_EVENT_BACKEND_SUSPECT, /* backend refused or did not answer; .id */
 	LB_EVENT_PORT_LINK,    /* .link */

@@ -120,7 +120,7 @@ struct lb_flow_counters {
 			    break */
 	uint64_t overloads;        /* times that so many were lost that slots' origins are no longer
 				      trusted */
-	uint64_t tracking_changes; /* turns of `all` into `changed` or back */
+	uint64_t tracking_changes; /* turns of `all` into `changed` or back: odd while it is `changed` */
 };
 
 /* Of mode fullnat: this worker's sessions (lb/session.h) and what happened to their packets. */

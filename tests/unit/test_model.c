@@ -714,26 +714,37 @@ static void hostile_events_are_bounded(void **state)
 	fake_dp_stop(fake, true);
 }
 
-static void tracking_is_what_the_worker_says(void **state)
+static void change_service(const char *json_text);
+
+static void set_turns(struct fake_dp *fake, unsigned worker, uint64_t n)
 {
-	struct fake_dp *fake = start_synced();
-	struct lb_service *service = lb_model_service(model, "web");
-	struct lb_msg event = {
-		.op = LB_EVENT_TRACKING,
-		.tracking = {.service = service->id, .tracking = LB_TRACKING_CHANGED},
-	};
+	__atomic_store_n(&fake->map.shm->workers[worker].flow.tracking_changes, n, __ATOMIC_RELAXED);
+}
+
+/* One worker of two that is short of room is enough; told by an event too. */
+static void tracking_is_what_the_workers_do(void **state)
+{
+	struct fake_dp *fake = fake_dp_start(INSTANCE, 2);
+	struct lb_msg event = {.op = LB_EVENT_TABLE_PRESSURE, .pressure = {.n_used = 9, .n_max = 10, .on = 1}};
+	struct lb_service *service;
 
 	(void)state;
-	fake_dp_event(fake, 0, &event);
-	WAIT(service->tracking_now == LB_TRACKING_CHANGED);
-	event.tracking.tracking = 200;
-	fake_dp_event(fake, 0, &event);
-	event.tracking = (typeof(event.tracking)){.service = 60000, .tracking = LB_TRACKING_ALL};
-	fake_dp_event(fake, 0, &event);
-	event.tracking =
-		(typeof(event.tracking)){.service = service->id, .tracking = LB_TRACKING_ALL};
-	fake_dp_event(fake, 0, &event);
-	WAIT(service->tracking_now == LB_TRACKING_ALL);
+	start_model();
+	service = lb_model_service(model, "web");
+	assert_int_equal(lb_model_tracking_now(service), LB_TRACKING_ALL);
+	WAIT(lb_dp_state(model->dp) == LB_DP_UP);
+	settle();
+	assert_int_equal(lb_model_tracking_now(service), LB_TRACKING_ALL);
+	set_turns(fake, 0, 2);
+	assert_int_equal(lb_model_tracking_now(service), LB_TRACKING_ALL);
+	set_turns(fake, 1, 7);
+	fake_dp_event(fake, 1, &event);
+	assert_int_equal(lb_model_tracking_now(service), LB_TRACKING_CHANGED);
+	WAIT(n_events("table_pressure", "worker 1", "changed") == 1);
+	set_turns(fake, 1, 8);
+	assert_int_equal(lb_model_tracking_now(service), LB_TRACKING_ALL);
+	change_service("{\"tracking\": \"changed\"}");
+	assert_int_equal(lb_model_tracking_now(lb_model_service(model, "web")), LB_TRACKING_CHANGED);
 	fake_dp_stop(fake, true);
 }
 
@@ -1011,7 +1022,7 @@ int main(void)
 		TEST(a_failed_save_changes_nothing),
 		TEST(a_corrupt_state_file_is_set_aside),
 		TEST(hostile_events_are_bounded),
-		TEST(tracking_is_what_the_worker_says),
+		TEST(tracking_is_what_the_workers_do),
 		TEST(a_vip_that_is_the_hosts_own_is_told),
 	};
 
