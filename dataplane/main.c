@@ -14,12 +14,14 @@
 #include <rte_launch.h>
 #include <rte_lcore.h>
 #include <rte_malloc.h>
+#include <rte_pdump.h>
 #include <rte_version.h>
 
 #include "dataplane/command.h"
 #include "dataplane/flowmem.h"
 #include "dataplane/frag.h"
 #include "dataplane/port.h"
+#include "dataplane/telemetry.h"
 #include "dataplane/worker.h"
 #include "lb/log.h"
 #include "lb/notify.h"
@@ -338,9 +340,26 @@ static int start(const struct options *options)
 	return rc;
 }
 
+/*
+ * What looks in from outside: dpdk-telemetry.py and dpdk-dumpcap. Neither is worth not forwarding for: pdump
+ * wants EAL's multi-process mode (not --in-memory), telemetry may be off.
+ */
+static void open_to_observers(const char *instance)
+{
+	int rc = lb_telemetry_init(&dp, instance);
+
+	if (rc < 0)
+		lb_log(LB_LOG_WARN, TOPIC, "no telemetry: %s", strerror(-rc));
+	rc = rte_pdump_init();
+	if (rc < 0)
+		lb_log(LB_LOG_WARN, TOPIC, "dpdk-dumpcap cannot capture: %s", rte_strerror(rte_errno));
+}
+
 static void shut_down(unsigned n_ports)
 {
+	lb_telemetry_fini();
 	rte_eal_mp_wait_lcore();
+	rte_pdump_uninit();
 	for (uint16_t port = 0; port < n_ports; port++) {
 		rte_eth_dev_stop(port);
 		rte_eth_dev_close(port);
@@ -384,6 +403,8 @@ int main(int argc, char **argv)
 	sigaction(SIGINT, &action, NULL);
 	rc = start(&options);
 	n_ports = rte_eth_dev_count_avail();
+	if (rc == 0)
+		open_to_observers(options.instance);
 	for (unsigned i = 0; rc == 0 && i < dp.n_workers; i++)
 		rc = rte_eal_remote_launch(lb_worker_run, dp.workers[i], dp.workers[i]->lcore);
 	if (rc == 0) {
