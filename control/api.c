@@ -22,10 +22,10 @@
 #define GROUP_NAME "fulcrum"
 #define MAX_HEADER_BYTES 16384
 #define TIMEOUT_S 30 /* of a client that does not go on reading or writing */
-#define METRICS_TIMEOUT_S 5
+#define TCP_TIMEOUT_S 5
 /* Sockets must be left for the health checks, whatever clients do. */
 #define MAX_CONNECTIONS 128u
-#define MAX_METRICS_CONNECTIONS 32u
+#define MAX_TCP_CONNECTIONS 32u
 #define BACKLOG 256         /* those who wait while the limit is reached */
 #define ACCEPT_PAUSE_MS 200 /* after a failed accept, usually for want of file descriptors */
 
@@ -35,7 +35,7 @@ struct server {
 	struct evhttp *http;
 	struct evconnlistener *listener; /* http's */
 	unsigned n_connections, max_connections;
-	bool metrics_only;
+	bool is_tcp;
 	bool stopped; /* goes with its last connection, which libevent frees late */
 };
 
@@ -43,7 +43,7 @@ struct lb_api {
 	struct lb_model *model;
 	char socket_path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	bool owns_socket;
-	struct server *unix_side, *metrics_side; /* the second may be NULL */
+	struct server *unix_side, *tcp_side; /* the second may be NULL */
 	TAILQ_HEAD(, lb_api_request) requests;   /* not answered yet */
 };
 
@@ -52,30 +52,34 @@ struct route {
 	const char *path; /* "*" stands for one segment */
 	lb_api_handler *handler;
 	bool whole_config; /* the body may be large */
+	bool on_tcp;       /* served on --listen too: shows, and changes nothing */
 };
 
 static const struct route routes[] = {
-	{EVHTTP_REQ_GET, "v1/version", lb_api_version, false},
-	{EVHTTP_REQ_GET, "v1/status", lb_api_status, false},
-	{EVHTTP_REQ_GET, "v1/services", lb_api_services, false},
-	{EVHTTP_REQ_POST, "v1/services", lb_api_service_add, false},
-	{EVHTTP_REQ_GET, "v1/services/*", lb_api_service, false},
-	{EVHTTP_REQ_PATCH, "v1/services/*", lb_api_service_set, false},
-	{EVHTTP_REQ_DELETE, "v1/services/*", lb_api_service_del, false},
-	{EVHTTP_REQ_POST, "v1/services/*/backends", lb_api_backend_add, false},
-	{EVHTTP_REQ_PATCH, "v1/services/*/backends/*", lb_api_backend_set, false},
-	{EVHTTP_REQ_DELETE, "v1/services/*/backends/*", lb_api_backend_del, false},
-	{EVHTTP_REQ_GET, "v1/backends", lb_api_backends, false},
-	{EVHTTP_REQ_GET, "v1/stats", lb_api_stats, false},
-	{EVHTTP_REQ_GET, "v1/drops", lb_api_drops, false},
-	{EVHTTP_REQ_GET, "v1/events", lb_api_events, false},
-	{EVHTTP_REQ_GET, "v1/trace", lb_api_trace, false},
-	{EVHTTP_REQ_GET, "v1/flows", lb_api_flows, false},
-	{EVHTTP_REQ_POST, "v1/flows/flush", lb_api_flush, false},
-	{EVHTTP_REQ_GET, "v1/config", lb_api_config_get, false},
-	{EVHTTP_REQ_PUT, "v1/config", lb_api_config_put, true},
-	{EVHTTP_REQ_POST, "v1/diff", lb_api_config_diff, true},
-	{EVHTTP_REQ_GET, "metrics", lb_api_metrics, false},
+	{EVHTTP_REQ_GET, "", lb_api_dashboard, false, true},
+	{EVHTTP_REQ_GET, "v1/version", lb_api_version, false, true},
+	{EVHTTP_REQ_GET, "v1/status", lb_api_status, false, true},
+	{EVHTTP_REQ_GET, "v1/services", lb_api_services, false, true},
+	{EVHTTP_REQ_POST, "v1/services", lb_api_service_add, false, false},
+	{EVHTTP_REQ_GET, "v1/services/*", lb_api_service, false, true},
+	{EVHTTP_REQ_PATCH, "v1/services/*", lb_api_service_set, false, false},
+	{EVHTTP_REQ_DELETE, "v1/services/*", lb_api_service_del, false, false},
+	{EVHTTP_REQ_POST, "v1/services/*/backends", lb_api_backend_add, false, false},
+	{EVHTTP_REQ_PATCH, "v1/services/*/backends/*", lb_api_backend_set, false, false},
+	{EVHTTP_REQ_DELETE, "v1/services/*/backends/*", lb_api_backend_del, false, false},
+	{EVHTTP_REQ_GET, "v1/backends", lb_api_backends, false, true},
+	{EVHTTP_REQ_GET, "v1/stats", lb_api_stats, false, true},
+	{EVHTTP_REQ_GET, "v1/drops", lb_api_drops, false, true},
+	{EVHTTP_REQ_GET, "v1/events", lb_api_events, false, true},
+	{EVHTTP_REQ_GET, "v1/trace", lb_api_trace, false, false},
+	{EVHTTP_REQ_GET, "v1/flows", lb_api_flows, false, false},
+	{EVHTTP_REQ_POST, "v1/flows/flush", lb_api_flush, false, false},
+	{EVHTTP_REQ_GET, "v1/config", lb_api_config_get, false, false},
+	{EVHTTP_REQ_PUT, "v1/config", lb_api_config_put, true, false},
+	{EVHTTP_REQ_POST, "v1/diff", lb_api_config_diff, true, false},
+	{EVHTTP_REQ_GET, "v1/announce", lb_api_announce, false, true},
+	{EVHTTP_REQ_PUT, "v1/maintenance", lb_api_maintenance, false, false},
+	{EVHTTP_REQ_GET, "metrics", lb_api_metrics, false, true},
 };
 #define N_ROUTES (sizeof(routes) / sizeof(routes[0]))
 
@@ -107,6 +111,7 @@ static void send_text(struct lb_api_request *request, int status, const char *co
 		status = 500;
 	evhttp_add_header(headers, "Content-Type", content_type);
 	evhttp_add_header(headers, "Cache-Control", "no-store");
+	evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
 	evhttp_send_reply(request->http, status, NULL, body);
 	if (body != NULL)
 		evbuffer_free(body);
@@ -231,6 +236,8 @@ bool lb_api_need_dataplane(struct lb_api_request *request)
 
 static bool matches(const struct lb_api_request *request, const char *pattern)
 {
+	if (*pattern == '\0')
+		return request->n_segments == 1 && request->segments[0][0] == '\0';
 	for (size_t i = 0; i < request->n_segments; i++) {
 		size_t len = strcspn(pattern, "/");
 
@@ -246,7 +253,7 @@ static bool matches(const struct lb_api_request *request, const char *pattern)
 	return *pattern == '\0';
 }
 
-static void dispatch(struct lb_api_request *request, bool metrics_only)
+static void dispatch(struct lb_api_request *request, bool is_tcp)
 {
 	enum evhttp_cmd_type method = evhttp_request_get_command(request->http);
 	bool path_known = false;
@@ -254,7 +261,7 @@ static void dispatch(struct lb_api_request *request, bool metrics_only)
 
 	for (size_t i = 0; i < N_ROUTES; i++) {
 		if (!matches(request, routes[i].path) ||
-			(metrics_only && routes[i].handler != lb_api_metrics))
+			(is_tcp && !routes[i].on_tcp))
 			continue;
 		path_known = true;
 		if (routes[i].method != method)
@@ -306,6 +313,7 @@ static void on_request(struct evhttp_request *http, void *arg)
 	struct lb_api_request *request = lb_xcalloc(1, sizeof(*request));
 
 	request->api = server->api;
+	request->is_tcp = server->is_tcp;
 	request->model = server->api->model;
 	request->http = http;
 	request->connection = evhttp_request_get_connection(http);
@@ -316,7 +324,7 @@ static void on_request(struct evhttp_request *http, void *arg)
 	else if (query != NULL && evhttp_parse_query_str(query, &request->query) < 0)
 		lb_api_error(request, 400, "invalid", NULL, "the query is malformed");
 	else
-		dispatch(request, server->metrics_only);
+		dispatch(request, server->is_tcp);
 }
 
 /* Connections. */
@@ -420,14 +428,14 @@ static void server_stop(struct server *server)
 }
 
 /* Takes @p fd, also on failure. NULL without memory. */
-static struct server *server_start(struct lb_api *api, evutil_socket_t fd, bool metrics_only)
+static struct server *server_start(struct lb_api *api, evutil_socket_t fd, bool is_tcp)
 {
 	struct server *server = lb_xcalloc(1, sizeof(*server));
 	struct evhttp_bound_socket *bound = NULL;
 
 	server->api = api;
-	server->metrics_only = metrics_only;
-	server->max_connections = metrics_only ? MAX_METRICS_CONNECTIONS : MAX_CONNECTIONS;
+	server->is_tcp = is_tcp;
+	server->max_connections = is_tcp ? MAX_TCP_CONNECTIONS : MAX_CONNECTIONS;
 	server->http = evhttp_new(api->model->base);
 	if (server->http != NULL)
 		bound = evhttp_accept_socket_with_handle(server->http, fd);
@@ -437,8 +445,8 @@ static struct server *server_start(struct lb_api *api, evutil_socket_t fd, bool 
 		return NULL;
 	}
 	evhttp_set_max_headers_size(server->http, MAX_HEADER_BYTES);
-	evhttp_set_max_body_size(server->http, metrics_only ? 0 : LB_CONFIG_MAX_BYTES);
-	evhttp_set_timeout(server->http, metrics_only ? METRICS_TIMEOUT_S : TIMEOUT_S);
+	evhttp_set_max_body_size(server->http, is_tcp ? 0 : LB_CONFIG_MAX_BYTES);
+	evhttp_set_timeout(server->http, is_tcp ? TCP_TIMEOUT_S : TIMEOUT_S);
 	evhttp_set_allowed_methods(
 		server->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT |
 				      EVHTTP_REQ_DELETE | EVHTTP_REQ_PATCH | EVHTTP_REQ_OPTIONS);
@@ -540,15 +548,20 @@ int lb_api_create(struct lb_model *model, const char *socket_path, struct lb_api
 	return 0;
 }
 
-int lb_api_listen_metrics(struct lb_api *api, const char *address, char *why, size_t why_bytes)
+int lb_api_listen_tcp(struct lb_api *api, const char *address, char *why, size_t why_bytes)
 {
 	struct sockaddr_storage addr;
 	int len = sizeof(addr), one = 1, fd, rc;
+	char local[32];
 
+	if (strlen(address) < 6 && address[strspn(address, "0123456789")] == '\0') {
+		snprintf(local, sizeof(local), "127.0.0.1:%s", address);
+		address = local;
+	}
 	if (evutil_parse_sockaddr_port(address, (struct sockaddr *)&addr, &len) < 0 ||
 		(addr.ss_family == AF_INET && ((struct sockaddr_in *)&addr)->sin_port == 0) ||
 		(addr.ss_family == AF_INET6 && ((struct sockaddr_in6 *)&addr)->sin6_port == 0))
-		return failed(EINVAL, "not ADDR:PORT or [ADDR6]:PORT:", address, why, why_bytes);
+		return failed(EINVAL, "not ADDR:PORT, [ADDR6]:PORT or PORT:", address, why, why_bytes);
 	fd = socket(addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return failed(errno, "socket", address, why, why_bytes);
@@ -558,8 +571,8 @@ int lb_api_listen_metrics(struct lb_api *api, const char *address, char *why, si
 		close(fd);
 		return rc;
 	}
-	api->metrics_side = server_start(api, fd, true);
-	return api->metrics_side == NULL ? failed(ENOMEM, "cannot serve", address, why, why_bytes)
+	api->tcp_side = server_start(api, fd, true);
+	return api->tcp_side == NULL ? failed(ENOMEM, "cannot serve", address, why, why_bytes)
 					 : 0;
 }
 
@@ -570,7 +583,7 @@ void lb_api_destroy(struct lb_api *api)
 	if (api == NULL)
 		return;
 	server_stop(api->unix_side);
-	server_stop(api->metrics_side);
+	server_stop(api->tcp_side);
 	while ((request = TAILQ_FIRST(&api->requests)) != NULL)
 		request_end(request);
 	if (api->owns_socket)

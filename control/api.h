@@ -8,7 +8,7 @@
 #include "control/model.h"
 
 /*
- * The HTTP API of docs/api.md on a Unix socket, and GET /metrics on a TCP address: listening,
+ * The HTTP API of docs/api.md on a Unix socket, and what of it only shows on a TCP address: listening,
  * limits, routing, answers. The handlers are in api_*.c. A handler answers at once, or holds its
  * request: then it sets `cancel` and answers later from the loop.
  */
@@ -25,6 +25,7 @@ struct lb_api_request {
 	struct evhttp_connection *connection;
 	char *segments[LB_API_MAX_SEGMENTS]; /* of the path, percent-decoded */
 	size_t n_segments;
+	bool is_tcp; /* by --listen */
 	struct evkeyvalq query;
 	void *state; /* the handler's, while it holds the request */
 	/* Frees `state`: called once before the request ends, answered or not (the client has
@@ -40,8 +41,11 @@ struct lb_api_request {
 int lb_api_create(struct lb_model *model, const char *socket_path, struct lb_api **out, char *why,
 	size_t why_bytes);
 
-/** Serve GET /metrics on "ADDR:PORT" too. @return 0; -EINVAL no such address; -errno; @p why. */
-int lb_api_listen_metrics(struct lb_api *api, const char *address, char *why, size_t why_bytes);
+/**
+ * Serve what only shows, and the dashboard, on "ADDR:PORT" or "[ADDR6]:PORT" too; "PORT" alone: on
+ * 127.0.0.1. @return 0; -EINVAL no such address; -errno; @p why.
+ */
+int lb_api_listen_tcp(struct lb_api *api, const char *address, char *why, size_t why_bytes);
 
 /** Stops listening, removes the socket, ends all connections. NULL is allowed. */
 void lb_api_destroy(struct lb_api *api);
@@ -87,7 +91,9 @@ lb_api_handler lb_api_trace, lb_api_flush;                               /* api_
 lb_api_handler lb_api_config_get, lb_api_config_put, lb_api_config_diff; /* api_config.c */
 lb_api_handler lb_api_service_add, lb_api_service_set, lb_api_service_del;
 lb_api_handler lb_api_backend_add, lb_api_backend_set, lb_api_backend_del;
-lb_api_handler lb_api_metrics; /* metrics.c */
+lb_api_handler lb_api_announce, lb_api_maintenance; /* api_announce.c */
+lb_api_handler lb_api_metrics;                      /* metrics.c */
+lb_api_handler lb_api_dashboard; /* api_dashboard.c */
 
 /* JSON that several handlers have. New references. */
 json_t *lb_api_workers_json(const struct lb_model *model);

@@ -76,6 +76,8 @@ void lb_api_events(struct lb_api_request *request)
 		!lb_api_number(request, "wait", MAX_WAIT_S, &wait_s) ||
 		!lb_api_number(request, "limit", LB_EVENTS_CAPACITY, &limit))
 		return;
+	if (request->is_tcp)
+		wait_s = 0; // connections there are few: nobody may keep one for long
 	if (limit == 0)
 		lb_api_error(request, 400, "invalid", "limit", "limit is not an integer in 1..%u",
 			LB_EVENTS_CAPACITY);

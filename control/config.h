@@ -144,6 +144,7 @@ struct lb_config {
 	struct lb_endpoint *resolvers; /* name servers; none: /etc/resolv.conf */
 	size_t n_resolvers;
 	uint32_t resolve_min_ms, resolve_max_ms; /* bounds of how long an answer is used; default 5s, 5m */
+	uint32_t announce_table; /* routing table of the kernel; 0: VIPs are not announced */
 	struct lb_config_service *services;
 	size_t n_services;
 };

@@ -398,6 +398,10 @@ static void diff_globals(struct diff *diff, const struct lb_config *from,
 	strcpy(diff->path, "resolvers");
 	differ_duration(diff, "resolve_min", from->resolve_min_ms, to->resolve_min_ms);
 	differ_duration(diff, "resolve_max", from->resolve_max_ms, to->resolve_max_ms);
+	strcpy(diff->path, "announce");
+	snprintf(text, sizeof(text), "table %u -> %u", from->announce_table, to->announce_table);
+	if (from->announce_table != to->announce_table)
+		tell(diff, '~', text);
 }
 
 size_t lb_config_diff(const struct lb_config *from, const struct lb_config *to,

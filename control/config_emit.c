@@ -200,6 +200,14 @@ static json_t *resolvers_json(const struct lb_config *config)
 	return list;
 }
 
+static json_t *announce_json(const struct lb_config *config)
+{
+	struct filling f = {json_object()};
+
+	put_number(&f, "table", config->announce_table);
+	return f.object;
+}
+
 json_t *lb_config_to_json(const struct lb_config *config)
 {
 	struct filling f = {json_object()};
@@ -220,6 +228,8 @@ json_t *lb_config_to_json(const struct lb_config *config)
 		put_duration(&f, "resolve_min", config->resolve_min_ms);
 	if (config->resolve_max_ms != LB_CONFIG_DEFAULT_RESOLVE_MAX_MS)
 		put_duration(&f, "resolve_max", config->resolve_max_ms);
+	if (config->announce_table)
+		put(&f, "announce", announce_json(config));
 	put(&f, "services", services_json(config));
 	return f.object;
 }

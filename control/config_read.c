@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -574,13 +575,30 @@ static void read_resolve_times(struct lb_config_reader *reader, const struct lb_
 			lb_config_format_duration(config->resolve_max_ms, b));
 }
 
+// Not the tables by which the host itself routes: our routes are blackholes.
+static void read_announce(struct lb_config_reader *reader, const struct lb_node *node,
+	struct lb_config *config)
+{
+	static const char *const keys[] = {"table"};
+	const struct lb_node *v[N(keys)];
+
+	if (!node || lb_config_read_keys(reader, node, keys, N(keys), v))
+		return;
+	require(reader, node, v[0], "table", "announce");
+	lb_config_read_u32(reader, v[0], 1, UINT32_MAX, &config->announce_table);
+	if (!reader->rc && config->announce_table >= RT_TABLE_DEFAULT && config->announce_table <= RT_TABLE_LOCAL)
+		lb_config_fail(reader, v[0],
+			"expected a routing table of its own, found %u: the host routes by 253 (default), 254 (main) "
+			"and 255 (local)", config->announce_table);
+}
+
 int lb_config_read(struct lb_config_reader *reader, struct lb_config *config)
 {
-	enum { HASH_SECRET, LOCAL_ADDRESSES, GATEWAY, RESOLVERS, RESOLVE_MIN, RESOLVE_MAX, SERVICES,
-		N_KEYS };
+	enum { HASH_SECRET, LOCAL_ADDRESSES, GATEWAY, RESOLVERS, RESOLVE_MIN, RESOLVE_MAX, ANNOUNCE,
+		SERVICES, N_KEYS };
 	static const char *const keys[N_KEYS] = {
 		"hash_secret", "local_addresses", "gateway", "resolvers", "resolve_min",
-		"resolve_max", "services",
+		"resolve_max", "announce", "services",
 	};
 	const struct lb_node *v[N_KEYS];
 
@@ -593,6 +611,7 @@ int lb_config_read(struct lb_config_reader *reader, struct lb_config *config)
 	read_gateway(reader, v[GATEWAY], config);
 	read_resolvers(reader, v[RESOLVERS], config);
 	read_resolve_times(reader, v[RESOLVE_MIN], v[RESOLVE_MAX], config);
+	read_announce(reader, v[ANNOUNCE], config);
 	read_services(reader, v[SERVICES], config);
 	return reader->rc;
 }

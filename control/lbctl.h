@@ -106,6 +106,9 @@ enum lbctl_exit lbctl_flows_run(struct lbctl *ctl, const struct lbctl_args *args
 enum lbctl_exit lbctl_flows_flush_run(struct lbctl *ctl, const struct lbctl_args *args);
 enum lbctl_exit lbctl_trace_run(struct lbctl *ctl, const struct lbctl_args *args);
 enum lbctl_exit lbctl_simulate_run(struct lbctl *ctl, const struct lbctl_args *args);
+enum lbctl_exit lbctl_maintenance_run(struct lbctl *ctl, const struct lbctl_args *args);
+enum lbctl_exit lbctl_top_run(struct lbctl *ctl, const struct lbctl_args *args);
+enum lbctl_exit lbctl_import_nginx_run(struct lbctl *ctl, const struct lbctl_args *args);
 enum lbctl_exit lbctl_completion_run(struct lbctl *ctl, const struct lbctl_args *args);
 enum lbctl_exit lbctl_version_run(struct lbctl *ctl, const struct lbctl_args *args);
 

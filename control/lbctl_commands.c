@@ -131,6 +131,16 @@ const struct lbctl_command lbctl_commands[] = {
 		.run = lbctl_stats_run,
 	},
 	{
+		.words = "top", .operands = "[SERVICE]", .n_max = 1, .complete = "service",
+		.summary = "a live screen: rates, flows and state of each service and backend",
+		.options = {{"--interval", "DURATION", "between two samples: 100ms or more (default: 1s)"}},
+		.help = "Keys: up, down, page up, page down  select    enter  show or hide its backends\n"
+			"      s  sort by the next column         r  reverse        a  all backends or none\n"
+			"      t  only what is in trouble         p  pause          q  quit\n"
+			"Where there is no terminal: lbctl stats --watch.",
+		.run = lbctl_top_run,
+	},
+	{
 		.words = "drops", .operands = "", .complete = "",
 		.summary = "every drop reason with its count",
 		.run = lbctl_drops_run,
@@ -182,6 +192,24 @@ const struct lbctl_command lbctl_commands[] = {
 		.run = lbctl_simulate_run,
 	},
 	{
+		.words = "maintenance", .operands = "[on|off]", .n_max = 1, .complete = "on-off",
+		.summary = "withdraw all VIPs or announce them again; without a word: show them",
+		.help = "Needs announce.table in the configuration. Live connections go on: their packets\n"
+			"come until the routers have turned elsewhere.",
+		.run = lbctl_maintenance_run,
+	},
+	{
+		.words = "import nginx", .operands = "FILE", .n_min = 1, .n_max = 1, .complete = "file",
+		.summary = "print a configuration made from NGINX upstream and server blocks",
+		.options = {
+			{"--vip", "ADDRESS", "for servers that listen on any IPv4 address"},
+			{"--vip6", "ADDRESS", "for servers that listen on any IPv6 address"},
+		},
+		.help = "What has no meaning at layer 4 becomes a comment that says where it belongs.\n"
+			"Example: lbctl import nginx /etc/nginx/nginx.conf --vip 203.0.113.10 >fulcrum.yaml",
+		.run = lbctl_import_nginx_run,
+	},
+	{
 		.words = "completion", .operands = "bash|zsh", .n_min = 1, .n_max = 1,
 		.complete = "shell",
 		.summary = "print a completion script for a shell",
@@ -193,10 +221,6 @@ const struct lbctl_command lbctl_commands[] = {
 		.summary = "versions of lbctl and, if it can be reached, lb-control",
 		.run = lbctl_version_run,
 	},
-	// Named by the interface, not there yet: they say so.
-	{.words = "top", .operands = ""},
-	{.words = "maintenance", .operands = ""},
-	{.words = "import", .operands = ""},
 	{.words = NULL},
 };
 

@@ -115,6 +115,7 @@ static const char *const backend_keys[] = {
 	NULL,
 };
 static const char *const shells[] = {"bash", "zsh", NULL};
+static const char *const on_off[] = {"on", "off", NULL};
 
 enum lbctl_exit lbctl_completion_run(struct lbctl *ctl, const struct lbctl_args *args)
 {
@@ -198,6 +199,8 @@ static void offer_operand(const struct lbctl *ctl, const struct lbctl_command *c
 		offer_all(backend_keys, current);
 	} else if (strcmp(kind, "shell") == 0) {
 		offer_all(shells, current);
+	} else if (strcmp(kind, "on-off") == 0) {
+		offer_all(on_off, current);
 	} else if (strcmp(kind, "file") == 0) {
 		puts(FILE_MARK);
 	}

@@ -12,7 +12,9 @@
 
 #include <curl/curl.h>
 
+#include "control/announce.h"
 #include "control/api.h"
+#include "control/privileges.h"
 #include "control/state.h"
 #include "lb/log.h"
 #include "lb/notify.h"
@@ -49,7 +51,8 @@ static const char usage_text[] =
 	"\n"
 	"  --config FILE        services and backends (YAML or JSON); SIGHUP loads it again\n"
 	"  --instance NAME      the data plane to control (default: default)\n"
-	"  --listen ADDR:PORT   serve GET /metrics there\n"
+	"  --listen ADDR:PORT   serve the dashboard, GET /metrics and what of the API only shows there;\n"
+	"                       PORT alone: on 127.0.0.1\n"
 	"  --verbose            log more\n"
 	"  --version, --help\n";
 
@@ -207,6 +210,15 @@ static int start_model(struct daemon *daemon)
 	return rc;
 }
 
+static int start_announce(struct daemon *daemon)
+{
+	int rc = lb_announce_create(daemon->model, &daemon->model->announce);
+
+	if (rc < 0)
+		lb_log(LB_LOG_ERROR, "announce", "no netlink socket: %s", strerror(-rc));
+	return rc;
+}
+
 static int start_api(struct daemon *daemon)
 {
 	char path[PATH_MAX], why[300];
@@ -215,7 +227,7 @@ static int start_api(struct daemon *daemon)
 	snprintf(path, sizeof(path), "%s/" SOCKET_FILE, daemon->run_dir);
 	rc = lb_api_create(daemon->model, path, &daemon->api, why, sizeof(why));
 	if (rc == 0 && daemon->options.listen != NULL)
-		rc = lb_api_listen_metrics(daemon->api, daemon->options.listen, why, sizeof(why));
+		rc = lb_api_listen_tcp(daemon->api, daemon->options.listen, why, sizeof(why));
 	if (rc < 0)
 		lb_log(LB_LOG_ERROR, "main", "%s", why);
 	return rc;
@@ -235,13 +247,22 @@ static int start(struct daemon *daemon)
 	if (rc == 0)
 		rc = start_model(daemon);
 	if (rc == 0)
+		rc = start_announce(daemon);
+	if (rc == 0)
 		rc = start_api(daemon);
+	if (rc == 0) {
+		rc = lb_privileges_drop(); // after the socket was given to its group
+		if (rc < 0)
+			lb_log(LB_LOG_ERROR, "main", "cannot give up privileges: %s", strerror(-rc));
+	}
 	return rc;
 }
 
 static void stop(struct daemon *daemon)
 {
 	lb_api_destroy(daemon->api);
+	if (daemon->model != NULL)
+		lb_announce_destroy(daemon->model->announce);
 	lb_model_destroy(daemon->model);
 	for (unsigned i = 0; i < 3; i++)
 		if (daemon->signals[i] != NULL)

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "control/announce.h"
 #include "control/api.h"
 #include "control/counters.h"
 
@@ -89,6 +90,22 @@ static void answer_metrics(struct out *out, const struct lb_shm_map *map)
 			answers.sent[i]);
 	single(out, "answers_limited_total", "counter",
 		"Answers not sent as there would have been too many.", answers.limited);
+}
+
+static void announce_metrics(struct out *out, const struct lb_model *model)
+{
+	json_t *announce = lb_announce_json(model->announce);
+	const json_t *vip;
+	size_t i;
+
+	single(out, "maintenance", "gauge", "1 while maintenance is on and no VIP is announced.",
+		lb_announce_maintenance(model->announce));
+	head(out, "vip_announced", "gauge", "1 if the VIP has its route in announce.table.");
+	json_array_foreach (json_object_get(announce, "vips"), i, vip)
+		line(out, "fulcrum_vip_announced{vip=\"%s\"} %d",
+			json_string_value(json_object_get(vip, "vip")),
+			json_is_true(json_object_get(vip, "announced")));
+	json_decref(announce);
 }
 
 static void verdict_metrics(struct out *out, const struct lb_model *model)
@@ -182,8 +199,36 @@ static void port_metrics(struct out *out, const struct lb_model *model)
 		PORT(tx_errors));
 }
 
+// Messages in a ring of the region; the other side's indexes are not trusted.
+static uint32_t ring_depth(const struct lb_ring_shm *ring)
+{
+	uint32_t n = __atomic_load_n(&ring->tail, __ATOMIC_RELAXED) -
+		     __atomic_load_n(&ring->head, __ATOMIC_RELAXED);
+
+	return n <= LB_RING_CAPACITY ? n : LB_RING_CAPACITY;
+}
+
+static void ring_metrics(struct out *out, const struct lb_model *model)
+{
+	const struct lb_shm_map *map = lb_dp_map(model->dp);
+
+	head(out, "ring_messages", "gauge", "Messages that wait in a ring of the shared memory.");
+	if (map == NULL)
+		return;
+	line(out, "fulcrum_ring_messages{ring=\"command\"} %" PRIu32, ring_depth(&map->shm->command));
+	line(out, "fulcrum_ring_messages{ring=\"reply\"} %" PRIu32, ring_depth(&map->shm->reply));
+	for (unsigned i = 0; i < map->n_workers; i++)
+		line(out, "fulcrum_ring_messages{ring=\"event_%u\"} %" PRIu32, i,
+			ring_depth(&map->shm->events[i]));
+}
+
 static void service_metrics(struct out *out, const struct lb_model *model)
 {
+	head(out, "service_table_version", "gauge",
+		"Version of the lookup table that the data plane has confirmed, 0: none.");
+	for (size_t i = 0; i < model->n_services; i++)
+		line(out, "fulcrum_service_table_version{service=\"%s\"} %" PRIu32,
+			model->services[i]->config->name, model->services[i]->live_version);
 	head(out, "service_active_tier", "gauge",
 		"Highest tier that takes part, -1: no backend is eligible.");
 	for (size_t i = 0; i < model->n_services; i++)
@@ -345,9 +390,11 @@ void lb_api_metrics(struct lb_api_request *request)
 		return;
 	}
 	global_metrics(&out, model);
+	announce_metrics(&out, model);
 	verdict_metrics(&out, model);
 	worker_metrics(&out, model);
 	port_metrics(&out, model);
+	ring_metrics(&out, model);
 	service_metrics(&out, model);
 	check_metrics(&out, model);
 	name_metrics(&out, model);

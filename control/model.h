@@ -151,6 +151,7 @@ struct lb_model {
 	struct lb_health *health;
 	struct lb_dp *dp;
 	struct lb_nexthops *nexthops;
+	struct lb_announce *announce; /* NULL in tests */
 	uint64_t boot_id;     /* of the data plane last attached */
 	uint64_t attached_ns; /* CLOCK_MONOTONIC */
 

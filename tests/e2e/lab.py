@@ -125,6 +125,7 @@ class Lab:
         self.processes, self.namespaces, self.backends = [], [], []
         self.dataplane = self.control = None
         self.raw_ports = False  # True: by libpcap; net_af_packet has the kernel reassemble IPv4 fragments
+        self.control_options = []  # of lb-control, beside --instance and --config
         self.wrapper = {}  # {"dataplane": [...], "control": [...]}: what starts the daemon in its stead
         try:
             self._make_namespaces(n_backends)
@@ -226,7 +227,8 @@ class Lab:
 
     def start_control(self):
         self.control = self._start_notifying("control", [
-            self.build / "control/lb-control", "--instance", self.id, "--config", self.config_file])
+            self.build / "control/lb-control", "--instance", self.id, "--config", self.config_file,
+            *self.control_options])
         return self.control
 
     def write_config(self, config):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """lb-control against clients that do as they please, and against its own surroundings: options, sockets, files."""
+import json
 import os
 import random
 import re
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from api_daemon import BASIC, CONTROL, Connection, Daemon, wait_for
+from api_daemon import BASIC, CONTROL, TOP, Connection, Daemon, wait_for
 
 pytestmark = pytest.mark.smoke
 
@@ -141,7 +142,7 @@ def free_port():
         return sock.getsockname()[1]
 
 
-def test_metrics_are_served_to_prometheus_and_nothing_else_is(daemon):
+def test_listen_serves_metrics_and_what_only_shows(daemon):
     port = free_port()
     daemon.start("--listen", f"127.0.0.1:{port}")
 
@@ -167,8 +168,17 @@ def test_metrics_are_served_to_prometheus_and_nothing_else_is(daemon):
     assert 'fulcrum_drops_total{reason="ttl_expired"} 0' in body
     assert "fulcrum_dataplane_up 0" in body
     assert daemon.request("GET", "/metrics")[2].decode().splitlines()[0] == body.splitlines()[0]
-    for request in ("GET /v1/status", "GET /v1/config", "PUT /v1/config", "DELETE /v1/services/web", "POST /metrics"):
+    head, body = fetch("GET /").split("\r\n\r\n", 1)
+    assert "200 OK" in head and "default-src 'none'" in head and body.startswith("<!DOCTYPE html>")
+    for path in ("version", "status", "services", "services/web", "backends", "stats", "drops", "events"):
+        assert fetch(f"GET /v1/{path}").split()[1] == "200", path
+    for request in ("GET /v1/config", "PUT /v1/config", "POST /v1/diff", "POST /v1/services", "PATCH /v1/services/web",
+                    "DELETE /v1/services/web", "PATCH /v1/services/web/backends/api-1", "POST /v1/flows/flush",
+                    "GET /v1/flows", "GET /v1/trace", "POST /metrics", "POST /", "GET //", "GET /v1", "GET /v1/"):
         assert fetch(request).split()[1] in ("404", "405"), request
+    # nobody keeps one of the few connections of this side with a wait for the next event
+    last = json.loads(fetch("GET /v1/events").split("\r\n\r\n", 1)[1])["last_seq"]
+    assert json.loads(fetch(f"GET /v1/events?since={last}&wait=60").split("\r\n\r\n", 1)[1])["events"] == []
     # somebody who takes all connections of this side does not touch the API
     hogs = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(60)]
     assert daemon.get("/v1/version")["api"] == 1
@@ -226,7 +236,7 @@ def test_bad_options_are_refused(daemon, options, status, message):
     assert done.returncode == status and message in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "192.0.2.1:9100"])
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "192.0.2.1:9100", "0", "99999"])
 def test_bad_listen_addresses_are_refused(daemon, address):
     done = run_to_end(daemon, "--listen", address)
     assert done.returncode == 1 and address in done.stderr
@@ -292,3 +302,19 @@ def test_it_stops_at_once_with_clients_waiting(daemon):
     assert daemon.stop() == 0
     for connection in waiting:
         connection.close()
+
+
+def test_the_grafana_dashboard_asks_for_metrics_that_exist(daemon):
+    daemon.start()
+    exported = set(re.findall(r"^# TYPE (\w+)", daemon.request("GET", "/metrics")[2].decode(), re.M))
+    board = json.loads((TOP / "scripts" / "grafana-dashboard.json").read_text())
+    expressions = [t["expr"] for panel in board["panels"] for t in panel["targets"]]
+    asked = set(re.findall(r"fulcrum_\w+", " ".join(expressions)))
+    assert len(asked) > 20 and asked <= exported, asked - exported
+
+
+def test_promtool_finds_nothing_wrong_with_the_metrics(daemon):
+    daemon.start()
+    done = subprocess.run(["promtool", "check", "metrics"], input=daemon.request("GET", "/metrics")[2],
+                          capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

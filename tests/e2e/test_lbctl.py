@@ -14,6 +14,7 @@ import urllib.parse
 import pytest
 
 from lbctl_server import (
+    BUILD,
     BACKENDS, CHANGE, COMMANDS, CONFIG, DOWN, DROPS, EVENTS, FLOWS, IDS, LBCTL, LISTED, NOW_NS, REFUSED, S, SERVICE,
     SHOWN, STATS, STATUS, TOP, TRACE, VERSION, YAML, Handler, backend, counters, environment, harmless, lbctl, rows,
     start_server, stop_server, with_file)
@@ -373,14 +374,6 @@ def test_usage_errors_exit_2_and_name_the_argument(api, run_dir, args, message):
     assert done.out == "" and api.requests == []
 
 
-@pytest.mark.parametrize("args", [["top"], ["maintenance", "on"],
-                                  ["import", "nginx", "f"]], ids=lambda args: args[0])
-def test_commands_of_later_versions_say_so(run_dir, args):
-    done = lbctl(run_dir, *args)
-    assert done.returncode == 2 and f"lbctl: {args[0]}: not in this version" in done.err
-    assert not re.search(rf"^  {args[0]} ", lbctl(run_dir, "--help").out, re.M)
-
-
 def test_options_may_stand_anywhere(api, run_dir):
     api.answer = (200, STATUS)
     for args in (["--json", "status"], ["status", "--json"], ["--instance=default", "status", "--json"]):
@@ -405,8 +398,17 @@ def test_help_lists_every_command_and_its_options(run_dir):
 
 def documented_commands():
     text = (TOP / "docs" / "lbctl.1").read_text()
-    return text, set(re.findall(r"^\.It Cm ([a-z]+(?: (?:list|show|add|set|del|drain|enable|disable|flush))?)", text,
+    return text, set(re.findall(r"^\.It Cm ([a-z]+(?: (?:list|show|add|set|del|drain|enable|disable|flush|nginx))?)", text,
                                 re.M))
+
+
+@pytest.mark.parametrize("program", ["control/lb-control", "dataplane/lb-dataplane"])
+def test_manuals_of_the_daemons_name_their_options(program):
+    name = program.split("/")[1]
+    page = (TOP / "docs" / f"{name}.8").read_text()
+    usage = subprocess.run([BUILD / program, "--help"], capture_output=True, text=True).stdout
+    options = set(re.findall(r"--([a-z-]{3,})", usage))
+    assert len(options) >= 4 and {o for o in options if not re.search(rf"Fl -{o}\b|\| -{o}\b", page)} == set()
 
 
 def test_the_manual_documents_what_exists(run_dir):
@@ -418,10 +420,10 @@ def test_the_manual_documents_what_exists(run_dir):
             assert f"Fl -{option}" in text, (command, option)
 
 
-def test_the_manual_is_well_formed(run_dir):
-    if shutil.which("mandoc") is None:
-        pytest.skip("mandoc is not installed")
-    done = subprocess.run(["mandoc", "-Tlint", "-Wwarning", TOP / "docs" / "lbctl.1"], capture_output=True, text=True)
+def test_the_manuals_are_well_formed():
+    pages = sorted((TOP / "docs").glob("*.[18]"))
+    assert len(pages) >= 3
+    done = subprocess.run(["mandoc", "-Tlint", "-Wwarning", *pages], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 

@@ -189,8 +189,8 @@ def name_server(method, path, body):
 
 
 @pytest.mark.parametrize("words,offered", [
-    ([""], ["status", "service", "backend", "apply", "diff", "config", "stats", "drops", "events", "flows", "trace",
-            "completion", "version"]),
+    ([""], ["status", "service", "backend", "apply", "diff", "config", "stats", "top", "drops", "events", "flows", "trace",
+            "maintenance", "import", "completion", "version"]),
     (["s"], ["status", "service", "stats"]),
     (["service", ""], ["list", "show", "add", "set", "del"]),
     (["--json", "--instance", "default", "service", "s"], ["show", "set"]),
@@ -207,7 +207,10 @@ def name_server(method, path, body):
     (["flows", "flush", "d"], ["dns"]),
     (["apply", ""], ["<file>"]),
     (["completion", ""], ["bash", "zsh"]),
-    (["top", ""], []),
+    (["top", ""], ["web", "web-2", "dns"]),
+    (["maintenance", ""], ["on", "off"]),
+    (["import", ""], ["nginx"]),
+    (["import", "nginx", ""], ["<file>"]),
     (["no", "such", ""], []),
     (["status", "--js"], ["--json"]),
 ], ids=repr)

@@ -305,6 +305,7 @@ struct lb_config *config_random(uint64_t *state)
 	config->has_secret = chance(state, 50);
 	for (size_t i = 0; config->has_secret && i < sizeof(config->secret); i++)
 		config->secret[i] = (uint8_t)random_next(state);
+	config->announce_table = chance(state, 30) ? 256 + random_below(state, 1000000) : 0;
 	config->has_gateway = chance(state, 50);
 	if (config->has_gateway) {
 		for (size_t i = 1; i < 6; i++)
@@ -383,7 +384,7 @@ static bool same_service(const struct lb_config_service *a, const struct lb_conf
 bool config_equal(const struct lb_config *a, const struct lb_config *b)
 {
 	if (a->has_secret != b->has_secret || memcmp(a->secret, b->secret, sizeof(a->secret)) ||
-		a->has_gateway != b->has_gateway || memcmp(a->gateway_mac, b->gateway_mac, 6) ||
+		a->announce_table != b->announce_table || a->has_gateway != b->has_gateway || memcmp(a->gateway_mac, b->gateway_mac, 6) ||
 		a->gateway_port != b->gateway_port || a->n_services != b->n_services ||
 		a->n_local_addresses != b->n_local_addresses ||
 		a->n_resolvers != b->n_resolvers || a->resolve_min_ms != b->resolve_min_ms ||

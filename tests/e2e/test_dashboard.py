@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The dashboard of lb-control --listen in headless Chromium, beside the balancer and four real servers."""
+import pytest
+
+import configs
+from browser import Browser
+from lab import VIP, Lab, wait_for
+
+ROWS = """
+const rows = {};
+for (const row of document.querySelectorAll('.backends tr'))
+    if (row.cells[1].querySelector('.pill'))
+        rows[row.cells[0].firstChild.textContent] = [row.cells[1].querySelector('.pill').textContent, row.cells[2].textContent];
+return rows;
+"""
+
+
+@pytest.fixture(scope="module")
+def lab():
+    with Lab() as lab:
+        lab.control_options = ["--listen", "9180"]
+        for backend in lab.backends:
+            backend.start_nginx()
+        lab.start_all(configs.config(configs.web(lab, 4)))
+        yield lab
+        lab.stop_daemons()
+
+
+@pytest.fixture(scope="module")
+def page(lab):
+    """The dashboard with the one service's backends shown."""
+    with Browser(lab, lab.lb) as browser:
+        browser.open("http://127.0.0.1:9180/")
+        wait_for(lambda: browser.script("return document.querySelectorAll('.service').length") == 1, "the service's line")
+        browser.script("document.querySelector('.service > button').click()")
+        yield browser
+        # nothing was blocked by the page's own policy, nothing failed, but for what a test takes away
+        assert [e for e in browser.log() if "ERR_CONNECTION" not in e["message"]] == []
+
+
+def text(page, selector):
+    return page.script("return document.querySelector(arguments[0]).textContent", selector)
+
+
+def test_a_backend_that_fails_is_shown_with_the_reason(lab, page):
+    wait_for(lambda: page.script(ROWS).get("api-2", [""])[0] == "up", "api-2 up", 20)
+    lab.backends[1].kill_nginx()
+    wait_for(lambda: page.script(ROWS)["api-2"] == ["down", "connection refused"], lambda: page.script(ROWS), 20)
+    assert text(page, ".service .pill") == "degraded"
+    wait_for(lambda: "backend web/api-2 up → down" in text(page, "#events"), lambda: text(page, "#events"))
+    # the worst comes first
+    assert text(page, ".backends tr:nth-child(2) td").startswith("api-2")
+    lab.backends[1].start_nginx()
+    wait_for(lambda: page.script(ROWS)["api-2"][0] == "up", lambda: page.script(ROWS), 20)
+
+
+def test_traffic_moves_the_figures_and_charts(lab, page):
+    def flows():
+        return text(page, ".service > button .num.wide + .num.wide")
+
+    before = page.script("return document.querySelector('.service > button polyline').getAttribute('points')")
+    lab.traffic("requests", VIP, 80, "--count", 300, "--concurrency", 20)
+    wait_for(lambda: flows() == "300", flows, 20)
+    assert page.script("return document.querySelector('.service > button polyline').getAttribute('points')") != before
+
+
+def test_text_of_the_daemon_is_never_html(page):
+    evil = "<img src=x onerror='window.hacked = 1'><script>window.hacked = 1</script>"
+    page.script("showEvent({seq: 1e9, time_ns: 0, kind: 'x', subject: arguments[0], from: null, to: arguments[0], "
+                "cause: arguments[0]})", evil)
+    assert text(page, "#events").count("<script>") == 3 and page.script("return window.hacked") is None
+    page.script("document.querySelector('#events').firstChild.remove()")
+
+
+def test_the_page_is_readable_on_a_phone(page):
+    page.emulate(390, 844)
+    try:
+        wide = page.script("return [document.documentElement.scrollWidth, window.innerWidth]")
+        assert wide[0] <= wide[1], f"scrolls sideways: {wide}"
+        assert page.script("return getComputedStyle(document.querySelector('.backends td')).fontSize") == "13px"
+    finally:
+        page.of_session("POST", "/goog/cdp/execute", {"cmd": "Emulation.clearDeviceMetricsOverride", "params": {}})
+
+
+def test_a_daemon_that_is_away_is_told_and_found_again(lab, page):
+    assert page.script("return document.querySelector('#alarm').hidden")
+    lab.control.kill_group()
+    wait_for(lambda: "has not answered for" in text(page, "#alarm"), lambda: text(page, "#alarm"), 20)
+    lab.start_control()
+    wait_for(lambda: page.script("return document.querySelector('#alarm').hidden"), lambda: text(page, "#alarm"), 20)
+    wait_for(lambda: page.script(ROWS).get("api-1", [""])[0] == "up", lambda: page.script(ROWS), 20)
