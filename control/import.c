@@ -9,6 +9,7 @@
 
 #include "control/import_internal.h"
 #include "control/lbctl_text.h"
+#include "lb/addr.h"
 
 /* Where no address is given: addresses for documentation (RFC 5737, RFC 3849), to be replaced. */
 #define ANY_VIP4 "192.0.2.1"
@@ -112,6 +113,7 @@ static void parse_address(struct lb_import *import, const struct lb_nginx_direct
 {
 	char *host = NULL;
 	unsigned char bytes[16];
+	struct lb_addr addr;
 	const char *any = import->vip4 != NULL ? import->vip4 : ANY_VIP4;
 
 	if (strncmp(directive->words[1], "unix:", 5) == 0) {
@@ -143,6 +145,8 @@ static void parse_address(struct lb_import *import, const struct lb_nginx_direct
 	if (strncmp(any, "127.", 4) == 0 || strcmp(any, "::1") == 0)
 		lb_import_note(
 			notes, directive, "loopback: reached from its own host only, no balancer");
+	else if (lb_addr_parse(any, &addr) < 0 || !lb_addr_is_usable(&addr))
+		lb_import_note(notes, directive, "no unicast address, so no VIP");
 	else
 		listen->vip = lbctl_text_copy(any);
 	free(host);
@@ -210,6 +214,14 @@ static const struct lb_import_service *shares_endpoint(
 	return NULL;
 }
 
+static bool is_vip(const struct lb_import *import, const char *address)
+{
+	for (size_t i = 0; i < import->n_services; i++)
+		if (strcmp(import->services[i].vip, address) == 0)
+			return true;
+	return false;
+}
+
 static const char *find_fault(
 	const struct lb_import *import, const struct lb_import_service *service)
 {
@@ -218,6 +230,12 @@ static const char *find_fault(
 
 	if (service->n_backends == 0)
 		return "it has no backend left";
+	for (size_t i = 0; i < service->n_backends; i++) {
+		const char *address = service->backends[i].address;
+
+		if (is_vip(import, address))
+			return "a backend's address is a VIP";
+	}
 	for (size_t i = 0; i < service->n_backends; i++) {
 		const char *address = service->backends[i].address;
 		bool is_4 = inet_pton(AF_INET, address, bytes) == 1;

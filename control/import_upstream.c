@@ -5,6 +5,7 @@
 
 #include "control/import_internal.h"
 #include "control/lbctl_text.h"
+#include "lb/addr.h"
 
 #define MAX_WEIGHT 256u
 #define MAX_FALL 100u
@@ -165,16 +166,22 @@ static const char *value_of(const char *word, const char *name)
 }
 
 // NGINX writes 10, 10s, 500ms, 1m, "1m 30s"; we take one number with its unit.
-static char *duration(const char *text)
+static char *duration(const char *text, const char *min, const char *max)
 {
-	uint64_t ms;
+	uint64_t ms, min_ms, max_ms;
 	char *with_unit = text[strspn(text, "0123456789")] == '\0' ? lbctl_text_printf("%ss", text)
 								   : lbctl_text_copy(text);
 
-	if (lbctl_text_parse_duration(with_unit, &ms) == 0 && strchr(with_unit, 'd') == NULL)
+	if (lbctl_text_parse_duration(with_unit, &ms) < 0 ||
+		lbctl_text_parse_duration(min, &min_ms) < 0 ||
+		lbctl_text_parse_duration(max, &max_ms) < 0) {
+		free(with_unit);
+		return NULL;
+	}
+	if (ms >= min_ms && ms <= max_ms && strchr(with_unit, 'd') == NULL)
 		return with_unit;
 	free(with_unit);
-	return NULL;
+	return lbctl_text_copy(ms < min_ms ? min : max);
 }
 
 void lb_import_note_server(struct lb_import_service *service,
@@ -191,7 +198,7 @@ void lb_import_note_server(struct lb_import_service *service,
 			continue;
 		if (strcmp(name, "proxy_timeout") == 0 && list.items[i]->n_words == 2 &&
 			service->idle_timeout == NULL) {
-			service->idle_timeout = duration(list.items[i]->words[1]);
+			service->idle_timeout = duration(list.items[i]->words[1], "1s", "2h");
 			continue;
 		}
 		// "location / { proxy_pass ...; }" and nothing else has become the service.
@@ -237,7 +244,7 @@ static void read_option(struct lb_import_service *service, struct lb_import_back
 			word);
 	} else if ((value = value_of(word, "slow_start")) != NULL) {
 		if (service->slow_start == NULL)
-			service->slow_start = duration(value);
+			service->slow_start = duration(value, "1s", "1h");
 	} else if (value_of(word, "max_conns") != NULL) {
 		lb_import_note(&service->notes, d,
 			"%s: there is no limit per backend; see max_load", word);
@@ -276,6 +283,30 @@ static char *backend_name(
 	return name;
 }
 
+// As docs/config.md has host names; digits and dots alone are an address that is wrong.
+static bool is_address_or_host(const char *text)
+{
+	static const char letters[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+	struct lb_addr addr;
+	bool only_digits = text[strspn(text, "0123456789.")] == '\0';
+
+	if (lb_addr_parse(text, &addr) == 0) // loopback has a reason of its own later
+		return lb_addr_is_usable(&addr) || strncmp(text, "127.", 4) == 0 ||
+		       strcmp(text, "::1") == 0;
+	if (only_digits || strlen(text) > 253)
+		return false;
+	for (size_t n;; text += n + 1) {
+		n = strspn(text, letters);
+		if (n == 0 || n > 63 || text[0] == '-' || text[n - 1] == '-')
+			return false;
+		if (text[n] == '\0' || (text[n] == '.' && text[n + 1] == '\0'))
+			return text[n] == '\0';
+		if (text[n] != '.')
+			return false;
+	}
+}
+
 static void add_backend(struct lb_import_service *service, const struct lb_nginx_directive *d,
 	const char *endpoint, unsigned port_default, struct server_options *options)
 {
@@ -290,9 +321,7 @@ static void add_backend(struct lb_import_service *service, const struct lb_nginx
 		free(backend.address);
 		return;
 	}
-	if (backend.address[strspn(backend.address,
-		    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-		    "0123456789.:_-")] != '\0') {
+	if (!is_address_or_host(backend.address)) {
 		lb_import_note(&service->notes, d, "no address and no host name");
 		free(backend.address);
 		return;
