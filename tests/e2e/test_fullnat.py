@@ -3,7 +3,6 @@
 import hashlib
 import json
 import socket
-import struct
 
 import pytest
 from scapy.layers.inet import IP, TCP
@@ -144,23 +143,23 @@ def test_nginx_learns_the_client_by_proxy_protocol(lab, client, server):
 
 @pytest.mark.parametrize("client,server", MIXES)
 def test_toa_is_seen_on_the_wire(lab, client, server):
-    first = 30000 + 100 * client + 1000 * server
     wires = [Wire(b.ns, "eth0") for b in lab.backends]
     try:
-        report = lab.traffic("requests", VIPS[client], 8200 + server, "--count", 20, "--source", CLIENTS[client],
-                             "--source-port", first)
+        report = lab.traffic("requests", VIPS[client], 8200 + server, "--count", 20)
         assert report["failed"] == []
         frames = [Ether(f) for wire in wires for f in wire.received(lambda f: True)]
     finally:
         for wire in wires:
             wire.close()
-    segments = [f[TCP] for f in frames if TCP in f and f[TCP].dport == 8080 and f[IP if server == 4 else IPv6].src ==
-                LOCALS[server]]
-    expected = {struct.pack("!H", first + i) + socket.inet_pton(socket.AF_INET if client == 4 else socket.AF_INET6,
-                                                                CLIENTS[client]) for i in range(20)}
-    for flags in ("S", "A", "PA"):
-        seen = [dict(s.options).get(254) for s in segments if s.flags == flags]
-        assert (set(seen) if flags == "S" else set(seen) - {None}) == expected, (flags, seen)
+    layer = IP if server == 4 else IPv6
+    segments = [f[TCP] for f in frames
+                if TCP in f and layer in f and f[TCP].dport == 8080 and f[layer].src == LOCALS[server]]
+    address = socket.inet_pton(socket.AF_INET if client == 4 else socket.AF_INET6, CLIENTS[client])
+    told = {flags: {dict(s.options).get(254) for s in segments if s.flags == flags} - {None}
+            for flags in ("S", "A", "PA")}
+    assert all(254 in dict(s.options) for s in segments if s.flags == "S")
+    assert told["S"] == told["A"] == told["PA"], "client port and address, the same in all of a connection's"
+    assert len(told["S"]) == 20 and {option[2:] for option in told["S"]} == {address}, told
 
 
 def test_replies_reach_the_worker_that_has_the_session(lab):
