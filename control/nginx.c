@@ -34,6 +34,7 @@ static int read_text(const char *path, char **text, size_t *n_bytes)
 	bool is_stdin = strcmp(path, "-") == 0;
 	FILE *file = is_stdin ? stdin : fopen(path, "re");
 	struct stat stat;
+	size_t n_room = 0;
 	int rc = 0;
 
 	*text = NULL;
@@ -45,8 +46,13 @@ static int read_text(const char *path, char **text, size_t *n_bytes)
 		fclose(file);
 		return -EISDIR;
 	}
-	*text = lbctl_text_realloc(NULL, LB_NGINX_MAX_BYTES + 1);
-	*n_bytes = fread(*text, 1, LB_NGINX_MAX_BYTES + 1, file);
+	do {
+		if (*n_bytes == n_room) {
+			n_room = 2 * n_room + 65536;
+			*text = lbctl_text_realloc(*text, n_room);
+		}
+		*n_bytes += fread(*text + *n_bytes, 1, n_room - *n_bytes, file);
+	} while (!feof(file) && !ferror(file) && *n_bytes <= LB_NGINX_MAX_BYTES);
 	if (ferror(file))
 		rc = -EIO;
 	else if (*n_bytes > LB_NGINX_MAX_BYTES)
