@@ -386,8 +386,8 @@ static void wrong_service_changes_nothing(void **state)
 		"\"protocol\": \"tcp\"}"), -EINVAL, "service x vip", "one of local_addresses");
 	assert_refused(f, service_set(f, "web", "{\"name\": \"www\"}"), -EINVAL, "name",
 		"a name cannot be changed");
-	assert_refused(f, service_set(f, "web", "{\"mode\": \"fullnat\"}"), -EINVAL, "mode",
-		"mode fullnat: not supported by this version");
+	assert_refused(f, service_set(f, "web", "{\"mode\": \"snat\"}"), -EINVAL, "mode",
+		"expected nat | fullnat | dsr | ipip | gue");
 	assert_refused(f, service_set(f, "web", "{\"vip\": \"2001:db8::5\"}"), -EINVAL,
 		"service web backend a address", "expected an IPv6 address like the VIP's");
 	assert_refused(f, service_set(f, "web", "{\"port\": \"all\"}"), -EINVAL,

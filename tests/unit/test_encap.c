@@ -564,14 +564,6 @@ static void shared_buffers_are_not_written_to(void **state)
 	assert_int_equal(process(original, NULL), LB_VERDICT_FORWARD); // ours alone again
 }
 
-static void what_is_not_built_is_dropped_by_name(void **state)
-{
-	struct frame in = make(FULLNAT, 3900, 0);
-
-	(void)state;
-	assert_int_equal(send_one(&in, NULL), LB_VERDICT_MODE_UNSUPPORTED);
-}
-
 static void an_expiring_packet_goes_nowhere(void **state)
 {
 	struct frame in = make(IPIP_4IN4, 3950, 0);
@@ -703,7 +695,6 @@ int main(void)
 		cmocka_unit_test(a_port_with_no_room_for_the_header_at_all),
 		cmocka_unit_test(without_headroom_nothing_is_written),
 		cmocka_unit_test(shared_buffers_are_not_written_to),
-		cmocka_unit_test(what_is_not_built_is_dropped_by_name),
 		cmocka_unit_test(an_expiring_packet_goes_nowhere),
 		cmocka_unit_test(replies_of_direct_backends_are_the_hosts),
 		cmocka_unit_test(headers_follow_the_local_addresses),
