@@ -11,12 +11,15 @@
 #include <unistd.h>
 
 #include <rte_common.h>
+#include <rte_cycles.h>
 
 #include "dataplane/worker.h"
 #include "lb/log.h"
 
 #define TOPIC "flowtable"
 #define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
+#define FLUSH_WAIT_US 500u
+#define FLUSH_WAITS 400u
 
 // A file of another size is emptied first: what it holds does not fit.
 static int open_file(const char *path, uint64_t size_bytes)
@@ -146,13 +149,24 @@ int lb_flowmem_count(const struct lb_dp *dp, const struct lb_msg_flush *msg, uin
 	return rc;
 }
 
+// Whether a flush is still going on at some worker, which reads the flags.
+static bool is_flushing(const struct lb_dp *dp)
+{
+	for (unsigned i = 0; i < dp->n_workers; i++)
+		if (atomic_load_explicit(&dp->workers[i]->flushes, memory_order_acquire) != dp->flushes)
+			return true;
+	return false;
+}
+
 int lb_flowmem_flush(struct lb_dp *dp, const struct lb_msg_flush *msg, uint64_t *n_flows)
 {
 	int rc = lb_flowmem_count(dp, msg, n_flows);
 
-	for (unsigned i = 0; rc == 0 && i < dp->n_workers; i++)
-		if (atomic_load_explicit(&dp->workers[i]->flushes, memory_order_acquire) != dp->flushes)
-			rc = -EAGAIN; // the flush before is still going on, and reads the flags
+	// One that has just begun takes milliseconds; less than control would miss a heartbeat for.
+	for (unsigned i = 0; rc == 0 && i < FLUSH_WAITS && is_flushing(dp); i++)
+		rte_delay_us_sleep(FLUSH_WAIT_US);
+	if (rc == 0 && is_flushing(dp))
+		rc = -EAGAIN;
 	if (rc < 0)
 		return rc;
 	for (unsigned id = 0; id < LB_MAX_BACKENDS; id++)

@@ -31,6 +31,7 @@ def backend(name, **values):
         "service": "web", "name": name, "id": 17, "address": "10.0.0.11", "port": 8080, "weight": 5, "tier": 0,
         "host": None, "agent": None, "condition": "up", "condition_reason": None,
         "state": "enabled", "effective": "up", "since_ns": NOW_NS - 7500 * S, "slots": 32768, "share": 0.49999,
+        "weight_percent": 100,
         "health": {"type": "http", "state": "up", "reason": "ok: HTTP 200", "last_ns": NOW_NS - S, "last_duration_us": 812,
                    "n_checks": 100, "n_failed": 1, "n_successes": 90, "n_failures": 0},
         "nexthop": {"id": 3, "resolved": True, "address": "10.0.0.11", "mac": "02:00:00:00:00:11", "port": 0,
@@ -49,8 +50,8 @@ BACKENDS = [backend("api-1"), DOWN, backend("10.0.0.13:80", effective="drain", s
 SERVICE = {
     "name": "web", "id": 0, "vip": "203.0.113.10", "port": 443, "protocol": "tcp", "mode": "nat",
     "scheduler": "maglev", "on_empty": "drop", "state": "degraded", "n_backends": 3, "n_up": 1, "n_drain": 1,
-    "n_down": 1, "active_tier": 0, "tracking": "all", "tracking_now": "all",
-    "table": {"n_slots": 65537, "version": 12, "published": True}, "counters": counters(no_backend_pkts=7),
+    "n_down": 1, "active_tier": 0, "health_ignored": None, "tracking": "all", "tracking_now": "all",
+    "table": {"n_slots": 65537, "version": 12, "published": True, "n_pending_moves": 0}, "counters": counters(no_backend_pkts=7),
 }
 SERVICE6 = dict(SERVICE, name="dns", vip="2001:db8::10", port="all", protocol="udp", state="ok", active_tier=None)
 WORKER = {"id": 0, "lcore": 1, "rx_pkts": 100, "rx_bytes": 6400, "tx_pkts": 90, "tx_bytes": 5400, "polls": 1000,

@@ -215,7 +215,7 @@ def test_a_dry_run_and_a_diff_change_nothing(daemon):
 
 WEB = "/v1/services/web"
 REFUSED = [  # method, path, body, status, code, part of where, part of the message
-    ("GET", "/", None, 404, "not_found", None, "path"),
+    ("GET", "//", None, 404, "not_found", None, "path"),
     ("GET", "/v1", None, 404, "not_found", None, "path"),
     ("GET", "/v1/status/x", None, 404, "not_found", None, "path"),
     ("GET", "/v1/services/web/backends/api-1/x/y/z", None, 404, "not_found", None, "path"),

@@ -190,8 +190,8 @@ def name_server(method, path, body):
 
 @pytest.mark.parametrize("words,offered", [
     ([""], ["status", "service", "backend", "apply", "diff", "config", "stats", "top", "drops", "events", "flows", "trace",
-            "maintenance", "import", "completion", "version"]),
-    (["s"], ["status", "service", "stats"]),
+            "simulate", "maintenance", "import", "completion", "version"]),
+    (["s"], ["status", "service", "stats", "simulate"]),
     (["service", ""], ["list", "show", "add", "set", "del"]),
     (["--json", "--instance", "default", "service", "s"], ["show", "set"]),
     (["service", "show", ""], ["web", "web-2", "dns"]),
