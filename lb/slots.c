@@ -29,10 +29,14 @@ static struct lb_slot succeed(
 		slot.origin = before->backend;
 		slot.changed_s = 0;
 	}
-	if (backend != before->backend) {
-		slot.backend = backend;
-		slot.changed_s = now_s + 1;
-	}
+	if (backend == before->backend)
+		return slot;
+	// Nobody had it, and before that nobody who is still known: no flow is older than this, and the
+	// slot is as if it had had this backend always.
+	if (before->backend == LB_SLOT_NONE && slot.origin == LB_SLOT_NONE)
+		return (struct lb_slot){.backend = backend, .origin = backend};
+	slot.backend = backend;
+	slot.changed_s = now_s + 1;
 	return slot;
 }
 

@@ -53,7 +53,8 @@ uint64_t lb_slots_bytes(uint32_t n_slots);
 /**
  * Make a table out of what the slots are from now on and the table before it. A slot whose backend
  * differs is in transition from now on; its origin is the backend before, or, if it was in
- * transition already, remains. A slot whose backend stays keeps its history. History that is over
+ * transition already, remains. One that nobody had (as at a service's first start) is not in
+ * transition: no flow is older than its new backend. A slot whose backend stays keeps its history. History that is over
  * by the T of the old table is dropped, since flows have begun without a record since then: so a T
  * that grows does not bring it back. T therefore changes only through here.
  *

@@ -77,10 +77,24 @@ static void only_changed_slots_get_an_origin(void **state)
 	assert_int_equal(next->slots[0].changed_s, 0);
 	assert_true(moving(next, 1, 100));
 	assert_int_equal(next->slots[1].origin, 2);
-	assert_true(moving(next, 2, 100));
-	assert_int_equal(next->slots[2].origin, LB_SLOT_NONE);
+	assert_false(moving(next, 2, 100)); // nobody had it: no flow is older than this
+	assert_int_equal(next->slots[2].origin, 7);
 	free(table);
 	free(next);
+}
+
+static void first_backend_of_a_slot_is_its_origin_from_then_on(void **state)
+{
+	uint16_t none = LB_SLOT_NONE, a = 1, b = 2;
+	struct lb_slot_table *table = table_next(NULL, &none, 1, T, 0);
+
+	(void)state;
+	table = table_next(table, &a, 1, T, 10);
+	assert_false(moving(table, 0, 10));
+	table = table_next(table, &b, 1, T, 11); // well within T of the start
+	assert_true(moving(table, 0, 11));
+	assert_int_equal(table->slots[0].origin, a);
+	free(table);
 }
 
 static void transition_lasts_t_after_the_last_change(void **state)
@@ -156,7 +170,7 @@ static void longer_t_does_not_revive_old_history(void **state)
 /*
  * The rule against its definition: per slot, all changes are kept; the slot is in transition if one
  * is less than T ago, and its origin is what was there before the first of the last run of changes
- * less than T apart.
+ * less than T apart. A backend that comes where nobody was begins anew.
  */
 static void history_equals_its_definition(void **state)
 {
@@ -178,18 +192,23 @@ static void history_equals_its_definition(void **state)
 		}
 		table = table_next(table, seen[step], N_SLOTS, T, at_s[step]);
 		for (unsigned i = 0; i < N_SLOTS; i++) {
-			uint16_t origin = seen[step][i];
-			uint32_t last_s = 0, next_s = 0;
-			unsigned n_changes = 0;
+			uint16_t origin = seen[0][i];
+			uint32_t last_s = 0;
+			unsigned n_changes = 0; // of the run that is not over yet
 
-			for (unsigned s = step; s > 0; s--) {
+			for (unsigned s = 1; s <= step; s++) {
+				if (n_changes > 0 && at_s[s] - last_s > T)
+					n_changes = 0;
+				if (n_changes == 0)
+					origin = seen[s - 1][i];
 				if (seen[s][i] == seen[s - 1][i])
 					continue;
-				if (n_changes > 0 ? next_s - at_s[s] > T : at_s[step] - at_s[s] > T)
-					break;
-				last_s = n_changes++ == 0 ? at_s[s] : last_s;
-				next_s = at_s[s];
-				origin = seen[s - 1][i];
+				if (seen[s - 1][i] == LB_SLOT_NONE && origin == LB_SLOT_NONE) {
+					n_changes = 0; // nobody had it
+					continue;
+				}
+				last_s = at_s[s];
+				n_changes++;
 			}
 			assert_int_equal(table->slots[i].backend, seen[step][i]);
 			assert_int_equal(moving(table, i, at_s[step]), n_changes > 0);
@@ -344,6 +363,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(first_table_is_not_in_transition),
 		cmocka_unit_test(only_changed_slots_get_an_origin),
+		cmocka_unit_test(first_backend_of_a_slot_is_its_origin_from_then_on),
 		cmocka_unit_test(transition_lasts_t_after_the_last_change),
 		cmocka_unit_test(changes_within_t_keep_the_first_origin),
 		cmocka_unit_test(empty_slot_on_the_way_keeps_the_origin),
