@@ -12,61 +12,25 @@
 #include <rte_tcp.h>
 #include <rte_udp.h>
 
+#include "dataplane/checksum.h"
 #include "dataplane/encap.h"
 #include "dataplane/stages.h"
 #include "dataplane/worker.h"
-
-// One's complement sum of n_words 16-bit words, folded.
-static uint16_t sum_words(const void *bytes, unsigned n_words)
-{
-	const uint8_t *b = bytes;
-	uint32_t sum = 0;
-
-	for (unsigned i = 0; i < n_words; i++) {
-		uint16_t word;
-
-		memcpy(&word, b + 2 * i, 2);
-		sum += word;
-	}
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)((sum & 0xffff) + (sum >> 16));
-}
-
-static uint16_t sum_add(uint32_t a, uint32_t b)
-{
-	uint32_t sum = a + b;
-
-	return (uint16_t)((sum & 0xffff) + (sum >> 16));
-}
-
-// ~m + m' of RFC 1624, eqn. 3, for an address that becomes another one (and a port likewise).
-static uint16_t address_change(const struct lb_addr *from, const struct lb_addr *to)
-{
-	return sum_add((uint16_t)~sum_words(from, 8), sum_words(to, 8));
-}
 
 void lb_rewrite_prepare(struct lb_backend *backend)
 {
 	// TTL is the high byte of its 16-bit word: one less is ~m + m' = ~0x0100 in network order.
 	uint16_t ttl = (uint16_t)~rte_cpu_to_be_16(0x0100);
-	uint16_t to_backend = address_change(&backend->vip, &backend->addr);
-	uint16_t to_client = address_change(&backend->addr, &backend->vip);
+	uint16_t to_backend = lb_sum_address_change(&backend->vip, &backend->addr);
+	uint16_t to_client = lb_sum_address_change(&backend->addr, &backend->vip);
 
 	// With port 0 (all ports) on both sides the port's part is nothing.
-	backend->to_backend_ip_sum = sum_add(to_backend, ttl);
-	backend->to_client_ip_sum = sum_add(to_client, ttl);
-	backend->to_backend_l4_sum = sum_add(
-		to_backend, sum_add((uint16_t)~backend->vip_port_be, backend->port_be));
+	backend->to_backend_ip_sum = lb_sum_add(to_backend, ttl);
+	backend->to_client_ip_sum = lb_sum_add(to_client, ttl);
+	backend->to_backend_l4_sum = lb_sum_add(
+		to_backend, lb_sum_add((uint16_t)~backend->vip_port_be, backend->port_be));
 	backend->to_client_l4_sum =
-		sum_add(to_client, sum_add((uint16_t)~backend->port_be, backend->vip_port_be));
-}
-
-// HC' = ~(~HC + ~m + m')
-static inline uint16_t checksum_change(uint16_t checksum, uint16_t change)
-{
-	uint32_t sum = (uint32_t)(uint16_t)~checksum + change;
-
-	return (uint16_t)~((sum & 0xffff) + (sum >> 16));
+		lb_sum_add(to_client, lb_sum_add((uint16_t)~backend->port_be, backend->vip_port_be));
 }
 
 struct change {
@@ -87,7 +51,7 @@ static inline void change_l3(uint8_t *l3, uint8_t family, const struct change *c
 		else
 			ip->dst_addr = addr;
 		ip->time_to_live--;
-		ip->hdr_checksum = checksum_change(ip->hdr_checksum, change->ip_sum);
+		ip->hdr_checksum = lb_checksum_change(ip->hdr_checksum, change->ip_sum);
 	} else {
 		struct rte_ipv6_hdr *ip = (void *)l3;
 
@@ -103,13 +67,13 @@ static inline void change_l4(uint8_t *l4, uint8_t proto, const struct change *ch
 	if (proto == IPPROTO_TCP) {
 		struct rte_tcp_hdr *tcp = (void *)l4;
 
-		tcp->cksum = checksum_change(tcp->cksum, change->l4_sum);
+		tcp->cksum = lb_checksum_change(tcp->cksum, change->l4_sum);
 	} else {
 		struct rte_udp_hdr *udp = (void *)l4;
 
 		if (udp->dgram_cksum == 0)
 			return; // RFC 768: none was computed
-		udp->dgram_cksum = checksum_change(udp->dgram_cksum, change->l4_sum);
+		udp->dgram_cksum = lb_checksum_change(udp->dgram_cksum, change->l4_sum);
 		if (udp->dgram_cksum == 0)
 			udp->dgram_cksum = 0xffff;
 	}
