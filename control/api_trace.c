@@ -9,6 +9,7 @@
 #include "control/json.h"
 #include "control/mem.h"
 #include "lb/flowtable.h"
+#include "lb/slots.h"
 
 /*
  * The two requests that need an answer of the data plane. The command outlives the request when the
@@ -142,6 +143,28 @@ static json_t *entry_json(const struct lb_msg_trace_reply *reply)
 		flow_state_name(reply->entry_state), "age_s", (json_int_t)reply->entry_age_s);
 }
 
+/*
+ * Why the slot has no origin, for people; NULL: it has one. A change within T and no origin: the backend
+ * before is not in
+ * the config any more, so nothing could be kept for its connections.
+ */
+static const char *why_no_origin(const struct lb_model *model, const struct lb_service *service,
+	const struct lb_msg_trace_reply *reply, char *why, size_t bytes)
+{
+	uint32_t transition_s = lb_slots_transition_s(service->config->idle_timeout_ms);
+
+	if (backend_name(model, reply->origin) != NULL)
+		return NULL;
+	if (reply->slot_age_s == UINT32_MAX)
+		return "the slot has had no other backend within the idle timeout";
+	if (reply->slot_age_s <= transition_s)
+		return "the backend before is not in the config any more";
+	snprintf(why, bytes,
+		"that is longer ago than the idle timeout of %" PRIu32 " s: older flows have ended or "
+		"have an entry", transition_s);
+	return why;
+}
+
 static void add_slot(
 	json_t *json, const struct lb_model *model, const struct lb_msg_trace_reply *reply)
 {
@@ -149,9 +172,10 @@ static void add_slot(
 	bool has_slot = service != NULL && reply->decision != LB_DECISION_NONE &&
 			reply->decision != LB_DECISION_REPLY;
 	bool has_age = has_slot && reply->slot_age_s != UINT32_MAX;
+	char why[128];
 
 	json_object_update_new(json,
-		json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "slot",
+		json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "slot",
 			has_slot ? json_integer(reply->slot) : json_null(), "n_slots",
 			has_slot ? json_integer(service->config->table_size) : json_null(),
 			"slot_backend",
@@ -159,6 +183,9 @@ static void add_slot(
 			"slot_age_s", has_age ? json_integer(reply->slot_age_s) : json_null(),
 			"origin",
 			lb_json_text(has_slot ? backend_name(model, reply->origin) : NULL),
+			"origin_reason",
+			lb_json_text(has_slot ? why_no_origin(model, service, reply, why, sizeof(why))
+					      : NULL),
 			"table_version",
 			has_slot ? json_integer(reply->table_version) : json_null(), "entry",
 			entry_json(reply)));

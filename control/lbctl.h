@@ -48,7 +48,7 @@ struct lbctl_command {
 	const char *operands;  /* for the usage line: "SERVICE [BACKEND]"; "" none */
 	unsigned n_min, n_max; /* how many operands; n_max UINT_MAX: any number */
 	const char *complete;  /* kinds of the operands (lbctl_completion.c), last one repeated */
-	const char *summary;   /* one line; NULL: named by the interface, not in this version */
+	const char *summary;   /* one line */
 	struct lbctl_option options[LBCTL_MAX_OPTIONS]; /* ends at a NULL name */
 	const char *help;                               /* more lines for --help; NULL none */
 	enum lbctl_exit (*run)(struct lbctl *ctl, const struct lbctl_args *args);

@@ -255,11 +255,9 @@ enum lbctl_exit lbctl_args_init(struct lbctl *ctl, struct lbctl_args *args,
 	*args = (struct lbctl_args){0};
 	args->operands = lbctl_text_realloc(NULL, (size_t)(argc + 1) * sizeof(args->operands[0]));
 	status = find_command(ctl, args, argc, argv, is_word);
-	// A command that is named but not built takes any arguments: it will say that it is not
-	// there.
-	if (status == LBCTL_OK && (args->command == NULL || args->command->summary != NULL))
+	if (status == LBCTL_OK)
 		status = take_arguments(ctl, args, globals, argc, argv, is_word);
-	if (status == LBCTL_OK && args->command != NULL && args->command->summary != NULL &&
+	if (status == LBCTL_OK && args->command != NULL &&
 		!globals->help && !globals->version)
 		status = check_operands(ctl, args);
 	free(is_word);

@@ -222,8 +222,7 @@ static void offer_commands(const char *noun, const char *current)
 	for (const struct lbctl_command *c = lbctl_commands; c->words != NULL; c++) {
 		char *word;
 
-		if (c->summary == NULL || (noun != NULL && (strncmp(c->words, noun, n - 1) != 0 ||
-								   c->words[n - 1] != ' ')))
+		if (noun != NULL && (strncmp(c->words, noun, n - 1) != 0 || c->words[n - 1] != ' '))
 			continue;
 		word = lbctl_text_printf("%.*s", (int)strcspn(c->words + n, " "), c->words + n);
 		// The commands of one noun stand together: it is offered once.
@@ -323,7 +322,7 @@ enum lbctl_exit lbctl_completion_words(struct lbctl *ctl, char **words, size_t n
 	} else if (typed.command == NULL) {
 		if (typed.n_operands <= 1)
 			offer_commands(typed.n_operands == 1 ? typed.operands[0] : NULL, current);
-	} else if (typed.command->summary != NULL) {
+	} else {
 		if (typed.n_operands == 0 && lbctl_command_is_noun(typed.command->words))
 			offer_commands(typed.command->words, current);
 		offer_operand(ctl, typed.command, typed.operands, typed.n_operands, current);

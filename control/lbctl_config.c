@@ -132,7 +132,7 @@ enum lbctl_exit lbctl_version_run(struct lbctl *ctl, const struct lbctl_args *ar
 		lbctl_api_print(document, false);
 		json_decref(document);
 	} else {
-		puts("lbctl         " LB_VERSION);
+		lbctl_print_field(ctl, "lbctl", LBCTL_PLAIN, "%s", LB_VERSION);
 		if (status == LBCTL_OK)
 			lbctl_print_field(ctl, "lb-control", LBCTL_PLAIN, "%s",
 				lbctl_json_text(answer, "version"));

@@ -135,6 +135,7 @@ enum lbctl_exit lbctl_flows_flush_run(struct lbctl *ctl, const struct lbctl_args
 static void print_slot(const struct lbctl *ctl, const json_t *trace)
 {
 	const char *origin = lbctl_json_text(trace, "origin");
+	const char *no_origin = lbctl_json_text(trace, "origin_reason");
 	double age_s = lbctl_json_number(trace, "slot_age_s");
 	char age[LBCTL_TEXT_NUMBER_BYTES];
 	char *slot = lbctl_json_format(json_object_get(trace, "slot"));
@@ -145,9 +146,13 @@ static void print_slot(const struct lbctl *ctl, const json_t *trace)
 		ctl, "slot", LBCTL_PLAIN, "%s of %s, table version %s", slot, n_slots, version);
 	lbctl_print_field(
 		ctl, "slot's backend", LBCTL_PLAIN, "%s", lbctl_json_text(trace, "slot_backend"));
-	lbctl_print_field(ctl, "slot changed", LBCTL_PLAIN, "%s%s%s%s",
-		isnan(age_s) ? "never" : lbctl_text_format_span(age_s, age),
-		isnan(age_s) ? "" : " ago", *origin ? ", in transition from " : "", origin);
+	lbctl_print_field(ctl, "slot changed", LBCTL_PLAIN, "%s%s",
+		isnan(age_s) ? "never" : lbctl_text_format_span(age_s, age), isnan(age_s) ? "" : " ago");
+	lbctl_print_field(ctl, "slot's origin", LBCTL_PLAIN, "%s%s",
+		*origin ? origin : "none: ",
+		*origin	     ? ", where a connection without an entry that is older than the change goes on"
+		: *no_origin ? no_origin
+			     : "lb-control does not say why");
 	free(version);
 	free(n_slots);
 	free(slot);

@@ -407,7 +407,7 @@ static json_t *scheduler_json(const struct lbctl *ctl, const struct subject *sub
 		json = json_pack("{s:s, s:b, s:f, s:f, s:o, s:O}", "scheduler",
 			lb_scheduler_name(scheduler), "configured",
 			scheduler == subject->config->scheduler, "most_over_percent", over * 100,
-			"most_under_percent", -under * 100, "backends",
+			"most_under_percent", 0 - under * 100 /* never -0 */, "backends",
 			backends_json(subject, base, wanted), "changes", changes);
 	}
 	json_decref(changes);

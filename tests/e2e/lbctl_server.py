@@ -107,7 +107,8 @@ EVENTS = {"first_seq": 1, "last_seq": 57, "n_lost": 0, "events": [
 TRACE = {"src": "198.51.100.7:40000", "dst": "203.0.113.10:443", "proto": "tcp", "syn": True, "service": "web",
          "backend": "api-1", "verdict": "forward", "meaning": "client to backend, forwarded", "decision": "slot",
          "why": "slot 4711 of 65537 belongs to api-1, unchanged", "hash": "0123456789abcdef", "slot": 4711,
-         "n_slots": 65537, "slot_backend": "api-1", "slot_age_s": 75, "origin": "api-3", "table_version": 12,
+         "n_slots": 65537, "slot_backend": "api-1", "slot_age_s": 75, "origin": "api-3", "origin_reason": None,
+         "table_version": 12,
          "entry": {"worker": 0, "state": "established", "age_s": 3}}
 FLOWS = {"timestamp_ns": NOW_NS, "dataplane": "up", "flows_used": 1200, "flows_max": 2097152,
          "services": [{"name": "web", "active_flows": 1200, "backends": [

@@ -110,8 +110,15 @@ def test_trace_tells_backend_reason_slot_and_entry(api, run_dir):
     out = lbctl(run_dir, "trace", "198.51.100.7:40000", "203.0.113.10:443/tcp").out
     assert re.search(r"^backend +api-1$", out, re.M)
     assert "slot 4711 of 65537 belongs to api-1, unchanged (decision: slot)" in out
-    assert "1m 15s ago, in transition from api-3" in out
+    assert re.search(r"^slot changed +1m 15s ago$", out, re.M) and re.search(r"^slot's origin +api-3, where ", out, re.M)
     assert "established, last packet 3s ago, worker 0" in out
+
+
+def test_trace_says_why_there_is_no_origin(api, run_dir):
+    api.answer = (200, dict(TRACE, origin=None, origin_reason="the slot has had no other backend within the idle timeout", slot_age_s=None))
+    out = lbctl(run_dir, "trace", "198.51.100.7:40000", "203.0.113.10:443/tcp").out
+    assert re.search(r"^slot changed +never$", out, re.M)
+    assert re.search(r"^slot's origin +none: the slot has had no other backend within the idle timeout$", out, re.M)
 
 
 def test_trace_mid_stream_asks_for_no_syn(api, run_dir):

@@ -231,6 +231,31 @@ def test_trace_names_the_backend_that_then_serves(shared_lab):
         assert held["decision"] == "entry" and held["backend"] == traced["backend"]
 
 
+def test_trace_says_what_became_of_the_origin(shared_lab):
+    lab = shared_lab
+
+    def traced(backend, reason):
+        def look():
+            trace = lab.lbctl_json("trace", f"{CLIENT}:43000", f"{VIPS[4]}:5300/udp")
+            return trace if trace["slot_backend"] == backend and reason in (trace["origin_reason"] or "") else None
+        return wait_for(look, lambda: f"{backend}, {reason}: {lab.lbctl('trace', f'{CLIENT}:43000', f'{VIPS[4]}:5300/udp').stdout}")
+
+    lab.lbctl("service", "add", "origin", f"{VIPS[4]}:5300/udp", "health_check.type=none", "idle_timeout=1h")
+    try:
+        lab.lbctl("backend", "add", "origin", "10.2.0.21:5300", "--name", "old")
+        assert traced("old", "the slot has had no other backend within the idle timeout")["slot_age_s"] is None
+        lab.lbctl("backend", "add", "origin", "10.2.0.22:5300", "--name", "new")
+        lab.lbctl("backend", "disable", "origin", "old")
+        wait_for(lambda: traced("new", "")["origin"] == "old", "old as the origin")
+        assert traced("new", "")["origin_reason"] is None
+        lab.lbctl("backend", "del", "origin", "old")
+        assert traced("new", "not in the config any more")["origin"] is None
+        lab.lbctl("service", "set", "origin", "idle_timeout=1s")
+        traced("new", "longer ago than the idle timeout of 1 s")
+    finally:
+        lab.lbctl("service", "del", "origin")
+
+
 def test_drain_waits_for_the_flows_of_the_data_plane(shared_lab):
     lab = shared_lab
     lab.lbctl("flows", "flush", "web")

@@ -150,7 +150,7 @@ def simulate(tmp_path, *arguments):
     config.write_text(json.dumps({"services": [
         {"name": "web", "vip": VIP, "port": 80, "protocol": "tcp", "scheduler": "wrr", "backends": [
             {"name": f"api-{i}", "address": f"10.0.0.{i}", "weight": 1 + i % 3} for i in range(1, 21)]}]}))
-    return run(os.path.join(build, "control/lbctl"), *arguments[:1], "simulate", str(config), *arguments[1:],
+    return run(os.path.join(build, "control/lbctl"), "simulate", str(config), *arguments,
                check=False, env={**os.environ, "FULCRUM_RUN_DIR": str(tmp_path)})
 
 
@@ -169,6 +169,13 @@ def test_simulate_compares_schedulers(tmp_path):
         assert scheduler["most_over_percent"] < (50 if name == "ring" else 5), name
     assert {c["change"]: c["others_percent"] for c in schedulers["ring"]["changes"]} == {
         "fail": 0, "remove": 0, "add": 0}
+
+
+def test_simulate_shows_no_negative_zero(tmp_path):
+    for arguments in ([], ["--add", "api-99"]):
+        done = simulate(tmp_path, *arguments)
+        assert done.returncode == 0 and "0.00 %" in done.stdout and "-0.00" not in done.stdout, done.stdout
+        assert "-0.0" not in simulate(tmp_path, "--json", *arguments).stdout
 
 
 @pytest.mark.parametrize("arguments, reason", [
