@@ -78,7 +78,7 @@ STATUS = {
     "names": [{"name": "api-3.internal", "state": "resolved", "reason": None, "last_ns": NOW_NS, "next_ns": NOW_NS,
                "addresses": [{"address": "10.0.0.13", "gone": False, "since_ns": NOW_NS}]}],
 }
-CONFIG = {"services": [{"name": "web", "vip": "203.0.113.10", "port": 443, "mode": "nat", "min_healthy": 1,
+CONFIG = {"services": [{"name": "web", "vip": "203.0.113.10", "port": 443, "protocol": "tcp", "mode": "nat", "min_healthy": 1,
                         "health_check": {"type": "http", "interval": "2s"},
                         "backends": [{"name": "api-1", "address": "10.0.0.11", "port": 8080, "weight": 5}]}]}
 YAML = "services:\n  - name: web\n    vip: 203.0.113.10\n"

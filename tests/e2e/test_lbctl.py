@@ -93,7 +93,7 @@ def test_service_show_lists_settings_as_service_set_takes_them(api, run_dir):
     api.answer = (200, SHOWN)
     out = lbctl(run_dir, "service", "show", "web").out
     settings = [line.strip() for line in out.splitlines() if line.startswith("  ")]
-    assert settings == ["name=web", "vip=203.0.113.10", "port=443", "mode=nat", "min_healthy=1",
+    assert settings == ["name=web", "vip=203.0.113.10", "port=443", "protocol=tcp", "mode=nat", "min_healthy=1",
                         "health_check.type=http", "health_check.interval=2s"]
     assert [row[1] for row in rows(out, "SERVICE")] == ["api-1", "api-2", "10.0.0.13:80"]
 
