@@ -23,6 +23,13 @@
 #define TIMEOUT_MS 90000u
 #define MAX_TIMEOUT_MS 86400000u
 
+const char *lbctl_run_dir(void)
+{
+	const char *run_dir = getenv("FULCRUM_RUN_DIR");
+
+	return run_dir != NULL && *run_dir != '\0' ? run_dir : RUN_DIR;
+}
+
 static void print_message(const char *where, const char *message)
 {
 	char *escaped_where = lbctl_text_escape(where);
@@ -128,7 +135,6 @@ static enum lbctl_exit print_command_help(const struct lbctl_command *command)
 // Settle what the environment and the global options say. Needs to be freed: socket_path.
 static enum lbctl_exit set_up(struct lbctl *ctl, const struct lbctl_globals *globals)
 {
-	const char *run_dir = getenv("FULCRUM_RUN_DIR");
 	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
 	uint64_t timeout_ms;
 
@@ -150,8 +156,7 @@ static enum lbctl_exit set_up(struct lbctl *ctl, const struct lbctl_globals *glo
 	ctl->terminal = isatty(STDOUT_FILENO) == 1;
 	ctl->colour = ctl->terminal && !ctl->json && (no_color == NULL || *no_color == '\0') &&
 		      (term == NULL || strcmp(term, "dumb") != 0);
-	ctl->socket_path = lbctl_text_printf("%s/%s/control.sock",
-		run_dir != NULL && *run_dir != '\0' ? run_dir : RUN_DIR, ctl->instance);
+	ctl->socket_path = lbctl_text_printf("%s/%s/control.sock", lbctl_run_dir(), ctl->instance);
 	return LBCTL_OK;
 }
 

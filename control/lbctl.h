@@ -68,6 +68,9 @@ extern const struct lbctl_option lbctl_global_options[];
 const struct lbctl_command *lbctl_command_find(
 	const char *const *words, size_t n_words, size_t *n_used);
 
+/** Where the instances' directories are: $FULCRUM_RUN_DIR, or /run/fulcrum. */
+const char *lbctl_run_dir(void);
+
 /** Whether some command's first word is @p noun and a second one follows. */
 bool lbctl_command_is_noun(const char *noun);
 

@@ -30,7 +30,7 @@ const struct lbctl_command lbctl_commands[] = {
 	},
 	{
 		.words = "service add", .operands = "SERVICE VIP:PORT/PROTOCOL [KEY=VALUE]...",
-		.n_min = 2, .n_max = UINT_MAX, .complete = "none none service-key",
+		.n_min = 2, .n_max = UINT_MAX, .complete = "none none new-service-key",
 		.summary = "add a service; PORT may be \"all\"",
 		.help = "Example: lbctl service add dns 203.0.113.53:53/udp idle_timeout=10s\n"
 			SETTINGS_HELP,

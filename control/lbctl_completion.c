@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "control/config.h"
 #include "control/lbctl_api.h"
 #include "control/lbctl_args.h"
 #include "lb/shm.h"
@@ -73,6 +76,9 @@ static const char zsh_script[] = "#compdef lbctl\n"
 /* Keys of the configuration file that "set" and "add" take. Only offered, never checked: the daemon
  * does that. */
 static const char *const service_keys[] = {
+	"vip=", // these three "add" has from its operands
+	"port=",
+	"protocol=",
 	"mode=",
 	"scheduler=",
 	"max_load=",
@@ -91,6 +97,7 @@ static const char *const service_keys[] = {
 	"health_check.host=",
 	"health_check.expect_status=",
 	"health_check.expect_body=",
+	"health_check.weight_header=",
 	"health_check.sni=",
 	"health_check.verify=",
 	"health_check.ca_file=",
@@ -103,8 +110,18 @@ static const char *const service_keys[] = {
 	"health_check.timeout=",
 	"health_check.rise=",
 	"health_check.fall=",
+	"agent.port=",
+	"agent.interval=",
+	"agent.timeout=",
+	"agent.send=",
+	"passive.enabled=",
+	"passive.min_flows=",
+	"passive.refused_percent=",
 	NULL,
 };
+#define N_ADDRESS_KEYS 3
+
+/* A backend has these, and the "health_check." ones of a service. */
 static const char *const backend_keys[] = {
 	"address=",
 	"port=",
@@ -114,6 +131,37 @@ static const char *const backend_keys[] = {
 	"state=",
 	NULL,
 };
+/* Keys whose values are words: by the functions that the configuration is read with. */
+static const char *protocol_name(unsigned i)
+{
+	return i == 0 ? "tcp" : "udp";
+}
+
+static const char *bool_name(unsigned i)
+{
+	return i == 0 ? "true" : "false";
+}
+
+static const struct {
+	const char *key;
+	const char *(*name)(unsigned value);
+	unsigned n;
+} word_keys[] = {
+	{"protocol=", protocol_name, 2},
+	{"mode=", lb_mode_name, LB_MODE_N},
+	{"scheduler=", lb_scheduler_name, LB_SCHED_N},
+	{"tracking=", lb_tracking_name, LB_TRACKING_N},
+	{"client_address=", lb_client_address_name, LB_CLIENT_ADDRESS_N},
+	{"on_empty=", lb_on_empty_name, LB_ON_EMPTY_N},
+	{"state=", lb_admin_state_name, LB_ADMIN_DISABLED + 1},
+	{"backup=", bool_name, 2},
+	{"health_check.type=", lb_check_type_name, LB_CHECK_TYPE_N},
+	{"health_check.verify=", bool_name, 2},
+	{"health_check.weight_header=", bool_name, 2},
+	{"health_check.record=", lb_check_record_name, LB_CHECK_N_RECORDS},
+	{"passive.enabled=", bool_name, 2},
+};
+
 static const char *const shells[] = {"bash", "zsh", NULL};
 static const char *const on_off[] = {"on", "off", NULL};
 
@@ -141,6 +189,50 @@ static void offer_all(const char *const *candidates, const char *current)
 {
 	for (; *candidates != NULL; candidates++)
 		offer(*candidates, current);
+}
+
+// Keys of @p keys that begin with @p prefix; where a key is typed up to its "=", its values.
+static void offer_settings(const char *const *keys, const char *prefix, const char *current)
+{
+	for (; *keys != NULL; keys++) {
+		size_t n = strlen(*keys), k = 0;
+
+		if (strncmp(*keys, prefix, strlen(prefix)) != 0)
+			continue;
+		if (strncmp(*keys, current, n) != 0) {
+			offer(*keys, current);
+			continue;
+		}
+		while (k < sizeof(word_keys) / sizeof(word_keys[0]) &&
+			strcmp(word_keys[k].key, *keys) != 0)
+			k++;
+		for (unsigned i = 0;
+			k < sizeof(word_keys) / sizeof(word_keys[0]) && i < word_keys[k].n; i++) {
+			char *setting = lbctl_text_printf("%s%s", *keys, word_keys[k].name(i));
+
+			offer(setting, current);
+			free(setting);
+		}
+	}
+}
+
+// The instances whose daemons have a socket; @p option stands before each.
+static void offer_instances(const char *option, const char *current)
+{
+	DIR *dir = opendir(lbctl_run_dir());
+	struct dirent *entry;
+
+	while (dir != NULL && (entry = readdir(dir)) != NULL) {
+		char *path = lbctl_text_printf("%s/%s/control.sock", lbctl_run_dir(), entry->d_name);
+		char *word = lbctl_text_printf("%s%s", option, entry->d_name);
+
+		if (lb_instance_valid(entry->d_name) && access(path, F_OK) == 0)
+			offer(word, current);
+		free(word);
+		free(path);
+	}
+	if (dir != NULL)
+		closedir(dir);
 }
 
 // Names out of an array of the answer to @p path. What a shell could take for more than a name is
@@ -193,10 +285,13 @@ static void offer_operand(const struct lbctl *ctl, const struct lbctl_command *c
 		path = lbctl_api_path("/v1/backends?service=%s", operands[0]);
 		offer_names(ctl, path, "backends", current);
 		free(path);
+	} else if (strcmp(kind, "new-service-key") == 0) {
+		offer_settings(service_keys + N_ADDRESS_KEYS, "", current);
 	} else if (strcmp(kind, "service-key") == 0) {
-		offer_all(service_keys, current);
+		offer_settings(service_keys, "", current);
 	} else if (strcmp(kind, "backend-key") == 0) {
-		offer_all(backend_keys, current);
+		offer_settings(backend_keys, "", current);
+		offer_settings(service_keys, "health_check.", current);
 	} else if (strcmp(kind, "shell") == 0) {
 		offer_all(shells, current);
 	} else if (strcmp(kind, "on-off") == 0) {
@@ -302,7 +397,6 @@ enum lbctl_exit lbctl_completion_words(struct lbctl *ctl, char **words, size_t n
 {
 	struct typed typed = {0};
 	const char *current = n_words > 0 ? words[n_words - 1] : "";
-	const char *run_dir = getenv("FULCRUM_RUN_DIR");
 
 	lbctl_api_set_quiet(true);
 	typed.operands = lbctl_text_realloc(NULL, (n_words + 1) * sizeof(typed.operands[0]));
@@ -311,10 +405,13 @@ enum lbctl_exit lbctl_completion_words(struct lbctl *ctl, char **words, size_t n
 	ctl->timeout_ms = TIMEOUT_MS;
 	if (typed.instance != NULL && lb_instance_valid(typed.instance))
 		ctl->instance = typed.instance;
-	ctl->socket_path = lbctl_text_printf("%s/%s/control.sock",
-		run_dir != NULL && *run_dir != '\0' ? run_dir : "/run/fulcrum", ctl->instance);
-	if (typed.value_next) {
+	ctl->socket_path = lbctl_text_printf("%s/%s/control.sock", lbctl_run_dir(), ctl->instance);
+	if (typed.value_next && strcmp(words[n_words - 2], "--instance") == 0) {
+		offer_instances("", current);
+	} else if (typed.value_next) {
 		;
+	} else if (strncmp(current, "--instance=", strlen("--instance=")) == 0) {
+		offer_instances("--instance=", current);
 	} else if (current[0] == '-') {
 		offer_options(lbctl_global_options, SIZE_MAX, current);
 		if (typed.command != NULL)

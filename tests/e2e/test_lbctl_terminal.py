@@ -15,6 +15,7 @@ import urllib.parse
 
 import pytest
 
+from docs import config_keys
 from lbctl_server import (
     LBCTL, NOW_NS, STATUS, VERSION, YAML, Handler, environment, lbctl, read_until, start_server, stop_server)
 
@@ -203,6 +204,20 @@ def name_server(method, path, body):
     (["backend", "drain", "--wait", ""], []),
     (["backend", "set", "web", "api-1", "we"], ["weight="]),
     (["service", "set", "web", "min_healthy=1", "health_check.t"], ["health_check.type=", "health_check.timeout="]),
+    (["service", "set", "web", "p"], ["port=", "protocol=", "panic_threshold=", "passive.enabled=", "passive.min_flows=",
+                                      "passive.refused_percent="]),
+    (["service", "add", "new", "203.0.113.1:1/tcp", "p"], ["panic_threshold=", "passive.enabled=", "passive.min_flows=",
+                                                            "passive.refused_percent="]),
+    (["service", "set", "web", "agent."], ["agent.port=", "agent.interval=", "agent.timeout=", "agent.send="]),
+    (["service", "set", "web", "mode="], ["mode=nat", "mode=fullnat", "mode=dsr", "mode=ipip", "mode=gue"]),
+    (["service", "set", "web", "health_check.type=h"], ["health_check.type=http", "health_check.type=https"]),
+    (["service", "set", "web", "min_healthy="], []),
+    (["backend", "set", "web", "api-1", "state="], ["state=enabled", "state=drain", "state=disabled"]),
+    (["backend", "set", "web", "api-1", "health_check.ver"], ["health_check.verify="]),
+    (["backend", "set", "web", "api-1", "health_check.verify=t"], ["health_check.verify=true"]),
+    (["--instance", ""], ["default"]),
+    (["--instance=d"], ["--instance=default"]),
+    (["--instance", "x"], []),
     (["flows", ""], ["flush", "web", "web-2", "dns"]),
     (["flows", "flush", "d"], ["dns"]),
     (["apply", ""], ["<file>"]),
@@ -217,6 +232,24 @@ def name_server(method, path, body):
 def test_completion_offers_what_may_come_next(api, run_dir, words, offered):
     api.answer = name_server
     assert complete(run_dir, *words) == offered
+
+
+def documented_settings(*titles):
+    return [prefix + key + "=" for title, prefix in titles for key in config_keys(title)
+            if key not in ("name", "health_check", "agent", "passive", "backends")]
+
+
+HEALTH = ("`health_check`", "health_check.")
+
+
+def test_completion_offers_every_setting_of_the_documentation(api, run_dir):
+    api.answer = name_server
+    settings = documented_settings(("A service", ""), HEALTH, ("`agent`", "agent."), ("`passive`", "passive."))
+    assert sorted(complete(run_dir, "service", "set", "web", "")) == sorted(settings)
+    assert sorted(complete(run_dir, "service", "add", "new", "203.0.113.1:1/tcp", "")) == sorted(
+        set(settings) - {"vip=", "port=", "protocol="})
+    assert sorted(complete(run_dir, "backend", "set", "web", "api-1", "")) == sorted(
+        documented_settings(("A backend", ""), HEALTH))
 
 
 def test_completion_without_daemon_is_silent(run_dir):
@@ -239,6 +272,8 @@ def test_bash_completion_gives_the_part_after_a_word_break(api, run_dir):
     assert bash_completion(run_dir, "lbctl backend drain web ") == ["api-1", "10.0.0.1:80", "10.0.0.1:81"]
     assert bash_completion(run_dir, "lbctl backend drain web 10.0.0.1:") == ["80", "81"]
     assert bash_completion(run_dir, "lbctl service set web health_check.ty") == ["health_check.type="]
+    assert bash_completion(run_dir, "lbctl service set web scheduler=w") == ["wrr", "wlc"]
+    assert bash_completion(run_dir, "lbctl --instance=d") == ["default"]
 
 
 class Shell:
@@ -286,7 +321,8 @@ def test_tab_completes_in_an_interactive_shell(api, run_dir, name):
         # What is typed, and what the shell prints when it completes it: the rest of the word and a blank.
         for typed, rest in [("lbctl vers\t", "ion "), ("lbctl service sh\t", "ow "), ("lbctl service show d\t", "ns "),
                             ("lbctl backend drain web 10.0.0.1:81\t", " "), ("lbctl apply a-con\t", "fig.yaml "),
-                            ("lbctl service set web health_check.ty\t", "pe=")]:
+                            ("lbctl service set web health_check.ty\t", "pe="),
+                            ("lbctl service set web scheduler=magl\t", "ev ")]:
             shell.type(typed)
             shell.expect(typed.rstrip("\t") + rest)
             shell.type("\x15")  # kill the line
