@@ -14,9 +14,8 @@ import urllib.parse
 import pytest
 
 from lbctl_server import (
-    BUILD,
     BACKENDS, CHANGE, COMMANDS, CONFIG, DOWN, DROPS, EVENTS, FLOWS, IDS, LBCTL, LISTED, NOW_NS, REFUSED, S, SERVICE,
-    SHOWN, STATS, STATUS, TOP, TRACE, VERSION, YAML, Handler, backend, counters, environment, harmless, lbctl, rows,
+    SHOWN, STATS, STATUS, TRACE, VERSION, YAML, Handler, backend, counters, environment, harmless, lbctl, rows,
     start_server, stop_server, with_file)
 
 
@@ -401,37 +400,6 @@ def test_help_lists_every_command_and_its_options(run_dir):
         assert shown.returncode == 0 and f"usage: lbctl {name}" in shown.out
     assert "--wait DURATION" in lbctl(run_dir, "backend", "drain", "--help").out
     assert "backend drain" in lbctl(run_dir, "backend", "--help").out
-
-
-def documented_commands():
-    text = (TOP / "docs" / "lbctl.1").read_text()
-    return text, set(re.findall(r"^\.It Cm ([a-z]+(?: (?:list|show|add|set|del|drain|enable|disable|flush|nginx))?)", text,
-                                re.M))
-
-
-@pytest.mark.parametrize("program", ["control/lb-control", "dataplane/lb-dataplane"])
-def test_manuals_of_the_daemons_name_their_options(program):
-    name = program.split("/")[1]
-    page = (TOP / "docs" / f"{name}.8").read_text()
-    usage = subprocess.run([BUILD / program, "--help"], capture_output=True, text=True).stdout
-    options = set(re.findall(r"--([a-z-]{3,})", usage))
-    assert len(options) >= 4 and {o for o in options if not re.search(rf"Fl -{o}\b|\| -{o}\b", page)} == set()
-
-
-def test_the_manual_documents_what_exists(run_dir):
-    text, documented = documented_commands()
-    listed = set(re.findall(r"^  ([a-z]+(?: [a-z]+)?)  ", lbctl(run_dir, "--help").out, re.M))
-    assert documented == listed
-    for command in listed:
-        for option in re.findall(r"^  --([a-z-]+)", lbctl(run_dir, *command.split(), "--help").out, re.M):
-            assert f"Fl -{option}" in text, (command, option)
-
-
-def test_the_manuals_are_well_formed():
-    pages = sorted((TOP / "docs").glob("*.[18]"))
-    assert len(pages) >= 3
-    done = subprocess.run(["mandoc", "-Tlint", "-Wwarning", *pages], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_no_daemon_exits_3_and_says_how_to_start_it(run_dir):
