@@ -106,3 +106,13 @@ class Bench:
 
 def monotonic_ms():
     return time.monotonic_ns() / 1e6
+
+
+def run_main(main):
+    """sys.exit(main()); what a benchmark waited for in vain is said without a stack of calls."""
+    if os.geteuid():
+        sys.exit(f"{sys.argv[0]}: needs root (hugepages, real-time priority, network namespaces): run it with sudo")
+    try:
+        sys.exit(main())
+    except (AssertionError, RuntimeError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")

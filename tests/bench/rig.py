@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The processes that benchmarks measure: lb-dataplane with lb-control, and dpdk-testpmd, on virtual devices.
+"""The processes that benchmarks measure: lb-dataplane with lb-control, dpdk-testpmd and Pktgen-DPDK, on virtual devices.
 
-CPU 0: main lcores, lb-control, the benchmark itself, and the generator where there is one. CPU 1: what is measured.
-Started with real-time priority (chrt -f 10), the measured program keeps it, so that nobody else takes the CPU from
-it. A generator's polling thread has it, one below, while something is measured: CPU 0 is left to the rest otherwise.
+The first CPU (of those that we may use, see taskset): main lcores, lb-control, the benchmark itself, and the generator
+where there is one. The second: what is measured. Started with real-time priority (chrt -f 10), the measured program keeps
+it, so that nobody else takes the CPU from it. A generator's polling thread has it, one below, while something is measured:
+the first CPU is left to the rest otherwise.
 """
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +23,8 @@ import benchlib  # noqa: F401  (the path of netns)
 from netns import Process, wait_for
 
 STARTUP_S = 60
+CPUS = sorted(os.sched_getaffinity(0))[:2]
+FIRST_CPU, SECOND_CPU = CPUS[0], CPUS[-1]
 VIP = "203.0.113.10"
 PEER_MAC = "02:00:00:00:00:01"
 
@@ -30,9 +35,24 @@ def take_place():
     if os.sched_getscheduler(0) == os.SCHED_FIFO:
         priority = os.sched_getparam(0).sched_priority
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-    os.sched_setaffinity(0, range(os.cpu_count()))
-    os.sched_setaffinity(0, {0})
+    os.sched_setaffinity(0, {FIRST_CPU})
     return priority
+
+
+def free_hugepages_mb():
+    """MB of free hugepages of the default size."""
+    fields = {line.split(":")[0]: int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines()}
+    return fields.get("HugePages_Free", 0) * fields.get("Hugepagesize", 0) // 1024
+
+
+def require_hugepages(name, eal):
+    """Exit with advice if the memory that EAL is to take at once (-m) is not there."""
+    wanted_mb = int(eal[eal.index("-m") + 1]) if "-m" in eal else 0
+    if wanted_mb > free_hugepages_mb():
+        reserved = int(Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages").read_text())
+        more = (wanted_mb - free_hugepages_mb() + 1) // 2 + 64
+        sys.exit(f"{name} needs {wanted_mb} MB of hugepages, {free_hugepages_mb()} are free "
+                 f"(as root: scripts/host-setup hugepages {reserved + more})")
 
 
 def checksum(data):
@@ -76,6 +96,8 @@ class Rig:
         self.dir = Path(tempfile.mkdtemp(prefix=f"{self.id}-"))
         self.build = Path(os.environ.get("FULCRUM_BUILD", benchlib.TOP / "build"))
         self.priority, self.processes, self.n_started = priority, [], 0
+        if len(CPUS) == 1:
+            print("only one CPU: what is measured shares it with all else, and figures mean little", file=sys.stderr)
 
     def start(self, name, command, priority=0, ns=None, **kwargs):
         if ns is not None:
@@ -83,16 +105,19 @@ class Rig:
         if priority > 0:
             command = ["chrt", "-f", str(priority), *command]
         process = Process(name, command, self.dir / f"{name}.log",
-                          env={"FULCRUM_RUN_DIR": str(self.dir / "run")}, **kwargs)
+                          env={"FULCRUM_RUN_DIR": str(self.dir / "run"), **kwargs.pop("env", {})}, **kwargs)
         self.processes.append(process)
         return process
 
-    def dpdk(self, name, program, eal, arguments, cpu=1, **kwargs):
-        """A DPDK program with its main lcore on CPU 0 and one polling lcore on `cpu`. @return (process, prefix)."""
+    def dpdk(self, name, program, eal, arguments, is_measured=True, **kwargs):
+        """A DPDK program: its main lcore on the first CPU, a polling lcore on the second (what is measured) or the first.
+        @return (process, prefix)."""
+        cpu = SECOND_CPU if is_measured else FIRST_CPU
+        require_hugepages(name, eal)
         self.n_started += 1
         prefix = f"{self.id}-{name}-{self.n_started}"
-        process = self.start(name, [program, "--lcores", f"0@0,1@{cpu}", "--no-pci", "--file-prefix", prefix, *eal, "--",
-                                    *arguments], self.priority if cpu != 0 else 0, **kwargs)
+        process = self.start(name, [program, "--lcores", f"0@{FIRST_CPU},1@{cpu}", "--no-pci", "--file-prefix", prefix,
+                                    *eal, "--", *arguments], self.priority if is_measured else 0, **kwargs)
         return process, prefix
 
     def remove_files(self):
@@ -110,38 +135,37 @@ class Rig:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-def wait_polling(process, condition):
-    """Until the process polls its ports, as `condition` tells."""
+def log_of(process):
+    """The end of what a process said, without what moves a terminal's cursor."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()78=>][B0]?|[\r\b]", "", process.tail()).strip()
+
+
+def wait_alive(process, condition, timeout_s=STARTUP_S):
+    """Until condition() holds; AssertionError with the process's log once it has ended, or after timeout_s."""
     def ready():
         if not process.alive():
-            raise AssertionError(f"{process.name} ended with {process.popen.returncode}:\n{process.tail()}")
+            raise AssertionError(f"{process.name} ended with status {process.popen.returncode}:\n{log_of(process)}")
         try:
             return condition()
         except (OSError, ValueError, KeyError, TypeError):
             return False
-    wait_for(ready, lambda: f"{process.name}:\n{process.tail()}", STARTUP_S)
+    wait_for(ready, lambda: f"{process.name}:\n{log_of(process)}", timeout_s)
 
 
-class Testpmd:
-    """dpdk-testpmd forwarding; port is the one to measure."""
+class Poller:
+    """A DPDK process (process, prefix) whose polling threads can be given a CPU, with a port to a measured one (port)."""
 
-    def __init__(self, rig, eal, mode, n_mbufs, cpu=1, name="testpmd", await_packets=True, mbuf_bytes=256):
-        self.port = 0
-        self.process, self.prefix = rig.dpdk(
-            name, "dpdk-testpmd", eal,
-            [f"--forward-mode={mode}", "--auto-start", f"--total-num-mbufs={n_mbufs}", f"--mbuf-size={mbuf_bytes}",
-             "--rxd=1024", "--txd=1024", "--burst=32", "--no-lsc-interrupt", "--disable-link-check"], cpu, stdin=subprocess.PIPE)
-        if await_packets:
-            wait_polling(self.process, lambda: self.counters()["ipackets"] > 0)
-
-    def counters(self):
-        return telemetry(self.prefix, f"/ethdev/stats,{self.port}")
+    def is_started(self):
+        return bool(telemetry(self.prefix, f"/ethdev/info,{self.port}")["dev_started"])
 
     @contextmanager
     def boosted(self, priority):
-        """Its polling threads have this real-time priority, 0: none."""
-        threads = [int(task.name) for task in Path(f"/proc/{self.process.pid}/task").iterdir()
-                   if (task / "comm").read_text().startswith("rte-worker")]
+        """Its polling threads have this real-time priority, 0: none, and its others give way to all else."""
+        tasks = list(Path(f"/proc/{self.process.pid}/task").iterdir())
+        threads = [int(task.name) for task in tasks if (task / "comm").read_text().startswith("rte-worker")]
+        for task in tasks:
+            if int(task.name) not in threads:
+                os.setpriority(os.PRIO_PROCESS, int(task.name), 19)
 
         def schedule(policy, value):
             for thread in threads:
@@ -157,6 +181,41 @@ class Testpmd:
 
     def stop(self):
         self.process.stop()
+
+
+class Testpmd(Poller):
+    """dpdk-testpmd forwarding: what is measured, or a generator between port 0, where packets come from, and port 1."""
+
+    def __init__(self, rig, eal, mode, n_mbufs, name="testpmd", is_measured=True, mbuf_bytes=256):
+        self.port = 0 if is_measured else 1
+        self.process, self.prefix = rig.dpdk(
+            name, "dpdk-testpmd", eal,
+            [f"--forward-mode={mode}", "--auto-start", f"--total-num-mbufs={n_mbufs}", f"--mbuf-size={mbuf_bytes}",
+             "--rxd=1024", "--txd=1024", "--burst=32", "--no-lsc-interrupt", "--disable-link-check"], is_measured,
+            stdin=subprocess.PIPE)
+        if is_measured:
+            wait_alive(self.process, lambda: self.counters()["ipackets"] > 0)
+
+    def counters(self):
+        return telemetry(self.prefix, f"/ethdev/stats,{self.port}")
+
+
+class Pktgen(Poller):
+    """Pktgen-DPDK (`program`) that replays a capture to its only port for ever; what comes back it drops. Not measured.
+
+    It has no terminal, and no command is given once it sends: its main thread sleeps in a command file, or it would poll
+    standard input without a pause, on the CPU of the thread that sends.
+    """
+
+    port = 0
+
+    def __init__(self, rig, program, eal, pcap):
+        commands = rig.dir / "pktgen.pkt"
+        commands.write_text("start 0\nsleep 86400\n")
+        self.process, self.prefix = rig.dpdk("pktgen", program, eal,
+                                             ["-P", "-m", "1.0", "-s", f"0:{pcap}", "-f", commands], is_measured=False,
+                                             cwd=rig.dir,
+                                             env={"LD_PRELOAD": str(rig.build / "tests/bench/liballow_mtu.so")})
 
 
 class Balancer:
@@ -183,7 +242,7 @@ class Balancer:
         n_before = n_ready()
         self.process, self.prefix = self.rig.dpdk("dataplane", self.rig.build / "dataplane/lb-dataplane", self.eal,
                                                   self.arguments, ns=self.ns)
-        wait_polling(self.process, lambda: n_ready() > n_before)
+        wait_alive(self.process, lambda: n_ready() > n_before)
 
     def start_control(self):
         self.control = self.rig.start("control", [self.rig.build / "control/lb-control", "--instance", self.instance,
