@@ -10,6 +10,7 @@
 #include "control/import_internal.h"
 #include "control/lbctl_text.h"
 #include "lb/addr.h"
+#include "lb/msg.h"
 
 /* Where no address is given: addresses for documentation (RFC 5737, RFC 3849), to be replaced. */
 #define ANY_VIP4 "192.0.2.1"
@@ -85,7 +86,7 @@ static bool is_taken(const struct lb_import *import, const char *name)
 	return false;
 }
 
-char *lb_import_name(const struct lb_import *import, const char *text)
+char *lb_import_name(const struct lb_import *import, const char *text, unsigned n_before)
 {
 	char *base = lbctl_text_printf("%.*s", (int)MAX_NAME - 6, *text != '\0' ? text : "service");
 	char *name = lbctl_text_copy(base);
@@ -99,12 +100,24 @@ char *lb_import_name(const struct lb_import *import, const char *text)
 			*c = '_';
 	}
 	strcpy(name, base);
-	for (unsigned n = 2; is_taken(import, name); n++) {
+	for (unsigned n = n_before < 1 ? 2 : n_before + 1; n_before > 0 || is_taken(import, name); n++) {
 		free(name);
 		name = lbctl_text_printf("%s-%u", base, n);
+		n_before = 0;
 	}
 	free(base);
 	return name;
+}
+
+// "5000-5010", "10.0.0.1:5000-5010"
+static bool is_range(const char *text)
+{
+	const char *port = strrchr(text, ':');
+	size_t n;
+
+	port = port != NULL ? port + 1 : text;
+	n = strspn(port, "0123456789");
+	return n > 0 && port[n] == '-' && port[n + 1 + strspn(port + n + 1, "0123456789")] == '\0';
 }
 
 /* "80", "*:80", "192.0.2.7:80", "[::]:80", "192.0.2.7", "localhost:80", "unix:/path" */
@@ -118,6 +131,15 @@ static void parse_address(struct lb_import *import, const struct lb_nginx_direct
 
 	if (strncmp(directive->words[1], "unix:", 5) == 0) {
 		lb_import_note(notes, directive, "a Unix socket: stays on the NGINX host");
+		return;
+	}
+	if (strchr(directive->words[1], '$') != NULL) {
+		lb_import_note(notes, directive, "a variable: write the address and port themselves");
+		return;
+	}
+	if (is_range(directive->words[1])) {
+		lb_import_note(notes, directive,
+			"a range of ports: make a service of each, or one with port: all");
 		return;
 	}
 	if (!lb_import_split(directive->words[1], is_stream ? 0 : 80, true, &host, &listen->port)) {
@@ -173,6 +195,9 @@ static struct listen parse_listen(struct lb_import *import,
 				"NGINX tier behind us");
 		else if (strcmp(word, "quic") == 0)
 			listen.protocol = "udp";
+		else if (strcmp(word, "ipv6only=off") == 0)
+			lb_import_note(notes, directive,
+				"ipv6only=off: a VIP is of one family: give the other one a listen of its own");
 		else if (strcmp(word, "proxy_protocol") == 0)
 			lb_import_note(notes, directive,
 				"nothing in front of the balancer needs it: packets bear the "
@@ -193,67 +218,6 @@ static struct lb_import_service *find_service(struct lb_import *import, const st
 	return NULL;
 }
 
-// The service before it (and good) that has one of its endpoints: nat needs each for one service
-// alone.
-static const struct lb_import_service *shares_endpoint(
-	const struct lb_import *import, const struct lb_import_service *service)
-{
-	for (size_t i = 0; i < import->n_services; i++) {
-		const struct lb_import_service *other = &import->services[i];
-
-		if (other == service || other->unusable != NULL ||
-			strcmp(other->protocol, service->protocol) != 0)
-			continue;
-		for (size_t k = 0; k < other->n_backends; k++)
-			for (size_t m = 0; m < service->n_backends; m++)
-				if (other->backends[k].port == service->backends[m].port &&
-					strcmp(other->backends[k].address,
-						service->backends[m].address) == 0)
-					return other;
-	}
-	return NULL;
-}
-
-static bool is_vip(const struct lb_import *import, const char *address)
-{
-	for (size_t i = 0; i < import->n_services; i++)
-		if (strcmp(import->services[i].vip, address) == 0)
-			return true;
-	return false;
-}
-
-static const char *find_fault(
-	const struct lb_import *import, const struct lb_import_service *service)
-{
-	bool vip_is_6 = strchr(service->vip, ':') != NULL;
-	unsigned char bytes[4];
-
-	if (service->n_backends == 0)
-		return "it has no backend left";
-	for (size_t i = 0; i < service->n_backends; i++) {
-		const char *address = service->backends[i].address;
-
-		if (is_vip(import, address))
-			return "a backend's address is a VIP";
-	}
-	for (size_t i = 0; i < service->n_backends; i++) {
-		const char *address = service->backends[i].address;
-		bool is_4 = inet_pton(AF_INET, address, bytes) == 1;
-
-		if (strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0 ||
-			strcmp(address, "localhost") == 0)
-			return "a backend is the NGINX host itself (loopback): name its address";
-		if (vip_is_6 ? is_4 : strchr(address, ':') != NULL)
-			return "mode nat needs backends of the VIP's family: give addresses of its "
-			       "own";
-	}
-	if (shares_endpoint(import, service) != NULL)
-		return "its backends' endpoints are those of a service above; mode nat tells "
-		       "replies by "
-		       "them: give it ports of its own, or another mode";
-	return NULL;
-}
-
 // Its name comes with its backends.
 static struct lb_import_service *add_service(struct lb_import *import, const struct listen *listen)
 {
@@ -270,6 +234,15 @@ static struct lb_import_service *add_service(struct lb_import *import, const str
 		import->services, (import->n_services + 1) * sizeof(*import->services));
 	import->services[import->n_services] = service;
 	return &import->services[import->n_services++];
+}
+
+// Whether there is no room for another service, which is then noted.
+static bool is_full(struct lb_import *import, const struct lb_nginx_directive *directive)
+{
+	if (import->n_services < LB_MAX_SERVICES)
+		return false;
+	lb_import_note(&import->notes, directive, "left out: a balancer has at most %u services", LB_MAX_SERVICES);
+	return true;
 }
 
 // What a server passes connections to: "proxy_pass" of its own, of "location /", or of the first
@@ -320,14 +293,17 @@ static void add_listen(struct lb_import_scan *scan, const struct lb_nginx_direct
 	if (service != NULL) {
 		lb_import_note(&service->notes, server,
 			"a second server on this VIP and port: telling them apart by host name is "
-			"layer 7 and "
-			"belongs on the NGINX tier behind us");
+			"layer 7, and here all goes to the first one's backends; to keep both, keep "
+			"NGINX and make its hosts the backends");
 		lb_import_notes_move(&service->notes, &notes);
+	} else if (is_full(import, server)) {
+		lb_import_notes_move(&import->notes, &notes);
+		free(listen.vip);
+		return;
 	} else {
 		service = add_service(import, &listen);
 		lb_import_notes_move(&service->notes, &notes);
 		lb_import_target(scan, service, pass, is_stream);
-		service->unusable = find_fault(import, service);
 	}
 	if (!scan->server_noted) {
 		lb_import_note_server(service, server, pass);
@@ -361,7 +337,7 @@ static void add_server(
 }
 
 // An upstream that no server names, as in a file that was cut out of a configuration.
-static void add_unused(struct lb_import_scan *scan, const struct lb_import_upstream *upstream)
+static void add_unused(struct lb_import_scan *scan, struct lb_import_upstream *upstream)
 {
 	struct lb_import *import = scan->import;
 	struct listen listen = {
@@ -372,14 +348,29 @@ static void add_unused(struct lb_import_scan *scan, const struct lb_import_upstr
 	};
 	struct lb_import_service *service;
 
+	if (is_full(import, upstream->block)) {
+		free(listen.vip);
+		return;
+	}
 	while (find_service(import, &listen) != NULL)
 		listen.port++;
 	service = add_service(import, &listen);
 	lb_import_note(&service->notes, upstream->block,
 		"no server here passes all it gets to it: the VIP's port is a guess, set it");
 	lb_import_upstream_backends(scan, service, upstream);
-	service->unusable = find_fault(import, service);
 	free(listen.vip);
+}
+
+// Whether a server has a "proxy_pass" outside of any location: so do those of stream, and they alone.
+static bool passes_itself(const struct lb_nginx_directive *server)
+{
+	struct lb_import_list list = lb_import_children(server);
+	bool found = false;
+
+	for (size_t i = 0; i < list.n && !found; i++)
+		found = strcmp(list.items[i]->words[0], "proxy_pass") == 0;
+	free(list.items);
+	return found;
 }
 
 // http, stream, or the top of a file that holds neither.
@@ -399,12 +390,13 @@ static void scan_block(struct lb_import_scan *scan, const struct lb_nginx_direct
 			scan->upstreams = lbctl_text_realloc(scan->upstreams,
 				(scan->n_upstreams + 1) * sizeof(*scan->upstreams));
 			scan->upstreams[scan->n_upstreams++] = (struct lb_import_upstream){
-				.name = d->words[1], .block = d, .is_stream = is_stream};
+				.name = d->words[1], .block = d, .is_stream = is_stream, .is_either = is_top};
 		} else if (d->is_block && strcmp(name, "server") == 0) {
 			scan->servers = lbctl_text_realloc(
 				scan->servers, (scan->n_servers + 1) * sizeof(*scan->servers));
 			scan->servers[scan->n_servers++] =
-				(struct lb_import_server){.block = d, .is_stream = is_stream};
+				(struct lb_import_server){.block = d,
+					.is_stream = is_stream || (is_top && passes_itself(d))};
 		} else {
 			lb_import_note_rest(&scan->import->notes, d);
 		}
@@ -420,8 +412,9 @@ void lb_import_nginx(struct lb_import *import, const struct lb_nginx *nginx)
 	for (size_t i = 0; i < scan.n_servers; i++)
 		add_server(&scan, scan.servers[i].block, scan.servers[i].is_stream);
 	for (size_t i = 0; i < scan.n_upstreams; i++)
-		if (!scan.upstreams[i].used)
+		if (scan.upstreams[i].n_used == 0)
 			add_unused(&scan, &scan.upstreams[i]);
+	lb_import_find_faults(import);
 	free(scan.servers);
 	free(scan.upstreams);
 }
@@ -435,13 +428,19 @@ void lb_import_notes_move(struct lb_import_notes *to, struct lb_import_notes *fr
 	*from = (struct lb_import_notes){0};
 }
 
-static void notes_fini(struct lb_import_notes *notes)
+void lb_import_notes_cut(struct lb_import_notes *notes, size_t n)
 {
-	for (size_t i = 0; i < notes->n; i++) {
+	for (size_t i = n; i < notes->n; i++) {
 		free(notes->notes[i].where);
 		free(notes->notes[i].what);
 		free(notes->notes[i].why);
 	}
+	notes->n = n < notes->n ? n : notes->n;
+}
+
+static void notes_fini(struct lb_import_notes *notes)
+{
+	lb_import_notes_cut(notes, 0);
 	free(notes->notes);
 }
 
@@ -459,6 +458,7 @@ void lb_import_fini(struct lb_import *import)
 		free(service->vip);
 		free(service->idle_timeout);
 		free(service->slow_start);
+		free(service->unusable);
 		notes_fini(&service->notes);
 	}
 	free(import->services);

@@ -2,6 +2,7 @@
 #ifndef LB_CONTROL_IMPORT_H
 #define LB_CONTROL_IMPORT_H
 
+#include <stdint.h>
 #include <stdio.h>
 
 #include "control/nginx.h"
@@ -25,6 +26,7 @@ struct lb_import_notes {
 
 struct lb_import_backend {
 	char *address; /* or a host name */
+	uint64_t hash; /* of address and port */
 	unsigned port;
 	unsigned weight;
 	bool backup, down;
@@ -41,7 +43,7 @@ struct lb_import_service {
 	char *idle_timeout, *slow_start; /* NULL: default */
 	struct lb_import_backend *backends;
 	size_t n_backends;
-	const char *unusable; /* why it has to be printed as a comment; NULL: it is good */
+	char *unusable; /* why it has to be printed as a comment; NULL: it is good */
 	struct lb_import_notes notes;
 };
 

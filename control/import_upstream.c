@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <arpa/inet.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "control/config_internal.h"
 #include "control/import_internal.h"
 #include "control/lbctl_text.h"
 #include "lb/addr.h"
+#include "lb/hash.h"
+#include "lb/msg.h"
 
 #define MAX_WEIGHT 256u
 #define MAX_FALL 100u
@@ -129,6 +133,23 @@ static bool parse_port(const char *text, unsigned *port)
 	return true;
 }
 
+// Addresses in the one form that all compare equal in; host names in small letters.
+static void to_canonical(char **host)
+{
+	struct lb_addr addr;
+	char text[LB_ADDR_STRLEN];
+
+	if (lb_addr_parse(*host, &addr) == 0) {
+		lb_addr_format(&addr, text);
+		free(*host);
+		*host = lbctl_text_copy(text);
+		return;
+	}
+	for (char *c = *host; *c != '\0'; c++)
+		if (*c >= 'A' && *c <= 'Z')
+			*c = (char)(*c - 'A' + 'a');
+}
+
 bool lb_import_split(
 	const char *text, unsigned port_default, bool port_alone, char **host, unsigned *port)
 {
@@ -154,6 +175,7 @@ bool lb_import_split(
 	if (colon != NULL ? !parse_port(colon + 1, port) : *port == 0)
 		return false;
 	*host = lbctl_text_printf("%.*s", (int)(end - text), text);
+	to_canonical(host);
 	return **host != '\0';
 }
 
@@ -165,23 +187,60 @@ static const char *value_of(const char *word, const char *name)
 	return strncmp(word, name, n) == 0 && word[n] == '=' ? word + n + 1 : NULL;
 }
 
-// NGINX writes 10, 10s, 500ms, 1m, "1m 30s"; we take one number with its unit.
-static char *duration(const char *text, const char *min, const char *max)
+// NGINX writes 10, 10s, 500ms, 1m30s, "1h 30m"; 0: it is none of these.
+static uint64_t parse_time_ms(const char *text)
 {
-	uint64_t ms, min_ms, max_ms;
-	char *with_unit = text[strspn(text, "0123456789")] == '\0' ? lbctl_text_printf("%ss", text)
-								   : lbctl_text_copy(text);
+	static const struct {
+		char name[3];
+		uint64_t ms;
+	} units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}, {"w", 604800000},
+		{"M", 2592000000}, {"y", 31536000000}};
+	uint64_t sum_ms = 0;
 
-	if (lbctl_text_parse_duration(with_unit, &ms) < 0 ||
-		lbctl_text_parse_duration(min, &min_ms) < 0 ||
-		lbctl_text_parse_duration(max, &max_ms) < 0) {
-		free(with_unit);
+	while (*text != '\0') {
+		size_t n_digits = strspn(text, "0123456789"), n_unit, i = 0;
+		uint64_t number = strtoull(text, NULL, 10), unit_ms = 1000; // without a unit: seconds
+
+		text += n_digits;
+		n_unit = strcspn(text, "0123456789 ");
+		while (n_unit > 0 && i < sizeof(units) / sizeof(units[0]) &&
+			(strlen(units[i].name) != n_unit || memcmp(units[i].name, text, n_unit) != 0))
+			i++;
+		if (n_digits == 0 || n_digits > 9 || i == sizeof(units) / sizeof(units[0]))
+			return 0;
+		if (n_unit > 0)
+			unit_ms = units[i].ms;
+		sum_ms += number * unit_ms; // nine digits and a word of NGINX's length: far from 2^64
+		text += n_unit;
+		text += strspn(text, " ");
+		if (sum_ms > UINT64_C(1000000000000))
+			return UINT64_C(1000000000000);
+	}
+	return sum_ms;
+}
+
+// A time of NGINX's as one of ours within @p min_ms..@p max_ms; NULL after a note.
+static char *duration(struct lb_import_notes *notes, const struct lb_nginx_directive *d, const char *text,
+	uint64_t min_ms, uint64_t max_ms)
+{
+	static const struct {
+		const char *name;
+		uint64_t ms;
+	} units[] = {{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
+	uint64_t ms = parse_time_ms(text), fit_ms = ms < min_ms ? min_ms : ms > max_ms ? max_ms : ms;
+	char *found;
+	size_t i = 0;
+
+	if (ms == 0) {
+		lb_import_note(notes, d, "%s is no time, or none at all: left out", text);
 		return NULL;
 	}
-	if (ms >= min_ms && ms <= max_ms && strchr(with_unit, 'd') == NULL)
-		return with_unit;
-	free(with_unit);
-	return lbctl_text_copy(ms < min_ms ? min : max);
+	while (fit_ms % units[i].ms != 0)
+		i++;
+	found = lbctl_text_printf("%" PRIu64 "%s", fit_ms / units[i].ms, units[i].name);
+	if (fit_ms != ms)
+		lb_import_note(notes, d, "%s is beyond what there is here: %s instead", text, found);
+	return found;
 }
 
 void lb_import_note_server(struct lb_import_service *service,
@@ -198,7 +257,8 @@ void lb_import_note_server(struct lb_import_service *service,
 			continue;
 		if (strcmp(name, "proxy_timeout") == 0 && list.items[i]->n_words == 2 &&
 			service->idle_timeout == NULL) {
-			service->idle_timeout = duration(list.items[i]->words[1], "1s", "2h");
+			service->idle_timeout =
+				duration(notes, list.items[i], list.items[i]->words[1], 1000, 7200000);
 			continue;
 		}
 		// "location / { proxy_pass ...; }" and nothing else has become the service.
@@ -243,8 +303,10 @@ static void read_option(struct lb_import_service *service, struct lb_import_back
 			"row",
 			word);
 	} else if ((value = value_of(word, "slow_start")) != NULL) {
-		if (service->slow_start == NULL)
-			service->slow_start = duration(value, "1s", "1h");
+		if (service->slow_start == NULL && strcmp(value, "0") != 0) {
+			service->slow_start = duration(&service->notes, d, value, 1000, 3600000);
+			lb_import_note(&service->notes, d, "%s: here it is the same for all backends", word);
+		}
 	} else if (value_of(word, "max_conns") != NULL) {
 		lb_import_note(&service->notes, d,
 			"%s: there is no limit per backend; see max_load", word);
@@ -253,58 +315,73 @@ static void read_option(struct lb_import_service *service, struct lb_import_back
 	}
 }
 
-static bool has_endpoint(
-	const struct lb_import_service *service, const char *address, unsigned port)
+// Backends are compared each with each: by this first, or an upstream of tens of thousands would take a minute.
+static uint64_t endpoint_hash(const struct lb_import_backend *backend)
+{
+	return lb_hash_bytes(backend->address, strlen(backend->address), backend->port);
+}
+
+static bool has_endpoint(const struct lb_import_service *service, const struct lb_import_backend *backend)
 {
 	for (size_t i = 0; i < service->n_backends; i++)
-		if (service->backends[i].port == port &&
-			strcmp(service->backends[i].address, address) == 0)
+		if (service->backends[i].hash == backend->hash &&
+			service->backends[i].port == backend->port &&
+			strcmp(service->backends[i].address, backend->address) == 0)
 			return true;
 	return false;
 }
 
-// A host name is the backend's name too, if it is one for us; an address names itself.
-static char *backend_name(
-	const struct lb_import_service *service, const char *address, unsigned port)
+static bool has_name(const struct lb_import_service *service, const char *name)
+{
+	for (size_t i = 0; i < service->n_backends; i++)
+		if (service->backends[i].name != NULL && strcmp(service->backends[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+// A host name is the backend's name too, shortened if it is too long for one; an address names itself.
+static char *backend_name(const struct lb_import_service *service, const char *address, unsigned port)
 {
 	unsigned char bytes[16];
 	char *name;
 
-	if (inet_pton(AF_INET, address, bytes) == 1 || inet_pton(AF_INET6, address, bytes) == 1 ||
-		strlen(address) > 57)
+	if (inet_pton(AF_INET, address, bytes) == 1 || inet_pton(AF_INET6, address, bytes) == 1)
 		return NULL;
-	name = lbctl_text_copy(address);
-	for (size_t i = 0; i < service->n_backends; i++)
-		if (service->backends[i].name != NULL &&
-			strcmp(service->backends[i].name, name) == 0) {
-			free(name);
-			return lbctl_text_printf("%s:%u", address, port);
-		}
+	name = lbctl_text_printf("%.57s", address);
+	for (size_t n = 0; has_name(service, name); n++) {
+		free(name);
+		name = n == 0 && strlen(address) <= 57 ? lbctl_text_printf("%s:%u", address, port)
+						       : lbctl_text_printf("%.50s-%zu", address, service->n_backends + n);
+	}
 	return name;
 }
 
-// As docs/config.md has host names; digits and dots alone are an address that is wrong.
-static bool is_address_or_host(const char *text)
+bool lb_import_is_localhost(const char *host)
 {
-	static const char letters[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+	size_t n = strlen(host), n_name = strlen("localhost");
+
+	return n >= n_name && strcmp(host + n - n_name, "localhost") == 0 &&
+	       (n == n_name || host[n - n_name - 1] == '.');
+}
+
+// The dot at the end of an absolute name goes.
+static bool is_host(char *name)
+{
+	size_t n = strlen(name);
+
+	if (n > 1 && name[n - 1] == '.')
+		name[n - 1] = '\0';
+	return lb_config_is_host_name(name);
+}
+
+static bool is_address_or_host(char *text)
+{
 	struct lb_addr addr;
-	bool only_digits = text[strspn(text, "0123456789.")] == '\0';
 
 	if (lb_addr_parse(text, &addr) == 0) // loopback has a reason of its own later
 		return lb_addr_is_usable(&addr) || strncmp(text, "127.", 4) == 0 ||
 		       strcmp(text, "::1") == 0;
-	if (only_digits || strlen(text) > 253)
-		return false;
-	for (size_t n;; text += n + 1) {
-		n = strspn(text, letters);
-		if (n == 0 || n > 63 || text[0] == '-' || text[n - 1] == '-')
-			return false;
-		if (text[n] == '\0' || (text[n] == '.' && text[n + 1] == '\0'))
-			return text[n] == '\0';
-		if (text[n] != '.')
-			return false;
-	}
+	return is_host(text) || lb_import_is_localhost(text);
 }
 
 static void add_backend(struct lb_import_service *service, const struct lb_nginx_directive *d,
@@ -326,9 +403,22 @@ static void add_backend(struct lb_import_service *service, const struct lb_nginx
 		free(backend.address);
 		return;
 	}
-	for (size_t i = 2; options != NULL && i < d->n_words; i++)
+	for (size_t i = 2; options != NULL && i < d->n_words; i++) {
+		if (value_of(d->words[i], "service") != NULL) {
+			lb_import_note(&service->notes, d,
+				"ports out of SRV records are not followed: name host and port");
+			free(backend.address);
+			return;
+		}
 		read_option(service, &backend, d, d->words[i], options);
-	if (has_endpoint(service, backend.address, backend.port)) {
+	}
+	if (service->n_backends >= LB_MAX_BACKENDS) {
+		lb_import_note(&service->notes, d, "left out: a balancer has at most %u backends", LB_MAX_BACKENDS);
+		free(backend.address);
+		return;
+	}
+	backend.hash = endpoint_hash(&backend);
+	if (has_endpoint(service, &backend)) {
 		lb_import_note(&service->notes, d, "twice in its upstream: taken once");
 		free(backend.address);
 		return;
@@ -392,12 +482,13 @@ static void fit_weights(struct lb_import_service *service, const struct lb_nginx
 }
 
 void lb_import_upstream_backends(struct lb_import_scan *scan, struct lb_import_service *service,
-	const struct lb_import_upstream *upstream)
+	struct lb_import_upstream *upstream)
 {
 	struct lb_import_list list = lb_import_children(upstream->block);
 	struct server_options options = {0};
+	size_t n_notes = service->notes.n;
 
-	service->name = lb_import_name(scan->import, upstream->name);
+	service->name = lb_import_name(scan->import, upstream->name, upstream->n_used);
 	for (size_t i = 0; i < list.n; i++) {
 		const struct lb_nginx_directive *d = list.items[i];
 
@@ -410,6 +501,8 @@ void lb_import_upstream_backends(struct lb_import_scan *scan, struct lb_import_s
 	if (options.max_fails > 0)
 		service->fall = options.max_fails < MAX_FALL ? options.max_fails : MAX_FALL;
 	fit_weights(service, upstream->block);
+	if (upstream->n_used++ > 0) // they stand at the first service of this upstream
+		lb_import_notes_cut(&service->notes, n_notes);
 	free(list.items);
 }
 
@@ -419,7 +512,7 @@ static struct lb_import_upstream *find_upstream(
 	for (size_t i = 0; i < scan->n_upstreams; i++) {
 		struct lb_import_upstream *upstream = &scan->upstreams[i];
 
-		if (upstream->is_stream == is_stream && strlen(upstream->name) == n_bytes &&
+		if ((upstream->is_either || upstream->is_stream == is_stream) && strlen(upstream->name) == n_bytes &&
 			strncmp(upstream->name, name, n_bytes) == 0)
 			return upstream;
 	}
@@ -442,12 +535,11 @@ void lb_import_target(struct lb_import_scan *scan, struct lb_import_service *ser
 		lb_import_note(&service->notes, pass, TLS);
 	upstream = find_upstream(scan, target, n_bytes, is_stream);
 	if (upstream != NULL) {
-		upstream->used = true;
 		lb_import_upstream_backends(scan, service, upstream);
 		return;
 	}
 	endpoint = lbctl_text_printf("%.*s", (int)n_bytes, target);
-	service->name = lb_import_name(scan->import, endpoint);
+	service->name = lb_import_name(scan->import, endpoint, 0);
 	if (strchr(endpoint, '$') != NULL)
 		lb_import_note(&service->notes, pass,
 			"an upstream chosen by a variable is layer 7: it belongs on the NGINX tier "

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "control/config.h"
 #include "control/import.h"
 #include "control/lbctl_api.h"
 #include "control/lbctl_args.h"
@@ -45,17 +46,37 @@ static void print_json(const struct lb_import *import, const char *yaml)
 
 // --vip ADDRESS, one of each family at most, for servers that listen on any address.
 static enum lbctl_exit take_vip(const struct lbctl *ctl, const struct lbctl_args *args,
-	const char *option, bool want_ipv4, const char **vip)
+	const char *option, bool want_ipv4, char text[LB_ADDR_STRLEN], const char **vip)
 {
+	const char *given = lbctl_args_option(args, option);
 	struct lb_addr addr;
 
-	*vip = lbctl_args_option(args, option);
-	if (*vip == NULL)
+	*vip = NULL;
+	if (given == NULL)
 		return LBCTL_OK;
-	if (lb_addr_parse(*vip, &addr) < 0 || lb_addr_is_ipv4(&addr) != want_ipv4)
-		return lbctl_error(ctl, LBCTL_USAGE, option, NULL, "'%s' is no IPv%d address", *vip,
+	if (lb_addr_parse(given, &addr) < 0 || lb_addr_is_ipv4(&addr) != want_ipv4)
+		return lbctl_error(ctl, LBCTL_USAGE, option, NULL, "'%s' is no IPv%d address", given,
 			want_ipv4 ? 4 : 6);
+	if (!lb_addr_is_usable(&addr))
+		return lbctl_error(ctl, LBCTL_USAGE, option, NULL, "'%s' is no address that clients could "
+			"connect to from elsewhere", given);
+	*vip = lb_addr_format(&addr, text);
 	return LBCTL_OK;
+}
+
+// What is printed has to load; that it does is tested, but not with every file in the world.
+static enum lbctl_exit check_result(const struct lbctl *ctl, const char *yaml, size_t n_bytes)
+{
+	struct lb_config *config = NULL;
+	struct lb_config_error error;
+
+	if (lb_config_parse("output", yaml, n_bytes, &config, &error) == 0) {
+		lb_config_free(config);
+		return LBCTL_OK;
+	}
+	return lbctl_error(ctl, LBCTL_FAILED, error.where[0] != '\0' ? error.where : NULL,
+		"mend this line of the output by hand, and report it as a fault of lbctl, please",
+		"lb-control would refuse what was made: %s", error.message);
 }
 
 enum lbctl_exit lbctl_import_nginx_run(struct lbctl *ctl, const struct lbctl_args *args)
@@ -63,13 +84,13 @@ enum lbctl_exit lbctl_import_nginx_run(struct lbctl *ctl, const struct lbctl_arg
 	const char *file = args->operands[0];
 	struct lb_import import = {0};
 	struct lb_nginx nginx = {0};
-	char *error = NULL, *yaml = NULL;
+	char *error = NULL, *yaml = NULL, vip4[LB_ADDR_STRLEN], vip6[LB_ADDR_STRLEN];
 	size_t n_bytes;
 	FILE *out;
-	enum lbctl_exit status = take_vip(ctl, args, "--vip", true, &import.vip4);
+	enum lbctl_exit status = take_vip(ctl, args, "--vip", true, vip4, &import.vip4);
 
 	if (status == LBCTL_OK)
-		status = take_vip(ctl, args, "--vip6", false, &import.vip6);
+		status = take_vip(ctl, args, "--vip6", false, vip6, &import.vip6);
 	if (status != LBCTL_OK)
 		return status;
 	if (lb_nginx_read(file, &nginx, &error) < 0) {
@@ -89,6 +110,7 @@ enum lbctl_exit lbctl_import_nginx_run(struct lbctl *ctl, const struct lbctl_arg
 			print_json(&import, yaml);
 		else
 			fputs(yaml, stdout);
+		status = check_result(ctl, yaml, n_bytes);
 		if (import.n_services == 0)
 			lbctl_note(
 				ctl, NULL, "%s has no upstream and no server that passes on", file);

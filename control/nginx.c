@@ -91,21 +91,22 @@ static int read_quoted(struct cursor *c, char **word)
 {
 	unsigned line = c->line;
 	char quote = *c->at++;
+	const char *end = c->at;
 	size_t n = 0;
 
-	*word = lbctl_text_realloc(NULL, (size_t)(c->end - c->at) + 1);
-	for (; c->at < c->end && *c->at != quote; c->at++) {
-		if (*c->at == '\\' && c->at + 1 < c->end && (c->at[1] == quote || c->at[1] == '\\'))
+	// Its end first: memory for each word is that of the word, not of the rest of the file.
+	while (end < c->end && *end != quote)
+		end += *end == '\\' && end + 1 < c->end ? 2 : 1;
+	if (end >= c->end)
+		return fail(c, line, "the quotation that begins here has no end");
+	*word = lbctl_text_realloc(NULL, (size_t)(end - c->at) + 1);
+	for (; c->at < end; c->at++) {
+		if (*c->at == '\\' && (c->at[1] == quote || c->at[1] == '\\'))
 			c->at++;
 		c->line += *c->at == '\n';
 		(*word)[n++] = *c->at;
 	}
 	(*word)[n] = '\0';
-	*word = lbctl_text_realloc(*word, n + 1);
-	if (c->at == c->end) {
-		free(*word);
-		return fail(c, line, "the quotation that begins here has no end");
-	}
 	c->at++;
 	return 0;
 }
@@ -242,7 +243,10 @@ static int read_file(struct lb_nginx *nginx, const char *folder, const char *pat
 	}
 	c.at = text;
 	c.end = text + n_bytes;
-	if (memchr(text, '\0', n_bytes) != NULL)
+	nginx->n_bytes += n_bytes;
+	if (nginx->n_bytes > LB_NGINX_MAX_ALL_BYTES)
+		rc = fail(&c, 1, "with this file the configuration is larger than this program takes");
+	else if (memchr(text, '\0', n_bytes) != NULL)
 		rc = fail(&c, 1, "a file with NUL bytes is no configuration");
 	while (rc == 0) {
 		rc = read_block(&c, parent);

@@ -11,7 +11,8 @@
  * Lua, whose text is no configuration and is skipped.
  */
 
-#define LB_NGINX_MAX_BYTES (16u << 20) /* of one file */
+#define LB_NGINX_MAX_BYTES (16u << 20)     /* of one file */
+#define LB_NGINX_MAX_ALL_BYTES (64u << 20) /* of all files */
 #define LB_NGINX_MAX_DEPTH 32u         /* of blocks and includes within each other */
 #define LB_NGINX_MAX_DIRECTIVES 1000000u
 #define LB_NGINX_MAX_WORDS 4096u /* of one directive */
@@ -32,7 +33,7 @@ struct lb_nginx {
 	struct lb_nginx_directive root; /* words: none */
 	char **files;                   /* names of all files read */
 	size_t n_files;
-	size_t n_directives;
+	size_t n_directives, n_bytes;
 };
 
 /**

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -13,8 +14,8 @@ import pytest
 
 from lab import CLIENT, VIPS, wait_for
 from lbctl_server import (
-    BUILD, CHANGE, DROPS, EVENTS, FLOWS, FLUSHED, LISTED, SERVICES, SHOWN, STATS, STATUS, TRACE, VERSION, environment,
-    lbctl, rows)
+    BUILD, CHANGE, DROPS, EVENTS, FLOWS, FLUSHED, LBCTL, LISTED, SERVICES, SHOWN, STATS, STATUS, TOP, TRACE, VERSION,
+    environment, lbctl, rows)
 
 CONFIG = """services:
   - name: web
@@ -75,6 +76,13 @@ def daemon():
             daemon.process.kill()
             daemon.process.wait()
         shutil.rmtree(daemon.run_dir)
+
+
+@pytest.fixture
+def run_dir():
+    path = pathlib.Path(tempfile.mkdtemp(prefix="lbctl-"))
+    yield path
+    shutil.rmtree(path)
 
 
 def missing(expected, got, path=""):
@@ -203,6 +211,33 @@ def test_a_wrong_file_is_refused_with_its_line(daemon):
     for args in (["apply", str(bad)], ["diff", str(bad)], ["apply", "--dry-run", str(bad)]):
         done = daemon.ok(*args, status=1)
         assert re.match(rf"lbctl: {bad}:{CONFIG[:CONFIG.index('weight: 3')].count(chr(10)) + 1}: .*300", done.err)
+
+
+NGINX = TOP / "tests" / "data" / "nginx"
+
+
+@pytest.mark.parametrize("name", ["classic.conf", "full.conf", "nasty/nginx.conf"])
+def test_what_is_imported_from_nginx_is_applied(daemon, name):
+    imported = daemon.ok("import", "nginx", str(NGINX / name), "--vip", "203.0.113.7", "--vip6", "2001:db8::7")
+    assert imported.err == ""
+    daemon.ok("apply", "-", stdin=imported.stdout)
+    services = daemon.json("service", "list")["services"]
+    made = daemon.json("import", "nginx", str(NGINX / name), "--vip", "203.0.113.7", "--vip6", "2001:db8::7")
+    assert len(services) == made["n_services"] > 0
+    assert sum(s["n_backends"] for s in services) <= made["n_backends"]  # host names have no addresses here
+    assert "203.0.113.7" in {s["vip"] for s in services}
+
+
+@pytest.mark.parametrize("word,n_words", [('""', 4000), ("'" + "x" * 2000 + "'", 50), ("\"\\\"\"", 3000)],
+                         ids=["empty", "long", "escaped"])
+def test_words_take_the_memory_of_their_length(run_dir, word, n_words):
+    """4 MB of quoted words in 200 MB: each took what was left of the file at first."""
+    text = ("x " + (word + " ") * n_words + ";\n").encode()
+    (run_dir / "nginx.conf").write_bytes(text * (4_000_000 // len(text)))
+    done = subprocess.run(
+        [LBCTL, "import", "nginx", run_dir / "nginx.conf"], capture_output=True, timeout=60, env=environment(run_dir),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (200 << 20, 200 << 20)))
+    assert done.returncode == 0, done.stderr
 
 
 # In the lab: with a data plane, servers and traffic
