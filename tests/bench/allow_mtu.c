@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * For LD_PRELOAD in front of Pktgen-DPDK: it gives up on a port whose MTU cannot be set, and net_memif and net_vhost have
- * no such operation. Where a driver has none and the port takes frames of that size anyway, setting its MTU succeeds.
+ * For LD_PRELOAD in front of Pktgen-DPDK: it gives up on a port whose MTU cannot be set, and
+ * net_memif and net_vhost have no such operation. Where a driver has none and the port takes frames
+ * of that size anyway, setting its MTU succeeds.
  */
 #include <dlfcn.h>
 #include <errno.h>
