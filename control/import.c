@@ -144,6 +144,7 @@ static void parse_address(struct lb_import *import, const struct lb_nginx_direct
 	}
 	if (!lb_import_split(directive->words[1], is_stream ? 0 : 80, true, &host, &listen->port)) {
 		lb_import_note(notes, directive, "cannot be understood as an address and a port");
+		free(host);
 		return;
 	}
 	listen->family = 4;
