@@ -209,6 +209,7 @@ void lb_api_config_diff(struct lb_api_request *request)
 
 	if (config == NULL)
 		return;
+	lb_config_share(config, request->model->config);
 	rc = lb_model_check(request->model, config, &error);
 	if (rc < 0)
 		answer_failure(request, rc, &error);
@@ -228,8 +229,10 @@ void lb_api_config_put(struct lb_api_request *request)
 		return;
 	}
 	config = parse_body(request);
-	if (config != NULL)
-		apply(request, config, 200);
+	if (config == NULL)
+		return;
+	lb_config_share(config, request->model->config);
+	apply(request, config, 200);
 }
 
 /* Single objects: a copy of the running config is edited, then put in force as a whole. */

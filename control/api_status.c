@@ -225,17 +225,10 @@ void lb_api_services(struct lb_api_request *request)
 static json_t *service_config_json(const struct lb_model *model, const struct lb_service *service)
 {
 	// as it was written: the running one may have addresses in the place of names
-	struct lb_config only = {
-		.services = lb_config_find_service(model->config, service->config->name),
-		.n_services = 1,
-		.resolve_min_ms = model->config->resolve_min_ms,
-		.resolve_max_ms = model->config->resolve_max_ms,
-	};
-	json_t *whole = lb_config_to_json(&only), *json;
+	const char *text = lb_config_service_text(
+		lb_config_find_service(model->config, service->config->name));
 
-	json = json_incref(json_array_get(json_object_get(whole, "services"), 0));
-	json_decref(whole);
-	return json;
+	return text != NULL ? json_loads(text, 0, NULL) : NULL;
 }
 
 void lb_api_service(struct lb_api_request *request)

@@ -208,6 +208,24 @@ void lb_config_service_fini(struct lb_config_service *service)
 	lb_config_check_fini(&service->check);
 	free(service->agent.send);
 	free(service->name);
+	free(service->text);
+}
+
+struct lb_config_service *lb_config_service_new(void)
+{
+	struct lb_config_service *service = calloc(1, sizeof(*service));
+
+	if (service)
+		service->n_refs = 1;
+	return service;
+}
+
+void lb_config_service_unref(struct lb_config_service *service)
+{
+	if (!service || --service->n_refs > 0)
+		return;
+	lb_config_service_fini(service);
+	free(service);
 }
 
 void lb_config_free(struct lb_config *config)
@@ -215,7 +233,7 @@ void lb_config_free(struct lb_config *config)
 	if (!config)
 		return;
 	for (size_t i = 0; i < config->n_services; i++)
-		lb_config_service_fini(&config->services[i]);
+		lb_config_service_unref(config->services[i]);
 	free(config->services);
 	free(config->local_addresses);
 	free(config->resolvers);
@@ -255,6 +273,8 @@ int lb_config_service_clone(struct lb_config_service *to, const struct lb_config
 	bool ok;
 
 	*to = *from;
+	to->n_refs = 1;
+	to->text = NULL;
 	to->backends = NULL;
 	to->n_backends = 0;
 	ok = clone_strings(to, from);
@@ -303,10 +323,10 @@ struct lb_config *lb_config_clone(const struct lb_config *config)
 			goto fail;
 	}
 	for (size_t i = 0; i < config->n_services; i++) {
-		if (lb_config_service_clone(&copy->services[i], &config->services[i]))
-			goto fail;
-		copy->n_services++;
+		copy->services[i] = config->services[i];
+		copy->services[i]->n_refs++;
 	}
+	copy->n_services = config->n_services;
 	return copy;
 fail:
 	lb_config_free(copy);
@@ -316,8 +336,8 @@ fail:
 struct lb_config_service *lb_config_find_service(const struct lb_config *config, const char *name)
 {
 	for (size_t i = 0; i < config->n_services; i++)
-		if (!strcmp(config->services[i].name, name))
-			return &config->services[i];
+		if (!strcmp(config->services[i]->name, name))
+			return config->services[i];
 	return NULL;
 }
 

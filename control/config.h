@@ -131,6 +131,8 @@ struct lb_config_service {
 	struct lb_config_backend *backends;
 	size_t n_backends;
 	unsigned line;
+	unsigned n_refs; /* configs that it is in; see lb_config_clone() */
+	char *text;      /* lb_config_service_text()'s; NULL: not made yet */
 };
 
 struct lb_config {
@@ -145,7 +147,7 @@ struct lb_config {
 	size_t n_resolvers;
 	uint32_t resolve_min_ms, resolve_max_ms; /* bounds of how long an answer is used; default 5s, 5m */
 	uint32_t announce_table; /* routing table of the kernel; 0: VIPs are not announced */
-	struct lb_config_service *services;
+	struct lb_config_service **services;
 	size_t n_services;
 };
 
@@ -175,8 +177,23 @@ int lb_config_load(const char *file, struct lb_config **out, struct lb_config_er
 
 void lb_config_free(struct lb_config *config);
 
-/** A deep copy; NULL without memory. */
+/**
+ * A copy that shares the services, which thus may not be changed where they are, but only be put in the place of
+ * one another: so a change costs what it changes. NULL without memory.
+ */
 struct lb_config *lb_config_clone(const struct lb_config *config);
+
+/** Let @p config share the services that @p other has just so (but for their place in a text). */
+void lb_config_share(struct lb_config *config, const struct lb_config *other);
+
+/**
+ * The service as one line of JSON, as in lb_config_to_json(); made once, and the service's. Two services with the
+ * same text are equal. NULL without memory.
+ */
+const char *lb_config_service_text(struct lb_config_service *service);
+
+/** The whole config as one line of JSON, for a machine; the caller frees. NULL without memory. */
+char *lb_config_to_text(const struct lb_config *config);
 
 /**
  * The whole config as YAML text that parses back to an equal config; keys in the order of docs/config.md,

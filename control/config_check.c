@@ -103,7 +103,7 @@ struct check {
 static const char *other(const struct check *check, const struct entry *entry,
 	char buf[OTHER_BYTES])
 {
-	const struct lb_config_service *service = &check->config->services[entry->service];
+	const struct lb_config_service *service = check->config->services[entry->service];
 	unsigned line = service->line;
 	char at[24] = "";
 
@@ -149,7 +149,7 @@ static const char *key_text(const struct lb_service_key *key, char buf[LB_ENDPOI
 
 static int check_service(struct check *check, uint32_t index)
 {
-	const struct lb_config_service *service = &check->config->services[index];
+	const struct lb_config_service *service = check->config->services[index];
 	struct entry entry = {.name = service->name, .scope = SCOPE_SERVICE_NAME, .service = index,
 		.backend = -1};
 	char text[OTHER_BYTES], key[LB_ENDPOINT_STRLEN + 8];
@@ -191,7 +191,7 @@ static int check_service(struct check *check, uint32_t index)
 /* What the mode asks of a backend's address, by itself. */
 static int check_family(struct check *check, uint32_t index, int32_t backend_idx)
 {
-	const struct lb_config_service *service = &check->config->services[index];
+	const struct lb_config_service *service = check->config->services[index];
 	const struct lb_config_backend *backend = &service->backends[backend_idx];
 	bool is_ipv4 = lb_addr_is_ipv4(&service->key.addr);
 	bool backend_is_ipv4 = lb_addr_is_ipv4(&backend->endpoint.addr);
@@ -225,7 +225,7 @@ static const char *port_text(uint16_t port_be, char buf[8])
 /* What the mode asks of a backend's port, by itself. */
 static int check_port(struct check *check, uint32_t index, int32_t backend_idx)
 {
-	const struct lb_config_service *service = &check->config->services[index];
+	const struct lb_config_service *service = check->config->services[index];
 	const struct lb_config_backend *backend = &service->backends[backend_idx];
 	char wanted[8], found[8];
 
@@ -273,7 +273,7 @@ static const struct entry *nat_conflict(struct check *check, const struct entry 
 
 static int check_endpoint(struct check *check, struct entry *entry)
 {
-	const struct lb_config_service *service = &check->config->services[entry->service];
+	const struct lb_config_service *service = check->config->services[entry->service];
 	const struct lb_config_backend *backend = &service->backends[entry->backend];
 	char text[OTHER_BYTES], key[LB_ENDPOINT_STRLEN + 8];
 	const struct entry *taken;
@@ -294,7 +294,7 @@ static int check_endpoint(struct check *check, struct entry *entry)
 	with = *taken;
 	blame(check, entry, &with);
 	// What was found may be a key for several ports: the text is the endpoint's own.
-	service = &check->config->services[entry->service];
+	service = check->config->services[entry->service];
 	entry->key.port_be = service->backends[entry->backend].endpoint.port_be;
 	key_text(&entry->key, key);
 	if (with.service == entry->service)
@@ -310,7 +310,7 @@ static int check_endpoint(struct check *check, struct entry *entry)
 static int check_not_vip(struct check *check, const struct entry *entry)
 {
 	const struct lb_config_backend *backend =
-		&check->config->services[entry->service].backends[entry->backend];
+		&check->config->services[entry->service]->backends[entry->backend];
 	struct entry vip = {.scope = SCOPE_VIP, .key.addr = backend->endpoint.addr};
 	const struct entry *taken = set_lookup(&check->set, &vip);
 	struct entry at = *entry, with;
@@ -331,7 +331,7 @@ static int check_not_vip(struct check *check, const struct entry *entry)
 
 static int check_backend(struct check *check, uint32_t index, int32_t backend_idx)
 {
-	const struct lb_config_service *service = &check->config->services[index];
+	const struct lb_config_service *service = check->config->services[index];
 	const struct lb_config_backend *backend = &service->backends[backend_idx];
 	struct entry entry = {.name = backend->name, .scope = SCOPE_OF_SERVICE + 2 * index,
 		.service = index, .backend = backend_idx};
@@ -406,7 +406,7 @@ static int check_objects(struct check *check)
 	for (uint32_t i = 0; !rc && i < config->n_services; i++)
 		rc = check_service(check, i);
 	for (uint32_t i = 0; !rc && i < config->n_services; i++)
-		for (uint32_t j = 0; !rc && j < config->services[i].n_backends; j++)
+		for (uint32_t j = 0; !rc && j < config->services[i]->n_backends; j++)
 			rc = check_backend(check, i, (int32_t)j);
 	return rc ? rc : check_local_addresses(check);
 }
@@ -418,7 +418,7 @@ int lb_config_check_all(struct lb_config_reader *reader, const struct lb_config 
 	int rc;
 
 	for (size_t i = 0; i < config->n_services; i++) {
-		n_backends += config->services[i].n_backends;
+		n_backends += config->services[i]->n_backends;
 		if (n_backends > LB_MAX_BACKENDS)
 			return lb_config_fail_at(reader, -EINVAL, config, i, -1, "backends",
 				"expected at most %u backends in all services together, found more",
@@ -434,12 +434,88 @@ int lb_config_check_all(struct lb_config_reader *reader, const struct lb_config 
 	return rc;
 }
 
+/* Whether backend @p entry of another service may be in conflict with the subject, whose keys are in the set. */
+static bool may_collide(const struct check *check, const struct lb_config_service *service,
+	const struct lb_config_backend *backend)
+{
+	struct entry wanted = {.scope = SCOPE_VIP, .key.addr = backend->endpoint.addr};
+
+	if (backend->is_host)
+		return false;
+	if (set_lookup(&check->set, &wanted))
+		return true;
+	if (!lb_mode_owns_endpoints(service->mode))
+		return false;
+	wanted.key.port_be = backend->endpoint.port_be;
+	wanted.key.proto = service->key.proto;
+	wanted.scope = SCOPE_NAT_ENDPOINT;
+	if (set_lookup(&check->set, &wanted))
+		return true;
+	wanted.key.port_be = 0;
+	if (backend->endpoint.port_be == 0)
+		wanted.scope = SCOPE_NAT_SOME_PORT;
+	return set_lookup(&check->set, &wanted);
+}
+
+/* The subject by itself, then all others beside it; a second look at the whole tells what is wrong. */
+static bool is_surely_valid(struct check *check)
+{
+	const struct lb_config *config = check->config;
+	uint32_t subject = (uint32_t)check->reader->subject_service;
+
+	if (check_service(check, subject) != 0)
+		return false;
+	for (uint32_t j = 0; j < config->services[subject]->n_backends; j++)
+		if (check_backend(check, subject, (int32_t)j) != 0)
+			return false;
+	if (check_local_addresses(check) != 0)
+		return false;
+	for (uint32_t i = 0; i < config->n_services; i++) {
+		const struct lb_config_service *service = config->services[i];
+		struct entry name = {.name = service->name, .scope = SCOPE_SERVICE_NAME};
+		struct entry key = {.scope = SCOPE_VIP_KEY, .key = service->key};
+		struct entry vip = {.scope = SCOPE_BACKEND, .key.addr = service->key.addr};
+
+		if (i == subject)
+			continue;
+		if (set_lookup(&check->set, &name) || set_lookup(&check->set, &key) ||
+			set_lookup(&check->set, &vip))
+			return false;
+		for (size_t j = 0; j < service->n_backends; j++)
+			if (may_collide(check, service, &service->backends[j]))
+				return false;
+	}
+	return true;
+}
+
+int lb_config_check_change(struct lb_config_reader *reader, const struct lb_config *config)
+{
+	struct lb_config_error error = {.where = ""};
+	struct lb_config_reader quiet = *reader;
+	struct check check = {.reader = &quiet, .config = config};
+	size_t n_backends = 0;
+	bool is_valid;
+
+	if (!reader->has_subject)
+		return 0; // one less collides with nobody
+	for (size_t i = 0; i < config->n_services; i++)
+		n_backends += config->services[i]->n_backends;
+	if (n_backends > LB_MAX_BACKENDS || config->n_services > LB_MAX_SERVICES)
+		return lb_config_check_all(reader, config);
+	quiet.error = &error;
+	if (set_init(&check.set, 3 + 4 * config->services[reader->subject_service]->n_backends))
+		return -ENOMEM;
+	is_valid = is_surely_valid(&check);
+	free(check.set.entries);
+	return is_valid ? 0 : lb_config_check_all(reader, config);
+}
+
 /* Whether a derived backend may stay; those of the text come first. */
 static bool may_stay(struct check *check, uint32_t index, int32_t backend_idx)
 {
 	const struct lb_config *config = check->config;
 	struct lb_config_error *error = check->reader->error;
-	const struct lb_config_backend *backend = &config->services[index].backends[backend_idx];
+	const struct lb_config_backend *backend = &config->services[index]->backends[backend_idx];
 
 	check->reader->rc = 0;
 	memset(error, 0, sizeof(*error));
@@ -453,11 +529,11 @@ static bool may_stay(struct check *check, uint32_t index, int32_t backend_idx)
 }
 
 /* The gone ones last: where two names meet on an address, it is that of the one that has it. */
-static void sift(struct check *check, struct lb_config_service *service, bool gone,
+static void sift(struct check *check, uint32_t index, bool gone,
 	void (*dropped)(void *arg, const struct lb_config_service *service,
 		const struct lb_config_backend *backend, const char *why), void *arg)
 {
-	uint32_t index = (uint32_t)(service - check->config->services);
+	struct lb_config_service *service = check->config->services[index];
 
 	for (size_t i = 0; i < service->n_backends; i++) {
 		struct lb_config_backend *backend = &service->backends[i];
@@ -492,21 +568,21 @@ int lb_config_drop_conflicts(struct lb_config *config,
 	size_t n_backends = 0;
 
 	for (size_t i = 0; i < config->n_services; i++)
-		n_backends += config->services[i].n_backends;
+		n_backends += config->services[i]->n_backends;
 	if (set_init(&check.set, 3 * (config->n_services + n_backends)))
 		return -ENOMEM;
 	for (uint32_t i = 0; i < config->n_services; i++)
 		(void)check_service(&check, i);
 	for (uint32_t i = 0; i < config->n_services; i++)
-		for (uint32_t j = 0; j < config->services[i].n_backends; j++)
-			if (!config->services[i].backends[j].host)
+		for (uint32_t j = 0; j < config->services[i]->n_backends; j++)
+			if (!config->services[i]->backends[j].host)
 				(void)check_backend(&check, i, (int32_t)j);
+	for (uint32_t i = 0; i < config->n_services; i++)
+		sift(&check, i, false, dropped, arg);
+	for (uint32_t i = 0; i < config->n_services; i++)
+		sift(&check, i, true, dropped, arg);
 	for (size_t i = 0; i < config->n_services; i++)
-		sift(&check, &config->services[i], false, dropped, arg);
-	for (size_t i = 0; i < config->n_services; i++)
-		sift(&check, &config->services[i], true, dropped, arg);
-	for (size_t i = 0; i < config->n_services; i++)
-		remove_marked(&config->services[i]);
+		remove_marked(config->services[i]);
 	free(check.set.entries);
 	return 0;
 }

@@ -15,17 +15,27 @@ static_assert(offsetof(struct lb_config_service, name) == 0, "index_lookup relie
 static_assert(offsetof(struct lb_config_backend, name) == 0, "index_lookup relies on it");
 
 struct index {
-	const char *base;
+	const char *base; /* of the objects, or of pointers to them */
 	size_t n, stride_bytes;
+	bool is_indirect;
 	uint32_t *slots; /* index + 1; 0: free. NULL: without memory, by looking at each */
 	size_t mask;
 };
+
+static const void *object_at(const struct index *index, size_t i)
+{
+	const void *object = index->base + i * index->stride_bytes;
+
+	if (index->is_indirect)
+		memcpy(&object, object, sizeof(object));
+	return object;
+}
 
 static const char *name_at(const struct index *index, size_t i)
 {
 	const char *name;
 
-	memcpy(&name, index->base + i * index->stride_bytes, sizeof(name));
+	memcpy(&name, object_at(index, i), sizeof(name));
 	return name;
 }
 
@@ -34,15 +44,15 @@ static size_t first_slot(const struct index *index, const char *name)
 	return lb_hash_bytes(name, strlen(name), 0) & index->mask;
 }
 
-static void index_init(struct index *index, const void *base, size_t n, size_t stride_bytes)
+static void index_fill(struct index *index)
 {
 	size_t size = 4;
 
-	while (size < 2 * n)
+	while (size < 2 * index->n)
 		size *= 2;
-	*index = (struct index){.base = base, .n = n, .stride_bytes = stride_bytes,
-		.slots = calloc(size, sizeof(uint32_t)), .mask = size - 1};
-	for (size_t i = 0; index->slots && i < n; i++) {
+	index->slots = calloc(size, sizeof(uint32_t));
+	index->mask = size - 1;
+	for (size_t i = 0; index->slots && i < index->n; i++) {
 		size_t slot = first_slot(index, name_at(index, i));
 
 		while (index->slots[slot])
@@ -51,18 +61,32 @@ static void index_init(struct index *index, const void *base, size_t n, size_t s
 	}
 }
 
+static void index_backends(struct index *index, const struct lb_config_service *service)
+{
+	*index = (struct index){.base = (const char *)service->backends, .n = service->n_backends,
+		.stride_bytes = sizeof(*service->backends)};
+	index_fill(index);
+}
+
+static void index_services(struct index *index, struct lb_config_service *const *services, size_t n)
+{
+	*index = (struct index){.base = (const char *)services, .n = n,
+		.stride_bytes = sizeof(*services), .is_indirect = true};
+	index_fill(index);
+}
+
 static const void *index_lookup(const struct index *index, const char *name)
 {
 	if (!index->slots) {
 		for (size_t i = 0; i < index->n; i++)
 			if (!strcmp(name_at(index, i), name))
-				return index->base + i * index->stride_bytes;
+				return object_at(index, i);
 		return NULL;
 	}
 	for (size_t slot = first_slot(index, name); index->slots[slot];
 		slot = (slot + 1) & index->mask)
 		if (!strcmp(name_at(index, index->slots[slot] - 1), name))
-			return index->base + (index->slots[slot] - 1) * index->stride_bytes;
+			return object_at(index, index->slots[slot] - 1);
 	return NULL;
 }
 
@@ -75,14 +99,25 @@ struct diff {
 	lb_config_diff_fn *fn;
 	void *arg;
 	size_t n;
-	char path[200];
+	// the object looked at: a service, one of its backends, or else something by its name
+	const struct lb_config_service *service;
+	const struct lb_config_backend *backend;
+	const char *global;
 };
 
 static void tell(struct diff *diff, char sign, const char *text)
 {
+	char path[200];
+
 	diff->n++;
-	if (diff->fn)
-		diff->fn(diff->arg, sign, diff->path, text);
+	if (!diff->fn)
+		return;
+	if (diff->service)
+		snprintf(path, sizeof(path), "service %s%s%s", diff->service->name,
+			diff->backend ? " backend " : "", diff->backend ? diff->backend->name : "");
+	else
+		snprintf(path, sizeof(path), "%s", diff->global);
+	diff->fn(diff->arg, sign, path, text);
 }
 
 /* Text of a scalar as the YAML form has it; what has no value is "none". */
@@ -226,14 +261,13 @@ static void diff_backends(struct diff *diff, const struct lb_config_service *fro
 {
 	struct index old, new;
 
-	index_init(&old, from->backends, from->n_backends, sizeof(*from->backends));
-	index_init(&new, to->backends, to->n_backends, sizeof(*to->backends));
+	index_backends(&old, from);
+	index_backends(&new, to);
 	for (size_t i = 0; i < from->n_backends; i++) {
 		const struct lb_config_backend *backend = &from->backends[i];
 		const struct lb_config_backend *now = index_lookup(&new, backend->name);
 
-		snprintf(diff->path, sizeof(diff->path), "service %s backend %s", from->name,
-			backend->name);
+		diff->backend = backend;
 		if (now)
 			diff_backend(diff, backend, now);
 		else
@@ -244,10 +278,10 @@ static void diff_backends(struct diff *diff, const struct lb_config_service *fro
 
 		if (index_lookup(&old, backend->name))
 			continue;
-		snprintf(diff->path, sizeof(diff->path), "service %s backend %s", to->name,
-			backend->name);
+		diff->backend = backend;
 		tell_backend(diff, '+', backend);
 	}
+	diff->backend = NULL;
 	index_fini(&old);
 	index_fini(&new);
 }
@@ -297,31 +331,81 @@ static void tell_service(struct diff *diff, char sign, const struct lb_config_se
 	tell(diff, sign, text);
 }
 
+/* What two configs share at both ends makes no difference. */
+static void trim(const struct lb_config *from, const struct lb_config *to, size_t *first,
+	size_t *n_from, size_t *n_to)
+{
+	*first = 0;
+	*n_from = from->n_services;
+	*n_to = to->n_services;
+	while (*first < *n_from && *first < *n_to && from->services[*first] == to->services[*first])
+		(*first)++;
+	while (*n_from > *first && *n_to > *first &&
+		from->services[*n_from - 1] == to->services[*n_to - 1]) {
+		(*n_from)--;
+		(*n_to)--;
+	}
+	*n_from -= *first;
+	*n_to -= *first;
+}
+
 static void diff_services(struct diff *diff, const struct lb_config *from,
 	const struct lb_config *to)
 {
+	size_t first, n_from, n_to;
 	struct index old, new;
 
-	index_init(&old, from->services, from->n_services, sizeof(*from->services));
-	index_init(&new, to->services, to->n_services, sizeof(*to->services));
-	for (size_t i = 0; i < from->n_services; i++) {
-		const struct lb_config_service *service = &from->services[i];
+	trim(from, to, &first, &n_from, &n_to);
+	if (n_from + n_to == 0)
+		return;
+	index_services(&old, from->services + first, n_from);
+	index_services(&new, to->services + first, n_to);
+	for (size_t i = first; i < first + n_from; i++) {
+		const struct lb_config_service *service = from->services[i];
 		const struct lb_config_service *now = index_lookup(&new, service->name);
 
-		snprintf(diff->path, sizeof(diff->path), "service %s", service->name);
-		if (now)
-			diff_service(diff, service, now);
-		else
+		diff->service = service;
+		if (!now)
 			tell_service(diff, '-', service);
+		else if (now != service)
+			diff_service(diff, service, now);
 	}
-	for (size_t i = 0; i < to->n_services; i++) {
-		if (index_lookup(&old, to->services[i].name))
-			continue;
-		snprintf(diff->path, sizeof(diff->path), "service %s", to->services[i].name);
-		tell_service(diff, '+', &to->services[i]);
+	for (size_t i = first; i < first + n_to; i++) {
+		diff->service = to->services[i];
+		if (!index_lookup(&old, diff->service->name))
+			tell_service(diff, '+', diff->service);
 	}
+	diff->service = NULL;
 	index_fini(&old);
 	index_fini(&new);
+}
+
+void lb_config_share(struct lb_config *config, const struct lb_config *other)
+{
+	size_t first, n_new, n_old;
+	struct index old;
+
+	trim(other, config, &first, &n_old, &n_new);
+	if (n_old == 0 || n_new == 0)
+		return;
+	index_services(&old, other->services + first, n_old);
+	for (size_t i = first; i < first + n_new; i++) {
+		struct lb_config_service *service = config->services[i];
+		struct lb_config_service *same =
+			(struct lb_config_service *)index_lookup(&old, service->name);
+		const char *a, *b;
+
+		if (!same || same == service)
+			continue;
+		a = lb_config_service_text(service);
+		b = lb_config_service_text(same);
+		if (!a || !b || strcmp(a, b))
+			continue;
+		same->n_refs++;
+		config->services[i] = same;
+		lb_config_service_unref(service);
+	}
+	index_fini(&old);
 }
 
 static bool has_local_address(const struct lb_config *config, const struct lb_addr *addr)
@@ -337,7 +421,7 @@ static void diff_local_addresses(struct diff *diff, char sign, const struct lb_c
 {
 	char text[LB_ADDR_STRLEN];
 
-	strcpy(diff->path, "local_addresses");
+	diff->global = "local_addresses";
 	for (size_t i = 0; i < has->n_local_addresses; i++)
 		if (!has_local_address(has_not, &has->local_addresses[i]))
 			tell(diff, sign, lb_addr_format(&has->local_addresses[i], text));
@@ -357,7 +441,7 @@ static void diff_resolvers(struct diff *diff, char sign, const struct lb_config 
 {
 	char text[LB_ENDPOINT_STRLEN];
 
-	strcpy(diff->path, "resolvers");
+	diff->global = "resolvers";
 	for (size_t i = 0; i < has->n_resolvers; i++)
 		if (!has_resolver(has_not, &has->resolvers[i]))
 			tell(diff, sign, lb_endpoint_format(&has->resolvers[i].addr,
@@ -381,24 +465,24 @@ static void diff_globals(struct diff *diff, const struct lb_config *from,
 	char a[40], b[40], text[100];
 
 	// The values themselves stay out of logs.
-	strcpy(diff->path, "hash_secret");
+	diff->global = "hash_secret";
 	if (from->has_secret != to->has_secret)
 		tell(diff, to->has_secret ? '+' : '-', "the secret of the flow hash");
 	else if (from->has_secret && memcmp(from->secret, to->secret, sizeof(to->secret)))
 		tell(diff, '~', "another secret of the flow hash");
 	diff_local_addresses(diff, '-', from, to);
 	diff_local_addresses(diff, '+', to, from);
-	strcpy(diff->path, "gateway");
+	diff->global = "gateway";
 	snprintf(text, sizeof(text), "%s -> %s", gateway_text(from, a), gateway_text(to, b));
 	if (from->has_gateway != to->has_gateway ||
 		(to->has_gateway && strcmp(a, b)))
 		tell(diff, '~', text);
 	diff_resolvers(diff, '-', from, to);
 	diff_resolvers(diff, '+', to, from);
-	strcpy(diff->path, "resolvers");
+	diff->global = "resolvers";
 	differ_duration(diff, "resolve_min", from->resolve_min_ms, to->resolve_min_ms);
 	differ_duration(diff, "resolve_max", from->resolve_max_ms, to->resolve_max_ms);
-	strcpy(diff->path, "announce");
+	diff->global = "announce";
 	snprintf(text, sizeof(text), "table %u -> %u", from->announce_table, to->announce_table);
 	if (from->announce_table != to->announce_table)
 		tell(diff, '~', text);

@@ -42,15 +42,16 @@ static int edit_init(struct edit *edit, struct lb_config *config, json_t *object
 /* Find the service and copy it into edit->service. */
 static int edit_find(struct edit *edit, const char *name)
 {
-	const struct lb_config_service *service = lb_config_find_service(edit->config, name);
+	const struct lb_config *config = edit->config;
 
-	if (!service) {
-		lb_config_fail(&edit->reader, NULL, "no service \"%.*s\"", LB_CONFIG_NAME_MAX,
-			name);
-		return -ENOENT;
+	for (size_t i = 0; i < config->n_services; i++) {
+		if (strcmp(config->services[i]->name, name) != 0)
+			continue;
+		edit->index = i;
+		return lb_config_service_clone(&edit->service, config->services[i]);
 	}
-	edit->index = (size_t)(service - edit->config->services);
-	return lb_config_service_clone(&edit->service, service);
+	lb_config_fail(&edit->reader, NULL, "no service \"%.*s\"", LB_CONFIG_NAME_MAX, name);
+	return -ENOENT;
 }
 
 /* "api-3/10.0.0.13" is of the running state only. @return whether that was it. */
@@ -94,34 +95,41 @@ static int edit_commit(struct edit *edit, bool is_removal)
 	struct lb_config candidate = *config;
 	size_t n_old = config->n_services, at = edit->index;
 	size_t n_gone = at < n_old, n_new = !is_removal;
-	int rc;
+	struct lb_config_service *service = n_new ? lb_config_service_new() : NULL;
+	int rc = -ENOMEM;
 
 	candidate.n_services = n_old - n_gone + n_new;
 	candidate.services = calloc(candidate.n_services + 1, sizeof(*candidate.services));
-	if (!candidate.services)
-		return -ENOMEM;
+	if (!candidate.services || (n_new && !service))
+		goto fail;
 	if (at)
 		memcpy(candidate.services, config->services, at * sizeof(*config->services));
 	if (n_new)
-		candidate.services[at] = edit->service;
+		candidate.services[at] = &edit->service;
 	if (at + n_gone < n_old)
 		memcpy(candidate.services + at + n_new, config->services + at + n_gone,
 			(n_old - at - n_gone) * sizeof(*config->services));
 	edit->reader.has_subject = !is_removal;
 	edit->reader.subject_service = at;
-	rc = lb_config_check_all(&edit->reader, &candidate);
-	if (rc) {
-		free(candidate.services);
-		return rc;
-	}
+	rc = lb_config_check_change(&edit->reader, &candidate);
+	if (rc)
+		goto fail;
 	if (n_gone)
-		lb_config_service_fini(&config->services[at]);
+		lb_config_service_unref(config->services[at]);
+	if (n_new) {
+		*service = edit->service;
+		service->n_refs = 1;
+		candidate.services[at] = service;
+		memset(&edit->service, 0, sizeof(edit->service));
+	}
 	free(config->services);
 	config->services = candidate.services;
 	config->n_services = candidate.n_services;
-	if (n_new)
-		memset(&edit->service, 0, sizeof(edit->service));
 	return 0;
+fail:
+	free(candidate.services);
+	lb_config_service_unref(service);
+	return rc;
 }
 
 static int edit_fini(struct edit *edit, int rc)

@@ -144,7 +144,7 @@ static json_t *services_json(const struct lb_config *config)
 		return json_string("none");
 	list = json_array();
 	for (size_t i = 0; list && i < config->n_services; i++) {
-		if (json_array_append_new(list, service_json(&config->services[i]))) {
+		if (json_array_append_new(list, service_json(config->services[i]))) {
 			json_decref(list);
 			return NULL;
 		}
@@ -208,7 +208,8 @@ static json_t *announce_json(const struct lb_config *config)
 	return f.object;
 }
 
-json_t *lb_config_to_json(const struct lb_config *config)
+/* All but the services. */
+static json_t *globals_json(const struct lb_config *config)
 {
 	struct filling f = {json_object()};
 	char secret[33];
@@ -230,8 +231,59 @@ json_t *lb_config_to_json(const struct lb_config *config)
 		put_duration(&f, "resolve_max", config->resolve_max_ms);
 	if (config->announce_table)
 		put(&f, "announce", announce_json(config));
+	return f.object;
+}
+
+json_t *lb_config_to_json(const struct lb_config *config)
+{
+	struct filling f = {globals_json(config)};
+
 	put(&f, "services", services_json(config));
 	return f.object;
+}
+
+static char *dump(json_t *json)
+{
+	char *text = json ? json_dumps(json, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(15)) : NULL;
+
+	json_decref(json);
+	return text;
+}
+
+const char *lb_config_service_text(struct lb_config_service *service)
+{
+	if (!service->text)
+		service->text = dump(service_json(service));
+	return service->text;
+}
+
+char *lb_config_to_text(const struct lb_config *config)
+{
+	char *globals = dump(globals_json(config)), *text = NULL;
+	size_t len;
+	FILE *out = globals ? open_memstream(&text, &len) : NULL;
+	bool failed = !out;
+
+	if (out) {
+		globals[strlen(globals) - 1] = '\0'; // the brace
+		fprintf(out, "%s%s\"services\":", globals, globals[1] ? "," : "");
+		fputs(config->n_services ? "" : "\"none\"", out);
+		for (size_t i = 0; i < config->n_services; i++) {
+			const char *service = lb_config_service_text(config->services[i]);
+
+			fputc(i ? ',' : '[', out);
+			fputs(service ? service : "", out);
+			failed |= !service;
+		}
+		fputs(config->n_services ? "]}" : "}", out);
+		failed |= ferror(out) != 0;
+		failed |= fclose(out) != 0;
+	}
+	free(globals);
+	if (!failed)
+		return text;
+	free(text);
+	return NULL;
 }
 
 /* Words that other YAML readers take for something else than a text. */

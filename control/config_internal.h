@@ -186,6 +186,12 @@ void lb_config_passive_differ(const struct lb_config_passive *from,
 int lb_config_check_all(struct lb_config_reader *reader, const struct lb_config *config);
 
 /**
+ * The same for a config that was valid before its service reader->subject_service (with reader->has_subject; else none)
+ * was added or changed: by what concerns that one.
+ */
+int lb_config_check_change(struct lb_config_reader *reader, const struct lb_config *config);
+
+/**
  * Take out of @p config the backends with a host (addresses of names) that could not stand in a config text beside
  * the others, telling why. @return 0; -ENOMEM.
  */
@@ -199,6 +205,10 @@ int lb_config_drop_conflicts(struct lb_config *config,
 int lb_config_backend_clone(struct lb_config_backend *to, const struct lb_config_backend *from);
 int lb_config_service_clone(struct lb_config_service *to, const struct lb_config_service *from);
 void lb_config_service_fini(struct lb_config_service *service);
+/** A zeroed service for one config. NULL without memory. */
+struct lb_config_service *lb_config_service_new(void);
+/** One config less has it. NULL is allowed. */
+void lb_config_service_unref(struct lb_config_service *service);
 void lb_config_backend_fini(struct lb_config_backend *backend);
 
 /** Write @p text as a YAML scalar: as it is if every reader takes it for a text, else quoted. */

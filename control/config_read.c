@@ -380,6 +380,7 @@ static int init_service(struct lb_config_service *service, const struct lb_node 
 		.tracking = LB_TRACKING_ALL,
 		.min_healthy = 1,
 		.line = node->line,
+		.n_refs = 1,
 	};
 	return 0;
 }
@@ -469,8 +470,15 @@ static void read_services(struct lb_config_reader *reader, const struct lb_node 
 		return;
 	}
 	config->n_services = node->n_children;
-	for (child = node->first; child && !reader->rc; child = child->next)
-		lb_config_read_service(reader, child, true, &config->services[child->index]);
+	for (child = node->first; child && !reader->rc; child = child->next) {
+		struct lb_config_service *service = lb_config_service_new();
+
+		config->services[child->index] = service;
+		if (service)
+			lb_config_read_service(reader, child, true, service);
+		else
+			reader->rc = -ENOMEM;
+	}
 }
 
 static void read_local_addresses(struct lb_config_reader *reader, const struct lb_node *node,

@@ -102,7 +102,7 @@ int lb_config_fail_key(struct lb_config_reader *reader, const struct lb_node *no
 int lb_config_fail_at(struct lb_config_reader *reader, int rc, const struct lb_config *config,
 	size_t service, ssize_t backend, const char *key, const char *fmt, ...)
 {
-	const struct lb_config_service *svc = &config->services[service];
+	const struct lb_config_service *svc = config->services[service];
 	const struct lb_node *node, *inner;
 	char path[PATH_BYTES];
 	unsigned line = 0, column = 0;

@@ -77,17 +77,33 @@ static int expand_service(struct lb_config_service *service, const struct lb_nam
 	return rc;
 }
 
+/* Let @p running have a copy of its own of service @p i, with addresses for names. */
+static int expand_own(struct lb_config *running, size_t i, const struct lb_names *names)
+{
+	struct lb_config_service *service = lb_config_service_new();
+
+	if (service == NULL)
+		return -1;
+	if (lb_config_service_clone(service, running->services[i]) != 0) {
+		free(service);
+		return -1;
+	}
+	lb_config_service_unref(running->services[i]);
+	running->services[i] = service;
+	return expand_service(service, names);
+}
+
 struct lb_config *lb_expand(const struct lb_config *config, const struct lb_names *names,
 	lb_expand_dropped_fn *dropped, void *arg)
 {
 	struct lb_config *running = NULL;
 
 	for (size_t i = 0; i < config->n_services; i++) {
-		if (!has_hosts(&config->services[i]))
+		if (!has_hosts(config->services[i]))
 			continue;
 		if (running == NULL)
 			running = lb_config_clone(config);
-		if (running == NULL || expand_service(&running->services[i], names) != 0) {
+		if (running == NULL || expand_own(running, i, names) != 0) {
 			lb_config_free(running);
 			return NULL;
 		}

@@ -178,6 +178,30 @@ json_t *lb_ids_to_json(const struct lb_ids *ids)
 	return json_pack("{s:I, s:o}", "next", (json_int_t)(ids->first + ids->cursor), "ids", map);
 }
 
+void lb_ids_write(const struct lb_ids *ids, FILE *out)
+{
+	const char *separator = "";
+
+	fprintf(out, "{\"next\":%u,\"ids\":{", ids->first + ids->cursor);
+	for (uint32_t i = 0; i < ids->n; i++) {
+		char digits[12], *at = digits + sizeof(digits);
+
+		if (ids->entries[i].key == NULL)
+			continue;
+		// tens of thousands at each change: what fprintf() takes for them is felt
+		*--at = '\0';
+		for (uint32_t id = ids->first + i, more = 1; more; id /= 10, more = id > 0)
+			*--at = (char)('0' + id % 10);
+		fputs_unlocked(separator, out);
+		putc_unlocked('"', out);
+		fputs_unlocked(ids->entries[i].key, out);
+		fputs_unlocked("\":", out);
+		fputs_unlocked(at, out);
+		separator = ",";
+	}
+	fputs("}}", out);
+}
+
 static int take_over(struct lb_ids *ids, json_int_t next, json_t *map)
 {
 	const char *key;

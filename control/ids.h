@@ -3,6 +3,7 @@
 #define LB_CONTROL_IDS_H
 
 #include <stdint.h>
+#include <stdio.h>
 
 #include <jansson.h>
 
@@ -45,6 +46,9 @@ void lb_ids_skip(struct lb_ids *ids, uint32_t n);
 
 /** {"next": 17, "ids": {"KEY": 3, …}}; NULL without memory. New reference. */
 json_t *lb_ids_to_json(const struct lb_ids *ids);
+
+/** The same as text. Keys have no quote, backslash or control character. Errors are the stream's. */
+void lb_ids_write(const struct lb_ids *ids, FILE *out);
 
 /** Take over what lb_ids_to_json() wrote into an empty set. @return 0; -EINVAL, with the set empty;
  * -ENOMEM. */

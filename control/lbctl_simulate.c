@@ -586,9 +586,9 @@ static enum lbctl_exit simulate(const struct lbctl *ctl, const struct lb_config 
 		struct subject subject;
 		json_t *json;
 
-		if (only != NULL && strcmp(config->services[i].name, only) != 0)
+		if (only != NULL && strcmp(config->services[i]->name, only) != 0)
 			continue;
-		status = subject_init(ctl, &subject, &config->services[i], changes);
+		status = subject_init(ctl, &subject, config->services[i], changes);
 		if (changes->n_removals == 0 && changes->n_additions == 0)
 			remove_heaviest(&subject);
 		json = status == LBCTL_OK ? service_json(ctl, &subject) : NULL;

@@ -374,6 +374,35 @@ static void service_destroy(struct lb_service *service)
 
 /* Applying a config: first what can fail (ids, saving), then the change itself, which cannot. */
 
+/*
+ * The services that @p config, which is to run, is about: those there are, NULL for those to come. The caller frees.
+ * A config shares with the one before what it leaves alone, mostly in the same order: then no key is needed.
+ */
+static struct lb_service **find_services(const struct lb_model *model, const struct lb_config *config)
+{
+	struct lb_service **found = lb_xcalloc(config->n_services, sizeof(*found));
+	struct lb_service *const *old = model->services;
+	char key[LB_SERVICE_ID_KEY_MAX];
+	size_t n_old = model->n_services, at = 0;
+	uint32_t id;
+
+	for (size_t i = 0; i < config->n_services; i++) {
+		const struct lb_config_service *service = config->services[i];
+
+		if (at + 1 < n_old && old[at]->config != service && old[at + 1]->config == service)
+			at++; // one is gone
+		if (at < n_old && old[at]->config == service) {
+			found[i] = old[at++];
+			continue;
+		}
+		lb_service_id_key(&service->key, service->mode, key);
+		if (lb_ids_lookup(model->service_ids, key, &id) == 0)
+			found[i] = model->service_by_id[id];
+		at += at < n_old && found[i] == old[at];
+	}
+	return found;
+}
+
 struct new_ids {
 	char **service_keys, **backend_keys;
 	size_t n_services, n_backends;
@@ -394,14 +423,18 @@ static int take_id(struct lb_ids *ids, const char *key, char ***new_keys, size_t
 	return 0;
 }
 
-static int take_ids(struct lb_model *model, const struct lb_config *config, struct new_ids *new)
+/* @p found: as find_services() told; services that stay as they are have their ids. */
+static int take_ids(struct lb_model *model, const struct lb_config *config,
+	struct lb_service *const *found, struct new_ids *new)
 {
 	char service_key[LB_SERVICE_ID_KEY_MAX], backend_key[LB_BACKEND_ID_KEY_MAX];
 	int rc = 0;
 
 	for (size_t i = 0; i < config->n_services && rc == 0; i++) {
-		const struct lb_config_service *service = &config->services[i];
+		const struct lb_config_service *service = config->services[i];
 
+		if (found[i] != NULL && found[i]->config == service)
+			continue;
 		lb_service_id_key(&service->key, service->mode, service_key);
 		rc = take_id(model->service_ids, service_key, &new->service_keys, &new->n_services);
 		for (size_t j = 0; j < service->n_backends && rc == 0; j++) {
@@ -495,17 +528,16 @@ static void adopt_backends(
 	free(old);
 }
 
-static struct lb_service *adopt_service(
-	struct lb_model *model, const struct lb_config_service *config, const char *cause)
+/* @p service NULL: it is new. */
+static struct lb_service *adopt_service(struct lb_model *model, struct lb_service *service,
+	const struct lb_config_service *config, const char *cause)
 {
 	char key[LB_SERVICE_ID_KEY_MAX];
 	const struct lb_config_service *before = NULL;
-	struct lb_service *service;
 	uint32_t id = 0;
 
 	lb_service_id_key(&config->key, config->mode, key);
 	(void)lb_ids_lookup(model->service_ids, key, &id);
-	service = model->service_by_id[id];
 	if (service == NULL)
 		service = service_create(model, (uint16_t)id, config);
 	else
@@ -526,21 +558,6 @@ static void delete_service(struct lb_service *service, const char *cause)
 	service_destroy(service);
 }
 
-static void mark_kept(struct lb_model *model, const struct lb_config *config)
-{
-	char key[LB_SERVICE_ID_KEY_MAX];
-	uint32_t id;
-
-	for (size_t i = 0; i < model->n_services; i++)
-		model->services[i]->kept = false;
-	for (size_t i = 0; i < config->n_services; i++) {
-		lb_service_id_key(&config->services[i].key, config->services[i].mode, key);
-		if (lb_ids_lookup(model->service_ids, key, &id) == 0 &&
-			model->service_by_id[id] != NULL)
-			model->service_by_id[id]->kept = true;
-	}
-}
-
 static bool same_locals(const struct lb_config *a, const struct lb_config *b)
 {
 	return a != NULL && a->n_local_addresses == b->n_local_addresses &&
@@ -549,15 +566,22 @@ static bool same_locals(const struct lb_config *a, const struct lb_config *b)
 			       a->n_local_addresses * sizeof(*a->local_addresses)) == 0);
 }
 
-/* @p running: what is to run of @p config, which may be the same; both are the model's from here on. */
+/*
+ * @p running: what is to run of @p config, which may be the same; both are the model's from here on. @p found: as
+ * find_services() told of it.
+ */
 static void adopt(struct lb_model *model, struct lb_config *config, struct lb_config *running,
-	const char *cause)
+	struct lb_service *const *found, const char *cause)
 {
 	struct lb_config *old_config = model->config, *old_running = model->running;
 	struct lb_service **old = model->services;
 	size_t n_old = model->n_services;
 
-	mark_kept(model, running);
+	for (size_t i = 0; i < n_old; i++)
+		old[i]->kept = false;
+	for (size_t i = 0; i < running->n_services; i++)
+		if (found[i] != NULL)
+			found[i]->kept = true;
 	// first those that go: their endpoints and VIPs may be wanted by those that come
 	for (size_t i = 0; i < n_old; i++)
 		if (!old[i]->kept)
@@ -569,8 +593,12 @@ static void adopt(struct lb_model *model, struct lb_config *config, struct lb_co
 	if (!same_locals(old_config, config))
 		lb_push_locals(model);
 	model->services = lb_xcalloc(running->n_services, sizeof(*model->services));
-	for (size_t i = 0; i < running->n_services; i++)
-		model->services[i] = adopt_service(model, &running->services[i], cause);
+	for (size_t i = 0; i < running->n_services; i++) {
+		bool stays = found[i] != NULL && found[i]->config == running->services[i];
+
+		model->services[i] = stays ? found[i] : adopt_service(model, found[i],
+							       running->services[i], cause);
+	}
 	model->n_services = running->n_services;
 	free(old);
 	if (old_running != old_config)
@@ -649,6 +677,7 @@ static void on_renew(evutil_socket_t fd, short what, void *arg)
 {
 	static const struct timeval later = {.tv_sec = 5};
 	struct lb_model *model = arg;
+	struct lb_service **found;
 	struct lb_config *running;
 	struct new_ids new = {0};
 	char why[300] = "no ids are left";
@@ -658,7 +687,8 @@ static void on_renew(evutil_socket_t fd, short what, void *arg)
 	if (model->config == NULL)
 		return;
 	running = expand(model, model->config);
-	rc = take_ids(model, running, &new);
+	found = find_services(model, running);
+	rc = take_ids(model, running, found, &new);
 	if (rc == 0)
 		rc = lb_state_save(model, model->config, why, sizeof(why));
 	end_ids(model, &new, rc < 0);
@@ -666,10 +696,11 @@ static void on_renew(evutil_socket_t fd, short what, void *arg)
 		lb_log(LB_LOG_ERROR, "model", "addresses of names are not in force yet: %s", why);
 		lb_config_free(running == model->config ? NULL : running);
 		event_add(model->renew, &later);
-		return;
+	} else {
+		model->n_object_events = 0;
+		adopt(model, model->config, running, found, "dns");
 	}
-	model->n_object_events = 0;
-	adopt(model, model->config, running, "dns");
+	free(found);
 }
 
 static void on_names_changed(void *arg)
@@ -712,18 +743,22 @@ int lb_model_apply(struct lb_model *model, struct lb_config *config, const char 
 	struct lb_config_error *error)
 {
 	uint8_t old_secret[sizeof(model->secret)];
+	struct lb_service **found;
 	struct lb_config *running;
 	struct new_ids new = {0};
 	int rc = lb_model_check(model, config, error);
 
 	if (rc < 0)
 		return rc;
+	if (model->config != NULL)
+		lb_config_share(config, model->config);
 	memcpy(old_secret, model->secret, sizeof(old_secret));
 	if (config->has_secret)
 		memcpy(model->secret, config->secret, sizeof(model->secret));
 	error->where[0] = '\0';
 	running = expand(model, config);
-	rc = take_ids(model, running, &new);
+	found = find_services(model, running);
+	rc = take_ids(model, running, found, &new);
 	if (rc < 0)
 		snprintf(error->message, sizeof(error->message),
 			"more than %u services or %u backends", LB_MAX_SERVICES, LB_MAX_BACKENDS);
@@ -734,13 +769,15 @@ int lb_model_apply(struct lb_model *model, struct lb_config *config, const char 
 		memcpy(model->secret, old_secret, sizeof(old_secret));
 		if (running != config)
 			lb_config_free(running);
+		free(found);
 		return rc;
 	}
 	if (memcmp(model->secret, old_secret, sizeof(old_secret)) != 0)
 		lb_push_secret(model);
 	log_changes(model, config, cause);
 	model->n_object_events = 0;
-	adopt(model, config, running, cause);
+	adopt(model, config, running, found, cause);
+	free(found);
 	lb_names_adopt(model->names, config);
 	if (model->n_object_events > MAX_CHANGE_EVENTS)
 		lb_events_add(model->events, "config_applied", "config", NULL, NULL,

@@ -302,8 +302,8 @@ void lb_names_destroy(struct lb_names *names)
 static void mark(struct lb_names *names, const struct lb_config *config)
 {
 	for (size_t i = 0; i < config->n_services; i++) {
-		for (size_t j = 0; j < config->services[i].n_backends; j++) {
-			const struct lb_config_backend *backend = &config->services[i].backends[j];
+		for (size_t j = 0; j < config->services[i]->n_backends; j++) {
+			const struct lb_config_backend *backend = &config->services[i]->backends[j];
 			struct name *name;
 
 			if (!backend->is_host)

@@ -24,53 +24,66 @@ static void state_path(const struct lb_model *model, char path[PATH_MAX])
 
 /* Saving. */
 
-static json_t *secret_to_json(const uint8_t secret[16])
+/* Takes @p text; NULL: there was no memory for it. */
+static void write_and_free(FILE *out, char *text, bool *failed)
 {
-	char hex[33];
-
-	for (unsigned i = 0; i < 16; i++)
-		snprintf(hex + 2 * i, 3, "%02x", secret[i]);
-	return json_string(hex);
+	if (text != NULL)
+		fputs(text, out);
+	else
+		*failed = true;
+	free(text);
 }
 
-static json_t *state_to_json(const struct lb_model *model, const struct lb_config *config)
+static void write_state(FILE *out, const struct lb_model *model, const struct lb_config *config, bool *failed)
 {
-	json_t *state = json_object();
-	char hash[17];
-	int rc;
+	char *text = lb_config_to_text(config), *file_text = NULL;
+	json_t *names = lb_names_to_json(model->names);
 
-	snprintf(hash, sizeof(hash), HEX64, model->file_hash);
-	rc = json_object_set_new(state, "file_hash", json_string(hash));
-	rc |= json_object_set_new(state, "secret", secret_to_json(model->secret));
-	rc |= json_object_set_new(state, "service_ids", lb_ids_to_json(model->service_ids));
-	rc |= json_object_set_new(state, "backend_ids", lb_ids_to_json(model->backend_ids));
-	rc |= json_object_set_new(state, "config", lb_config_to_json(config));
-	rc |= json_object_set_new(state, "names", lb_names_to_json(model->names));
+	fprintf(out, "{\"file_hash\":\"" HEX64 "\",\"secret\":\"", model->file_hash);
+	for (unsigned i = 0; i < sizeof(model->secret); i++)
+		fprintf(out, "%02x", model->secret[i]);
+	fputs("\",\"service_ids\":", out);
+	lb_ids_write(model->service_ids, out);
+	fputs(",\"backend_ids\":", out);
+	lb_ids_write(model->backend_ids, out);
 	// what the file said, to tell later which changes on top of it were dropped
-	if (model->file_config != NULL &&
-		lb_config_diff(model->file_config, config, NULL, NULL) > 0)
-		rc |= json_object_set_new(
-			state, "file_config", lb_config_to_json(model->file_config));
-	if (rc == 0)
-		return state;
-	json_decref(state);
-	return NULL;
+	if (model->file_config != NULL) {
+		file_text = lb_config_to_text(model->file_config);
+		*failed |= file_text == NULL;
+	}
+	if (file_text != NULL && text != NULL && strcmp(file_text, text) != 0)
+		fprintf(out, ",\"file_config\":%s", file_text);
+	free(file_text);
+	fputs(",\"config\":", out);
+	write_and_free(out, text, failed);
+	fputs(",\"names\":", out);
+	write_and_free(out, json_dumps(names, JSON_COMPACT), failed);
+	json_decref(names);
+	fputc('}', out);
+	*failed |= ferror(out) != 0;
 }
 
 int lb_state_save(
 	const struct lb_model *model, const struct lb_config *config, char *why, size_t why_bytes)
 {
-	json_t *state = state_to_json(model, config);
-	char path[PATH_MAX];
+	char path[PATH_MAX], *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+	bool failed = out == NULL;
 	int rc;
 
-	if (state == NULL) {
+	if (out != NULL) {
+		write_state(out, model, config, &failed);
+		failed |= fclose(out) != 0;
+	}
+	if (failed) {
+		free(text);
 		snprintf(why, why_bytes, "out of memory");
 		return -ENOMEM;
 	}
 	state_path(model, path);
-	rc = lb_store_save(path, state, why, why_bytes);
-	json_decref(state);
+	rc = lb_store_save_text(path, text, len, why, why_bytes);
+	free(text);
 	return rc;
 }
 
@@ -239,6 +252,7 @@ static struct lb_config *choose(struct lb_model *model, struct lb_config *file, 
 		model->n_resumed = lb_config_diff(file, saved->config, log_difference, &resumed);
 		lb_log(LB_LOG_INFO, "state", "resumed the running config: %zu changes on top of %s",
 			model->n_resumed, model->config_file);
+		lb_config_share(saved->config, file);
 		lb_config_free(file);
 		file = saved->config;
 		saved->config = NULL;

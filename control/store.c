@@ -74,19 +74,14 @@ static int write_file(const char *path, const char *text, size_t len)
 	return rc;
 }
 
-int lb_store_save(const char *path, const json_t *document, char *why, size_t why_bytes)
+int lb_store_save_text(const char *path, const char *text, size_t len, char *why, size_t why_bytes)
 {
 	char temp[PATH_MAX];
-	char *text;
 	int rc;
 
 	if (snprintf(temp, sizeof(temp), "%s.new", path) >= (int)sizeof(temp))
 		return failed(ENAMETOOLONG, "cannot write", path, why, why_bytes);
-	text = json_dumps(document, JSON_COMPACT | JSON_PRESERVE_ORDER);
-	if (text == NULL)
-		return failed(ENOMEM, "cannot write", path, why, why_bytes);
-	rc = write_file(temp, text, strlen(text));
-	free(text);
+	rc = write_file(temp, text, len);
 	if (rc == 0 && rename(temp, path) < 0)
 		rc = -errno;
 	if (rc == 0)
@@ -94,6 +89,18 @@ int lb_store_save(const char *path, const json_t *document, char *why, size_t wh
 	else
 		unlink(temp);
 	return rc < 0 ? failed(-rc, "cannot write", path, why, why_bytes) : 0;
+}
+
+int lb_store_save(const char *path, const json_t *document, char *why, size_t why_bytes)
+{
+	char *text = json_dumps(document, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	int rc;
+
+	if (text == NULL)
+		return failed(ENOMEM, "cannot write", path, why, why_bytes);
+	rc = lb_store_save_text(path, text, strlen(text), why, why_bytes);
+	free(text);
+	return rc;
 }
 
 static int read_file(const char *path, char **text, size_t *len)

@@ -20,6 +20,9 @@
  */
 int lb_store_save(const char *path, const json_t *document, char *why, size_t why_bytes);
 
+/** The same for a document that is text already, of @p len bytes on one line. */
+int lb_store_save_text(const char *path, const char *text, size_t len, char *why, size_t why_bytes);
+
 /**
  * Read what lb_store_save() wrote.
  * @return 0 and @p document (new reference); -ENOENT no file; -EBADMSG it is damaged: it has been

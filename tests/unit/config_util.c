@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "control/config_internal.h"
 #include "lb/pick.h"
 
 #define N(array) (sizeof(array) / sizeof((array)[0]))
@@ -192,7 +193,7 @@ static void random_own_checks(uint64_t *state, struct lb_config *config)
 	};
 
 	for (size_t i = 0; i < config->n_services; i++) {
-		struct lb_config_service *service = &config->services[i];
+		struct lb_config_service *service = config->services[i];
 		struct lb_config_error error;
 		char text[128];
 		json_t *json;
@@ -322,7 +323,7 @@ struct lb_config *config_random(uint64_t *state)
 	if (config->n_services)
 		config->services = calloc(config->n_services, sizeof(*config->services));
 	for (unsigned i = 0; i < config->n_services; i++)
-		random_service(state, config, i, &config->services[i]);
+		random_service(state, config, i, config->services[i] = lb_config_service_new());
 	config->n_resolvers = random_below(state, 3);
 	if (config->n_resolvers)
 		config->resolvers = calloc(config->n_resolvers, sizeof(*config->resolvers));
@@ -398,7 +399,7 @@ bool config_equal(const struct lb_config *a, const struct lb_config *b)
 		if (!lb_addr_equal(&a->local_addresses[i], &b->local_addresses[i]))
 			return false;
 	for (size_t i = 0; i < a->n_services; i++)
-		if (!same_service(&a->services[i], &b->services[i]))
+		if (!same_service(a->services[i], b->services[i]))
 			return false;
 	return true;
 }

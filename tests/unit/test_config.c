@@ -149,51 +149,51 @@ static void every_key_is_read(void **state)
 static void defaults_are_filled_in(void **state)
 {
 	struct lb_config *config = load("defaults.yaml");
-	const struct lb_config_service *s = config->services;
+	struct lb_config_service *const *s = config->services;
 
 	(void)state;
 	assert_false(config->has_secret);
 	assert_false(config->has_gateway);
 	assert_int_equal(config->n_services, 5);
-	assert_int_equal(s[0].mode, LB_MODE_NAT);
-	assert_int_equal(s[0].scheduler, LB_SCHED_MAGLEV);
-	assert_int_equal(s[0].table_size, 65537);
-	assert_int_equal(s[0].tracking, LB_TRACKING_ALL);
-	assert_int_equal(s[0].client_address, LB_CLIENT_ADDRESS_NONE);
-	assert_int_equal(s[0].idle_timeout_ms, 15 * 60 * 1000);
-	assert_int_equal(s[0].on_empty, LB_ON_EMPTY_DROP);
-	assert_int_equal(s[0].min_healthy, 1);
-	assert_int_equal(s[0].check.type, LB_CHECK_TCP);
-	assert_int_equal(s[0].check.port, 0);
-	assert_int_equal(s[0].check.interval_ms, 2000);
-	assert_int_equal(s[0].check.timeout_ms, 1000);
-	assert_int_equal(s[0].check.rise, 2);
-	assert_int_equal(s[0].check.fall, 3);
-	assert_string_equal(s[0].backends[0].name, "10.0.0.1:80");
-	assert_int_equal(s[0].backends[0].endpoint.port_be, htons(80));
-	assert_int_equal(s[0].backends[0].weight, 1);
-	assert_string_equal(s[0].backends[1].name, "10.0.0.1:8080");
+	assert_int_equal(s[0]->mode, LB_MODE_NAT);
+	assert_int_equal(s[0]->scheduler, LB_SCHED_MAGLEV);
+	assert_int_equal(s[0]->table_size, 65537);
+	assert_int_equal(s[0]->tracking, LB_TRACKING_ALL);
+	assert_int_equal(s[0]->client_address, LB_CLIENT_ADDRESS_NONE);
+	assert_int_equal(s[0]->idle_timeout_ms, 15 * 60 * 1000);
+	assert_int_equal(s[0]->on_empty, LB_ON_EMPTY_DROP);
+	assert_int_equal(s[0]->min_healthy, 1);
+	assert_int_equal(s[0]->check.type, LB_CHECK_TCP);
+	assert_int_equal(s[0]->check.port, 0);
+	assert_int_equal(s[0]->check.interval_ms, 2000);
+	assert_int_equal(s[0]->check.timeout_ms, 1000);
+	assert_int_equal(s[0]->check.rise, 2);
+	assert_int_equal(s[0]->check.fall, 3);
+	assert_string_equal(s[0]->backends[0].name, "10.0.0.1:80");
+	assert_int_equal(s[0]->backends[0].endpoint.port_be, htons(80));
+	assert_int_equal(s[0]->backends[0].weight, 1);
+	assert_string_equal(s[0]->backends[1].name, "10.0.0.1:8080");
 	// The default timeout gives way to a short interval.
-	assert_int_equal(s[1].check.interval_ms, 500);
-	assert_int_equal(s[1].check.timeout_ms, 500);
-	assert_string_equal(s[1].backends[0].name, "[2001:db8::1]:80");
-	assert_string_equal(s[1].backends[0].address, "2001:DB8::1");
-	assert_int_equal(s[2].key.proto, IPPROTO_UDP);
-	assert_int_equal(s[2].check.type, LB_CHECK_NONE);
-	assert_int_equal(s[2].idle_timeout_ms, 30 * 1000);
-	assert_int_equal(s[2].n_backends, 0);
-	assert_int_equal(s[3].key.port_be, 0);
-	assert_string_equal(s[3].backends[0].name, "10.0.0.1:all");
-	assert_int_equal(s[3].backends[1].endpoint.port_be, 0);
-	assert_int_equal(s[4].check.type, LB_CHECK_TCP);
-	assert_int_equal(s[4].check.port, 22);
+	assert_int_equal(s[1]->check.interval_ms, 500);
+	assert_int_equal(s[1]->check.timeout_ms, 500);
+	assert_string_equal(s[1]->backends[0].name, "[2001:db8::1]:80");
+	assert_string_equal(s[1]->backends[0].address, "2001:DB8::1");
+	assert_int_equal(s[2]->key.proto, IPPROTO_UDP);
+	assert_int_equal(s[2]->check.type, LB_CHECK_NONE);
+	assert_int_equal(s[2]->idle_timeout_ms, 30 * 1000);
+	assert_int_equal(s[2]->n_backends, 0);
+	assert_int_equal(s[3]->key.port_be, 0);
+	assert_string_equal(s[3]->backends[0].name, "10.0.0.1:all");
+	assert_int_equal(s[3]->backends[1].endpoint.port_be, 0);
+	assert_int_equal(s[4]->check.type, LB_CHECK_TCP);
+	assert_int_equal(s[4]->check.port, 22);
 	lb_config_free(config);
 }
 
 static void json_is_accepted(void **state)
 {
 	struct lb_config *config = load("minimal.json");
-	const struct lb_config_service *web = config->services;
+	const struct lb_config_service *web = config->services[0];
 
 	(void)state;
 	assert_int_equal(config->secret[0], 0xff);
@@ -292,10 +292,11 @@ static void clone_is_equal_and_independent(void **state)
 
 	(void)state;
 	assert_true(config_equal(config, clone));
-	clone->services[0].backends[0].name[0] = 'x';
-	assert_string_equal(config->services[0].backends[0].name, "api-1");
+	assert_ptr_equal(clone->services[0], config->services[0]); // a change costs what it changes
+	assert_ptr_not_equal(clone->services, config->services);
+	assert_ptr_not_equal(clone->local_addresses, config->local_addresses);
 	lb_config_free(config);
-	assert_string_equal(clone->services[0].backends[4].name, "api-5");
+	assert_string_equal(clone->services[0]->backends[4].name, "api-5");
 	lb_config_free(clone);
 	lb_config_free(NULL);
 }

@@ -173,7 +173,7 @@ static void backend_comes_and_goes(void **state)
 	const struct lb_config_backend *backend;
 
 	assert_int_equal(backend_add(f, "web", "{\"address\": \"10.0.0.9\"}"), 0);
-	backend = lb_config_find_backend(&f->config->services[0], "10.0.0.9:80");
+	backend = lb_config_find_backend(f->config->services[0], "10.0.0.9:80");
 	assert_non_null(backend);
 	assert_int_equal(backend->endpoint.port_be, htons(80));
 	assert_int_equal(backend->weight, 1);
@@ -187,7 +187,7 @@ static void backend_comes_and_goes(void **state)
 	assert_int_equal(lb_config_backend_del(f->config, "web", "b", &f->error), 0);
 	assert_int_equal(lb_config_backend_del(f->config, "web", "c", &f->error), 0);
 	assert_int_equal(lb_config_backend_del(f->config, "web", "10.0.0.9:80", &f->error), 0);
-	assert_int_equal(f->config->services[0].n_backends, 0);
+	assert_int_equal(f->config->services[0]->n_backends, 0);
 	assert_changed(f, "- service web backend b: 10.0.0.2:8080, weight 3\n"
 		"- service web backend 10.0.0.9:80: 10.0.0.9:80, weight 1\n"
 		"- service web backend c: 10.0.0.9:81, weight 0, tier 1, drain\n");
@@ -343,7 +343,7 @@ static void backends_can_be_replaced_as_a_whole(void **state)
 	assert_changed(f, "- service web backend a: 10.0.0.1:8080, weight 5\n"
 		"+ service web backend e: 10.0.0.5:80, weight 1\n");
 	assert_int_equal(service_set(f, "web", "{\"backends\": []}"), 0);
-	assert_int_equal(f->config->services[0].n_backends, 0);
+	assert_int_equal(f->config->services[0]->n_backends, 0);
 }
 
 static void service_comes_and_goes(void **state)

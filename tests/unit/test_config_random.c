@@ -90,7 +90,7 @@ static void order_makes_no_difference(void **state)
 		struct lb_config *a = config_random(&random), *b = lb_config_clone(a);
 
 		for (size_t j = 1; j < b->n_services; j += 2) {
-			struct lb_config_service swap = b->services[j];
+			struct lb_config_service *swap = b->services[j];
 
 			b->services[j] = b->services[j - 1];
 			b->services[j - 1] = swap;
@@ -283,7 +283,7 @@ static json_t *random_body(uint64_t *random)
 static int random_change(uint64_t *random, struct lb_config *config, struct lb_config_error *error)
 {
 	const struct lb_config_service *service = config->n_services ?
-		&config->services[random_below(random, (uint32_t)config->n_services)] : NULL;
+		config->services[random_below(random, (uint32_t)config->n_services)] : NULL;
 	const char *name = service ? service->name : "x";
 	const char *backend = service && service->n_backends ?
 		service->backends[random_below(random, (uint32_t)service->n_backends)].name : "y";
@@ -373,8 +373,8 @@ static void four_thousand_services_parse(void **state)
 		fail_msg("%s: %s", error.where, error.message);
 	free(text);
 	assert_int_equal(config->n_services, 4000);
-	assert_int_equal(config->services[3999].n_backends, 16);
-	assert_int_equal(config->services[3999].backends[15].line, 1 + 4000 * 21);
+	assert_int_equal(config->services[3999]->n_backends, 16);
+	assert_int_equal(config->services[3999]->backends[15].line, 1 + 4000 * 21);
 	assert_null(config_round_trip(config));
 	lb_config_free(config);
 }

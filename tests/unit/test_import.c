@@ -67,7 +67,7 @@ static void upstream_of_four_becomes_a_service(void **state)
 	struct lb_import import = {.vip4 = "203.0.113.10"};
 	char *yaml = import_file(DATA "classic.conf", &import);
 	struct lb_config *config = load(yaml);
-	const struct lb_config_service *service = &config->services[0];
+	const struct lb_config_service *service = config->services[0];
 
 	(void)state;
 	assert_int_equal(config->n_services, 1);
@@ -130,7 +130,7 @@ static void each_directive_becomes_a_setting_or_a_note(void **state)
 	assert_non_null(strstr(yaml, "mode nat tells replies by their endpoint"));
 	assert_non_null(strstr(yaml, "# Left out: mode nat needs backends of the VIP's family"));
 	for (size_t i = 0; i < config->n_services; i++)
-		assert_null(find(&import, config->services[i].name)->unusable);
+		assert_null(find(&import, config->services[i]->name)->unusable);
 	lb_config_free(config);
 	lb_import_fini(&import);
 	free(yaml);

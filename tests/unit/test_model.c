@@ -824,6 +824,51 @@ static void change_service(const char *json_text)
 	settle();
 }
 
+/* What they share is what they had: it is neither compared nor sent again. */
+static void a_change_leaves_other_services_alone(void **state)
+{
+	const struct lb_config_service *dns_config, *web_config;
+	struct lb_service *web, *dns;
+	struct lb_config_service *swap;
+	struct lb_config *config;
+	struct lb_config_error error;
+	json_t *more = json_loads("{\"name\": \"new\", \"vip\": \"203.0.113.9\", \"port\": 80, "
+				  "\"protocol\": \"tcp\"}", 0, NULL);
+	char *yaml;
+
+	(void)state;
+	start_synced();
+	web = lb_model_service(model, "web");
+	dns = lb_model_service(model, "dns");
+	web_config = web->config;
+	dns_config = dns->config;
+	assert_int_equal(set_backend("web", "a", "{\"weight\": 4}"), 0);
+	assert_true(web->dirty);
+	assert_false(dns->dirty);
+	assert_ptr_equal(dns->config, dns_config);
+	assert_ptr_not_equal(web->config, web_config);
+	settle();
+	// nor does a whole config, in another order and with a service more
+	web_config = web->config;
+	yaml = lb_config_to_yaml(model->config);
+	config = parse(yaml);
+	free(yaml);
+	swap = config->services[0];
+	assert_ptr_not_equal(swap, web_config);
+	config->services[0] = config->services[1];
+	config->services[1] = swap;
+	assert_int_equal(lb_config_service_add(config, more, &error), 0);
+	json_decref(more);
+	assert_int_equal(apply(config), 0);
+	assert_false(web->dirty);
+	assert_false(dns->dirty);
+	assert_true(lb_model_service(model, "new")->dirty);
+	assert_ptr_equal(model->services[0], dns);
+	assert_ptr_equal(model->services[1], web);
+	assert_ptr_equal(web->config, web_config);
+	settle();
+}
+
 static void without_anybody_healthy_all_may_be_used(void **state)
 {
 	struct fake_dp *fake = start_synced();
@@ -1002,6 +1047,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(a_start_tells_everything),
+		TEST(a_change_leaves_other_services_alone),
 		TEST(local_addresses_are_told_when_they_change),
 		TEST(one_that_leaves_is_out_of_the_table_first),
 		TEST(the_backup_takes_over_and_gives_back),
