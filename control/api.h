@@ -98,6 +98,8 @@ lb_api_handler lb_api_dashboard; /* api_dashboard.c */
 /* JSON that several handlers have. New references. */
 json_t *lb_api_workers_json(const struct lb_model *model);
 json_t *lb_api_ports_json(const struct lb_model *model);
+/** null: no fullnat service yet. @p map may be NULL. api_fullnat.c */
+json_t *lb_api_fullnat_json(const struct lb_shm_map *map);
 json_t *lb_api_refusal_json(const struct lb_refusal *refusal);
 /** Counters of a backend since it has its id. */
 void lb_api_backend_counters(

@@ -155,9 +155,10 @@ void lb_api_stats(struct lb_api_request *request)
 	for (size_t i = 0; i < model->n_services; i++)
 		json_array_append_new(services, service_stats_json(model->services[i]));
 	json_object_update_new(
-		json, json_pack("{s:s?, s:o, s:o, s:o, s:o, s:o, s:o}", "boot_id",
+		json, json_pack("{s:s?, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "boot_id",
 			      map != NULL ? boot_id : NULL, "totals", totals_json(map, &flow),
-			      "flow", flow_json(&flow), "answers", answers_json(map), "workers", lb_api_workers_json(model),
+			      "flow", flow_json(&flow), "answers", answers_json(map), "fullnat",
+			      lb_api_fullnat_json(map), "workers", lb_api_workers_json(model),
 			      "ports", lb_api_ports_json(model), "services", services));
 	lb_api_reply(request, 200, json);
 }

@@ -406,8 +406,8 @@ static json_t *dataplane_json(const struct lb_model *model)
 
 	json_object_update_new(json, header_json(lb_dp_map(dp)));
 	json_object_update_new(json,
-		json_pack("{s:I, s:o, s:o, s:o}", "n_pending", (json_int_t)lb_dp_n_pending(dp),
-			"refused", refusals_json(model), "workers", lb_api_workers_json(model),
+		json_pack("{s:I, s:o, s:o, s:o, s:o}", "n_pending", (json_int_t)lb_dp_n_pending(dp),
+			"refused", refusals_json(model), "fullnat", lb_api_fullnat_json(lb_dp_map(dp)), "workers", lb_api_workers_json(model),
 			"ports", lb_api_ports_json(model)));
 	return json;
 }

@@ -5,7 +5,9 @@
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <string.h>
 
+#include "control/counters.h"
 #include "control/json.h"
 #include "control/mem.h"
 #include "lb/flowtable.h"
@@ -93,6 +95,10 @@ static void explain(const struct lb_model *model, const struct lb_msg_trace_repl
 	const char *name = backend_name(model, reply->backend);
 	const char *slot_name = backend_name(model, reply->slot_backend);
 	uint32_t n_slots = service != NULL ? service->config->table_size : 0;
+	bool is_fullnat = service != NULL && service->config->mode == LB_MODE_FULLNAT;
+	const char *what = is_fullnat ? "session" : "flow entry";
+	const char *none = reply->worker == UINT16_MAX ? is_fullnat ? "no session" : "no flow entry"
+			   : is_fullnat ? "its session is over" : "the backend of its flow entry is down";
 	char since[64] = "never changed";
 
 	if (reply->slot_age_s != UINT32_MAX)
@@ -102,28 +108,30 @@ static void explain(const struct lb_model *model, const struct lb_msg_trace_repl
 	switch (reply->decision) {
 	case LB_DECISION_ENTRY:
 		snprintf(why, bytes,
-			"worker %u has a flow entry for %s, last used %" PRIu32 " s ago",
-			reply->worker, name, reply->entry_age_s);
+			"worker %u has a %s for %s, last used %" PRIu32 " s ago", reply->worker, what,
+			name, reply->entry_age_s);
 		break;
 	case LB_DECISION_SLOT:
 		snprintf(why, bytes,
-			"no flow entry; slot %" PRIu32 " of %" PRIu32 " belongs to %s (%s)",
-			reply->slot, n_slots, name, since);
+			"%s; slot %" PRIu32 " of %" PRIu32 " belongs to %s (%s)", none, reply->slot,
+			 n_slots, name, since);
 		break;
 	case LB_DECISION_ORIGIN:
 		snprintf(why, bytes,
-			"no flow entry; slot %" PRIu32 " of %" PRIu32
-			" went from %s to %s (%s), and "
+			"%s; slot %" PRIu32 " of %" PRIu32 " went from %s to %s (%s), and "
 			"a connection older than that is at %s",
-			reply->slot, n_slots, name, slot_name, since, name);
+			none, reply->slot, n_slots, name, slot_name, since, name);
 		break;
 	case LB_DECISION_SCHEDULER:
 		snprintf(why, bytes,
-			"no flow entry; a new flow is placed by the scheduler (%s), on worker 0 "
-			"now at %s; in mid-stream slot %" PRIu32 " of %" PRIu32 " leads to %s",
-			lb_scheduler_name(service != NULL ? service->config->scheduler
-							  : LB_SCHED_N),
-			name, reply->slot, n_slots, slot_name);
+			"%s; a new flow is placed by the scheduler (%s), on worker 0 now at %s", none,
+			lb_scheduler_name(
+				service != NULL ? service->config->scheduler : LB_SCHED_N),
+			name);
+		if (!is_fullnat)
+			snprintf(why + strlen(why), bytes - strlen(why),
+				"; in mid-stream slot %" PRIu32 " of %" PRIu32 " leads to %s",
+				reply->slot, n_slots, slot_name);
 		break;
 	case LB_DECISION_REPLY:
 		snprintf(why, bytes, "from backend %s to a client: the source becomes the VIP",
@@ -135,12 +143,18 @@ static void explain(const struct lb_model *model, const struct lb_msg_trace_repl
 	}
 }
 
-static json_t *entry_json(const struct lb_msg_trace_reply *reply)
+static json_t *entry_json(const struct lb_model *model, const struct lb_msg_trace_reply *reply)
 {
+	struct lb_addr local = lb_counters_local_addr(lb_dp_map(model->dp), reply->local_idx);
+	char text[LB_ENDPOINT_STRLEN];
+
 	if (reply->worker == UINT16_MAX)
 		return json_null();
-	return json_pack("{s:i, s:s, s:I}", "worker", reply->worker, "state",
-		flow_state_name(reply->entry_state), "age_s", (json_int_t)reply->entry_age_s);
+	return json_pack("{s:i, s:s, s:I, s:o}", "worker", reply->worker, "state",
+		flow_state_name(reply->entry_state), "age_s", (json_int_t)reply->entry_age_s, "local",
+		reply->local_port_be != 0
+			? json_string(lb_endpoint_format(&local, reply->local_port_be, text))
+			: json_null());
 }
 
 /*
@@ -188,7 +202,7 @@ static void add_slot(
 					      : NULL),
 			"table_version",
 			has_slot ? json_integer(reply->table_version) : json_null(), "entry",
-			entry_json(reply)));
+			entry_json(model, reply)));
 }
 
 static void answer_trace(struct question *question, const struct lb_msg *msg)

@@ -64,6 +64,41 @@ void lb_counters_answers(const struct lb_shm_map *map, struct lb_answer_counters
 			sizeof(*sum) / sizeof(uint64_t));
 }
 
+void lb_counters_sessions(
+	const struct lb_shm_map *map, unsigned worker, struct lb_session_counters *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	for (unsigned i = 0; i < n_workers_of(map); i++)
+		if (worker == i || worker == LB_ALL_WORKERS)
+			add((uint64_t *)sum, (const uint64_t *)&map->shm->workers[i].sessions,
+				sizeof(*sum) / sizeof(uint64_t));
+}
+
+struct lb_addr lb_counters_local_addr(const struct lb_shm_map *map, unsigned idx)
+{
+	return map != NULL && idx < LB_MAX_LOCALS ? map->shm->header.locals[idx] : (struct lb_addr){0};
+}
+
+bool lb_counters_local(
+	const struct lb_shm_map *map, unsigned worker, unsigned idx, struct lb_local_sum *sum)
+{
+	static const struct lb_addr none;
+
+	*sum = (struct lb_local_sum){.addr = lb_counters_local_addr(map, idx)};
+	if (lb_addr_equal(&sum->addr, &none))
+		return false;
+	for (unsigned i = 0; i < map->n_workers; i++) {
+		const struct lb_local_counters *counters = &map->shm->workers[i].locals[idx];
+
+		if (worker != i && worker != LB_ALL_WORKERS)
+			continue;
+		sum->n_used += read_u64(&counters->ports_used);
+		sum->n_exhausted += read_u64(&counters->ports_exhausted);
+		sum->n_max += read_u64(&map->shm->header.local_ports[idx]);
+	}
+	return sum->n_max != 0 || sum->n_used != 0;
+}
+
 void lb_counters_verdicts(const struct lb_shm_map *map, uint64_t sums[LB_VERDICT_N])
 {
 	memset(sums, 0, LB_VERDICT_N * sizeof(*sums));

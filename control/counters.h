@@ -22,6 +22,26 @@ bool lb_counters_any_pressure(const struct lb_shm_map *map);
 
 void lb_counters_answers(const struct lb_shm_map *map, struct lb_answer_counters *sum);
 
+#define LB_ALL_WORKERS UINT32_MAX /* instead of one */
+
+/** Mode fullnat's sessions at @p worker. capacity 0: no fullnat service yet. */
+void lb_counters_sessions(
+	const struct lb_shm_map *map, unsigned worker, struct lb_session_counters *sum);
+
+/* Ports of a local address of mode fullnat. */
+struct lb_local_sum {
+	struct lb_addr addr;
+	uint64_t n_used, n_exhausted;
+	uint64_t n_max; /* towards all backends together; 0: not for new sessions, others go on */
+};
+
+/** Place @p idx of the local addresses, at @p worker. @return false: none there, or not of use. */
+bool lb_counters_local(
+	const struct lb_shm_map *map, unsigned worker, unsigned idx, struct lb_local_sum *sum);
+
+/** The address at place @p idx (any number) of mode fullnat's; all zeroes: none. */
+struct lb_addr lb_counters_local_addr(const struct lb_shm_map *map, unsigned idx);
+
 /** By enum lb_verdict. */
 void lb_counters_verdicts(const struct lb_shm_map *map, uint64_t sums[LB_VERDICT_N]);
 

@@ -163,6 +163,7 @@ static void print_trace(const struct lbctl *ctl, const json_t *trace)
 	const json_t *entry = json_object_get(trace, "entry");
 	const char *service = lbctl_json_text(trace, "service");
 	const char *backend = lbctl_json_text(trace, "backend");
+	const char *local = lbctl_json_text(entry, "local");
 	char age[LBCTL_TEXT_NUMBER_BYTES];
 	char *worker;
 
@@ -186,9 +187,10 @@ static void print_trace(const struct lbctl *ctl, const json_t *trace)
 		return;
 	}
 	worker = lbctl_json_format(json_object_get(entry, "worker"));
-	lbctl_print_field(ctl, "flow entry", LBCTL_PLAIN, "%s, last packet %s ago, worker %s",
-		lbctl_json_text(entry, "state"),
-		lbctl_text_format_span(lbctl_json_number(entry, "age_s"), age), worker);
+	lbctl_print_field(ctl, *local ? "session" : "flow entry", LBCTL_PLAIN,
+		"%s, last packet %s ago, worker %s%s%s", lbctl_json_text(entry, "state"),
+		lbctl_text_format_span(lbctl_json_number(entry, "age_s"), age), worker,
+		*local ? ", from " : "", local);
 	free(worker);
 }
 

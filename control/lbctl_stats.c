@@ -171,6 +171,7 @@ static void print_counters(const struct lbctl *ctl, const json_t *stats)
 	size_t i, k;
 
 	print_total_counters(ctl, stats);
+	lbctl_view_fullnat(ctl, json_object_get(stats, "fullnat"));
 	json_array_foreach (json_object_get(stats, "services"), i, service) {
 		const char *name = lbctl_json_text(service, "name");
 

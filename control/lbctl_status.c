@@ -198,6 +198,7 @@ static void print_dataplane(const struct lbctl *ctl, const json_t *status)
 	free(n_workers);
 	free(pid);
 	print_flow_use(ctl, json_object_get(dataplane, "flows"));
+	lbctl_view_fullnat_use(ctl, json_object_get(dataplane, "fullnat"));
 	print_commands(ctl, dataplane, status);
 }
 

@@ -20,4 +20,10 @@ void lbctl_view_backends(
 void lbctl_view_ports(const struct lbctl *ctl, const json_t *ports);
 void lbctl_view_workers(const struct lbctl *ctl, const json_t *workers);
 
+/** Mode fullnat's sessions and ports, as in /v1/stats; nothing if it is not in use. lbctl_fullnat.c */
+void lbctl_view_fullnat(const struct lbctl *ctl, const json_t *fullnat);
+
+/** The same in a line or two, for status. */
+void lbctl_view_fullnat_use(const struct lbctl *ctl, const json_t *fullnat);
+
 #endif

@@ -199,6 +199,72 @@ static void port_metrics(struct out *out, const struct lb_model *model)
 		PORT(tx_errors));
 }
 
+static void session_metric(struct out *out, const struct lb_shm_map *map, const char *name,
+	const char *type, const char *help, size_t offset)
+{
+	struct lb_session_counters sessions;
+
+	head(out, name, type, help);
+	for (unsigned i = 0; map != NULL && i < map->n_workers; i++) {
+		lb_counters_sessions(map, i, &sessions);
+		line(out, "fulcrum_%s{worker=\"%u\"} %" PRIu64, name, i,
+			*(const uint64_t *)((const char *)&sessions + offset));
+	}
+}
+
+static void local_metric(struct out *out, const struct lb_shm_map *map, const char *name,
+	const char *type, const char *help, size_t offset)
+{
+	struct lb_local_sum local;
+	char text[LB_ADDR_STRLEN];
+
+	head(out, name, type, help);
+	for (unsigned i = 0; map != NULL && i < map->n_workers; i++)
+		for (unsigned k = 0; k < LB_MAX_LOCALS; k++)
+			if (lb_counters_local(map, i, k, &local))
+				line(out, "fulcrum_%s{worker=\"%u\",local=\"%s\"} %" PRIu64, name, i,
+					lb_addr_format(&local.addr, text),
+					*(const uint64_t *)((const char *)&local + offset));
+}
+
+#define SESSION(field) offsetof(struct lb_session_counters, field)
+#define LOCAL(field) offsetof(struct lb_local_sum, field)
+
+static void fullnat_metrics(struct out *out, const struct lb_shm_map *map)
+{
+	session_metric(out, map, "fullnat_sessions_used", "gauge", "Sessions of mode fullnat.", SESSION(used));
+	session_metric(out, map, "fullnat_sessions_max", "gauge",
+		"Sessions that there is room for, 0: no fullnat service yet.", SESSION(capacity));
+	session_metric(out, map, "fullnat_sessions_begun_total", "counter", "Sessions that began.",
+		SESSION(insert));
+	session_metric(out, map, "fullnat_sessions_expired_total", "counter",
+		"Sessions that ended as closed or idle.", SESSION(expire));
+	session_metric(out, map, "fullnat_sessions_full_total", "counter",
+		"Sessions refused as the table was full.", SESSION(full));
+	session_metric(out, map, "fullnat_sessions_without_port_total", "counter",
+		"Sessions refused as no local port was free towards their backend.",
+		SESSION(ports_exhausted));
+	session_metric(out, map, "fullnat_handed_over_packets_total", "counter",
+		"Replies passed on to the worker that has their session.", SESSION(handed_over));
+	session_metric(out, map, "fullnat_taken_over_packets_total", "counter",
+		"Replies taken over from other workers.", SESSION(taken_over));
+	session_metric(out, map, "fullnat_toa_added_total", "counter", "Segments given a TOA option.",
+		SESSION(toa_added));
+	session_metric(out, map, "fullnat_toa_no_room_total", "counter",
+		"Segments without room for their TOA option.", SESSION(toa_no_room));
+	session_metric(out, map, "fullnat_toa_removed_total", "counter",
+		"Segments of clients that brought a TOA option.", SESSION(toa_removed));
+	session_metric(out, map, "fullnat_proxy_headers_total", "counter",
+		"PROXY headers sent, repeated ones too.", SESSION(proxy_headers));
+	local_metric(out, map, "fullnat_ports_used", "gauge",
+		"Local ports in use, towards all backends together.", LOCAL(n_used));
+	local_metric(out, map, "fullnat_ports_max", "gauge",
+		"Local ports there are, towards all backends together; 0: the address is no longer in use.",
+		LOCAL(n_max));
+	local_metric(out, map, "fullnat_ports_exhausted_total", "counter",
+		"Times that none was free towards a backend.", LOCAL(n_exhausted));
+}
+
 // Messages in a ring of the region; the other side's indexes are not trusted.
 static uint32_t ring_depth(const struct lb_ring_shm *ring)
 {
@@ -394,6 +460,7 @@ void lb_api_metrics(struct lb_api_request *request)
 	verdict_metrics(&out, model);
 	worker_metrics(&out, model);
 	port_metrics(&out, model);
+	fullnat_metrics(&out, lb_dp_map(model->dp));
 	ring_metrics(&out, model);
 	service_metrics(&out, model);
 	check_metrics(&out, model);

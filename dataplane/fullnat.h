@@ -49,6 +49,7 @@ struct lb_fullnat {
 	struct lb_pool **all_pools;
 	uint32_t n_pools;
 	uint32_t n_idle_pools;     /* no backend names them */
+	uint32_t n_held_pools[2];  /* the others: of IPv4 endpoints, of IPv6 ones */
 	struct lb_keymap *pool_map; /* endpoint -> index in all_pools */
 };
 

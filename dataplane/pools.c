@@ -26,6 +26,27 @@ static bool is_of_family(const struct lb_addr *addr, const struct lb_pool *pool)
 	return lb_addr_is_ipv4(addr) == lb_addr_is_ipv4(&pool->endpoint.addr);
 }
 
+// For display.
+static void publish_ports(const struct lb_dp *dp, const struct lb_fullnat *fullnat)
+{
+	const struct lb_fullnat_locals *locals = locals_of(fullnat);
+	uint64_t n_ports = LB_PORTS_ALL / fullnat->n_shares; // of a worker, towards one endpoint
+
+	for (unsigned i = 0; i < locals->n; i++)
+		dp->shm.shm->header.local_ports[i] =
+			locals->usable[i]
+				? n_ports * fullnat->n_held_pools[!lb_addr_is_ipv4(&locals->addrs[i])]
+				: 0;
+}
+
+// A pool has its first backend (@p by 1), or no longer one (-1).
+static void count_held(
+	const struct lb_dp *dp, struct lb_fullnat *fullnat, const struct lb_pool *pool, int by)
+{
+	fullnat->n_held_pools[!lb_addr_is_ipv4(&pool->endpoint.addr)] += (uint32_t)by;
+	publish_ports(dp, fullnat);
+}
+
 // Every worker's share of the ports from one address to one endpoint. 8 KB for all of them together.
 static int add_shares(const struct lb_dp *dp, struct lb_fullnat *fullnat, struct lb_pool *pool, unsigned local)
 {
@@ -123,7 +144,10 @@ static struct lb_pool *hold_pool(
 
 	if (idx != LB_KEYMAP_MISS) {
 		pool = fullnat->all_pools[idx];
-		fullnat->n_idle_pools -= pool->n_backends == 0;
+		if (pool->n_backends == 0) {
+			fullnat->n_idle_pools--;
+			count_held(dp, fullnat, pool, 1);
+		}
 		pool->n_backends++;
 		return pool;
 	}
@@ -134,14 +158,17 @@ static struct lb_pool *hold_pool(
 		return NULL;
 	pool->endpoint = *endpoint;
 	pool->n_backends = 1;
+	count_held(dp, fullnat, pool, 1);
 	lb_keymap_add(fullnat->pool_map, endpoint, (uint16_t)pool->idx);
 	return pool;
 }
 
-static void release_pool(struct lb_fullnat *fullnat, struct lb_pool *pool)
+static void release_pool(const struct lb_dp *dp, struct lb_fullnat *fullnat, struct lb_pool *pool)
 {
-	pool->n_backends--;
-	fullnat->n_idle_pools += pool->n_backends == 0;
+	if (--pool->n_backends != 0)
+		return;
+	fullnat->n_idle_pools++;
+	count_held(dp, fullnat, pool, -1);
 }
 
 int lb_fullnat_backend_add(struct lb_dp *dp, uint16_t id)
@@ -157,7 +184,7 @@ int lb_fullnat_backend_add(struct lb_dp *dp, uint16_t id)
 		return -ENOMEM;
 	rc = add_all_shares(dp, fullnat, pool, locals_of(fullnat));
 	if (rc < 0) {
-		release_pool(fullnat, pool);
+		release_pool(dp, fullnat, pool);
 		return rc;
 	}
 	atomic_store_explicit(&fullnat->pools[id], pool, memory_order_release);
@@ -167,7 +194,7 @@ int lb_fullnat_backend_add(struct lb_dp *dp, uint16_t id)
 void lb_fullnat_backend_del(struct lb_dp *dp, uint16_t id)
 {
 	// Its sessions give their ports back to the pool yet.
-	release_pool(dp->fullnat_own, dp->fullnat_own->pools[id]);
+	release_pool(dp, dp->fullnat_own, dp->fullnat_own->pools[id]);
 }
 
 static bool local_is_idle(const struct lb_dp *dp, const struct lb_fullnat *fullnat, unsigned local)
@@ -225,6 +252,7 @@ static void publish_locals(struct lb_dp *dp, struct lb_fullnat *fullnat, struct 
 
 	atomic_store_explicit(&fullnat->locals, locals, memory_order_release);
 	memcpy(dp->shm.shm->header.locals, locals->addrs, sizeof(locals->addrs)); // for display
+	publish_ports(dp, fullnat);
 	lb_dp_retire(dp, (void *)(uintptr_t)old);
 }
 

@@ -87,6 +87,8 @@ static int on_worker(const char *params, struct rte_tel_data *data)
 	rte_tel_data_add_dict_u64(data, "flow_insert", read_word(&counters->flow.insert));
 	rte_tel_data_add_dict_u64(data, "flow_expire", read_word(&counters->flow.expire));
 	rte_tel_data_add_dict_u64(data, "flow_evict", read_word(&counters->flow.evict));
+	rte_tel_data_add_dict_u64(data, "sessions_used", read_word(&counters->sessions.used));
+	rte_tel_data_add_dict_u64(data, "sessions_max", read_word(&counters->sessions.capacity));
 	return 0;
 }
 

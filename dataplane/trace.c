@@ -37,21 +37,45 @@ static const struct lb_session *find_session(const struct lb_dp *dp, const struc
 	if (session == NULL)
 		return NULL;
 	reply->backend = session->backend;
+	reply->local_port_be = session->local_port_be;
+	reply->local_idx = session->local_idx;
 	reply->entry_state = session->state;
 	reply->entry_age_s = lb_session_age(session, dp->tick) * (LB_FLOW_TICK_MS / 1000);
 	return session;
 }
 
+// What becomes of a reply to @p client. @p to_host: if that is this host.
+static uint8_t reply_verdict(const struct lb_dp *dp, const struct lb_addr *client, uint8_t to_host)
+{
+	uint64_t route = lb_fib_lookup(&dp->fib, lb_addr_is_ipv4(client) ? 4 : 6, client);
+
+	if (route == LB_NEXTHOP_NONE)
+		return LB_VERDICT_NO_ROUTE;
+	if (route == LB_NEXTHOP_HOST)
+		return to_host;
+	return lb_fib_nexthop_word(&dp->fib, route) == LB_NEXTHOP_UNRESOLVED
+		       ? LB_VERDICT_NEXTHOP_UNRESOLVED
+		       : LB_VERDICT_REPLY;
+}
+
+// What comes to a local address of mode fullnat is a session's, or else nobody's but the host's own.
 static bool trace_fullnat_reply(
 	const struct lb_dp *dp, const struct lb_flow_key *key, struct lb_msg_trace_reply *reply)
 {
-	const struct lb_session *session = find_session(dp, key, LB_SESSION_REPLY, reply);
+	const struct lb_session *session;
 
-	if (session == NULL)
+	if (dp->fullnat == NULL ||
+		lb_fullnat_local(atomic_load(&dp->fullnat->locals), &key->dst) == LB_MAX_LOCALS)
 		return false;
-	reply->service = session->service;
-	reply->decision = LB_DECISION_REPLY;
-	reply->verdict = LB_VERDICT_REPLY;
+	session = find_session(dp, key, LB_SESSION_REPLY, reply);
+	if (session != NULL) {
+		reply->service = session->service;
+		reply->decision = LB_DECISION_REPLY;
+		reply->verdict = reply_verdict(dp, &session->client, LB_VERDICT_NO_ROUTE);
+	} else if (lb_fib_lookup(&dp->fib, lb_addr_is_ipv4(&key->dst) ? 4 : 6, &key->dst) !=
+		   LB_NEXTHOP_HOST) {
+		reply->verdict = LB_VERDICT_NO_SESSION;
+	}
 	return true;
 }
 
@@ -70,7 +94,7 @@ static bool trace_reply(const struct lb_dp *dp, const struct lb_flow_key *key,
 	reply->backend = (uint16_t)id;
 	reply->service = dp->backends[id].service;
 	reply->decision = LB_DECISION_REPLY;
-	reply->verdict = LB_VERDICT_REPLY;
+	reply->verdict = reply_verdict(dp, &key->dst, LB_VERDICT_HOST);
 	return true;
 }
 
@@ -93,13 +117,42 @@ static void trace_slot(const struct lb_dp *dp, const struct lb_flow_key *key,
 		reply->origin = slot->origin;
 }
 
+// As the stage's goes_on(): a SYN begins a connection that is over anew.
+static bool trace_session(
+	const struct lb_dp *dp, const struct lb_flow_key *key, bool syn, struct lb_msg_trace_reply *reply)
+{
+	const struct lb_session *session = find_session(dp, key, LB_SESSION_CLIENT, reply);
+
+	return session != NULL && lb_decide_alive(dp->backend_states, reply->backend) &&
+	       (!syn || (reply->entry_state != LB_FLOW_FIN && reply->entry_state != LB_FLOW_CLOSED));
+}
+
+// Whether a new session finds a local port; which worker it will be at, RSS knows: at any of them.
+static uint8_t new_session_verdict(const struct lb_dp *dp, uint16_t backend)
+{
+	const struct lb_fullnat *fullnat = dp->fullnat;
+	const struct lb_fullnat_locals *locals = atomic_load(&fullnat->locals);
+	uint8_t verdict = LB_VERDICT_NO_LOCAL_ADDRESS;
+
+	for (unsigned local = 0; local < locals->n; local++)
+		for (unsigned i = 0; i < dp->n_workers; i++) {
+			const struct lb_ports *ports = lb_fullnat_share(fullnat, dp->workers[i], backend, local);
+
+			if (ports == NULL || !locals->usable[local])
+				continue;
+			verdict = LB_VERDICT_PORTS_EXHAUSTED;
+			if (__atomic_load_n(&ports->n_used, __ATOMIC_RELAXED) != ports->n_ports)
+				return LB_VERDICT_FORWARD;
+		}
+	return verdict;
+}
+
 // Any worker may hold the entry: RSS knows which.
-static bool trace_entry(
-	const struct lb_dp *dp, const struct lb_flow_key *key, struct lb_msg_trace_reply *reply)
+static bool trace_entry(const struct lb_dp *dp, const struct lb_flow_key *key, bool syn,
+	struct lb_msg_trace_reply *reply)
 {
 	if (dp->services[reply->service].mode == LB_MODE_FULLNAT)
-		return find_session(dp, key, LB_SESSION_CLIENT, reply) != NULL &&
-		       lb_decide_alive(dp->backend_states, reply->backend);
+		return trace_session(dp, key, syn, reply);
 	for (unsigned i = 0; dp->live && i < dp->n_workers; i++) {
 		struct lb_flowtable *table = &dp->workers[i]->flowtable;
 		uint64_t *found = lb_flowtable_lookup(table, reply->hash, dp->tick);
@@ -147,7 +200,7 @@ int lb_trace(const struct lb_dp *dp, const struct lb_msg_trace *msg, struct lb_m
 		return 0;
 	}
 	trace_slot(dp, &key, reply);
-	if (trace_entry(dp, &key, reply)) {
+	if (trace_entry(dp, &key, msg->syn != 0, reply)) {
 		reply->decision = LB_DECISION_ENTRY;
 	} else if (dp->services[reply->service].mode == LB_MODE_FULLNAT && msg->proto == IPPROTO_TCP &&
 		   msg->syn == 0) {
@@ -166,7 +219,9 @@ int lb_trace(const struct lb_dp *dp, const struct lb_msg_trace *msg, struct lb_m
 	else if (dp->backends[reply->backend].nexthop == LB_NEXTHOP_UNRESOLVED)
 		reply->verdict = LB_VERDICT_NEXTHOP_UNRESOLVED;
 	else if (dp->services[reply->service].mode == LB_MODE_FULLNAT)
-		reply->verdict = LB_VERDICT_MODE_UNSUPPORTED;
+		reply->verdict = reply->decision == LB_DECISION_ENTRY || dp->fullnat == NULL
+					 ? LB_VERDICT_FORWARD
+					 : new_session_verdict(dp, reply->backend);
 	else if (lb_mode_is_tunnel(dp->services[reply->service].mode) &&
 		 dp->encaps[reply->backend].kind == LB_ENCAP_NONE)
 		reply->verdict = LB_VERDICT_NO_LOCAL_ADDRESS;

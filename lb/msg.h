@@ -201,7 +201,9 @@ struct lb_msg_trace_reply {
 	uint32_t table_version;
 	uint64_t hash;
 	uint16_t slot_backend; /* the slot's backend now */
-	uint16_t zero2[3];
+	uint16_t local_port_be; /* of the entry, a session of mode fullnat; else 0 */
+	uint8_t local_idx;      /* its local address: place in lb_shm_header.locals */
+	uint8_t zero2[3];
 };
 
 struct lb_msg {

@@ -20,7 +20,7 @@
  * "fulcrum" only, and a file of anybody else's is refused.
  */
 #define LB_SHM_MAGIC UINT64_C(0x6d7572636c7546) /* "Fulcrum" */
-#define LB_SHM_ABI 6u
+#define LB_SHM_ABI 7u
 #define LB_SHM_N_TABLES 8u
 #define LB_SHM_MAX_WORKERS 64u
 #define LB_SHM_MAX_PORTS 32u
@@ -75,6 +75,8 @@ struct lb_shm_header {
 	struct lb_shm_port ports[LB_SHM_MAX_PORTS];
 	/* dataplane: wo. Local addresses by their place in lb_worker_counters.locals; all zeroes: none. */
 	struct lb_addr locals[LB_MAX_LOCALS];
+	/* Ports of each that a worker may have in use, over all endpoints with a backend; 0: not for new sessions. */
+	uint64_t local_ports[LB_MAX_LOCALS];
 };
 
 /* One backend as it last was; control: rw, dataplane: carries it over a restart, never reads it. */

@@ -167,3 +167,23 @@ class Daemon:
                     process.wait()
             shutil.rmtree(self.dir)
             shutil.rmtree(f"/run/dpdk/{self.instance}", ignore_errors=True)
+
+
+def kind(value):
+    return {bool: "bool", int: "number", float: "number", str: "text", dict: "object", list: "list"}[type(value)]
+
+
+def check_shape(real, example, path=""):
+    """`real` has exactly the keys of the documented example, with values of the same kind (or null on either side)."""
+    if real is None or example is None:
+        return
+    if path.endswith(".port"):
+        return  # a number or "all"
+    assert kind(real) == kind(example), path
+    if isinstance(example, dict):
+        assert set(real) == set(example), path
+        for key in example:
+            check_shape(real[key], example[key], f"{path}.{key}")
+    if isinstance(example, list) and example:
+        for index, item in enumerate(real):
+            check_shape(item, example[0], f"{path}[{index}]")

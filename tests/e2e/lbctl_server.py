@@ -60,6 +60,11 @@ PORT = {"id": 0, "name": "net_af_packet0", "driver": "net_af_packet", "ifindex":
         "speed_mbps": 10000, "mtu": 1500, "mac": "02:00:00:00:00:01", "n_queues": 2, "rx_pkts": 100,
         "rx_bytes": 6400, "tx_pkts": 90, "tx_bytes": 5400, "rx_missed_pkts": 1, "rx_error_pkts": 0,
         "rx_nombuf_pkts": 2, "tx_error_pkts": 0}
+SESSIONS = {"used": 3, "max": 131072, "insert": 10, "expire": 7, "full": 1, "ports_exhausted": 2, "handed_over": 5,
+            "taken_over": 4, "toa_added": 9, "toa_no_room": 0, "toa_removed": 0, "proxy_headers": 0}
+LOCALS = [{"address": "192.0.2.10", "usable": True, "ports_used": 3, "ports_free": 64509, "ports_exhausted": 2},
+          {"address": "2001:db8::10", "usable": False, "ports_used": 1, "ports_free": 0, "ports_exhausted": 0}]
+FULLNAT = {"sessions": SESSIONS, "locals": LOCALS, "workers": [{"id": 0, "sessions": SESSIONS, "locals": LOCALS}]}
 REFUSED = {"op": "BACKEND_SET", "subject": "backend web/api-1", "error": "no space left on device",
            "time_ns": NOW_NS - 65 * S}
 
@@ -72,7 +77,7 @@ STATUS = {
                   "boot_id": "9f86d081884c7d65", "started_ns": NOW_NS - 300 * S, "heartbeat_age_ms": 40,
                   "hash_impl": "aes-ni", "n_workers": 2, "n_services": 1, "n_backends": 3, "n_commands": 31,
                   "n_commands_refused": 1, "n_ring_corrupt": 0, "n_pending": 0,
-                  "flows": {"used": 1200, "max": 2097152, "adopted": 0}, "refused": [REFUSED],
+                  "flows": {"used": 1200, "max": 2097152, "adopted": 0}, "refused": [REFUSED], "fullnat": FULLNAT,
                   "workers": [WORKER], "ports": [PORT]},
     "services": [SERVICE, SERVICE6],
     "names": [{"name": "api-3.internal", "state": "resolved", "reason": None, "last_ns": NOW_NS, "next_ns": NOW_NS,
@@ -89,7 +94,7 @@ STATS = {
     "flow": {"hit": 900, "miss": 100, "insert": 100, "expire": 5, "evict": 0, "insert_failed": 0, "origin": 3,
              "moved": 2, "tracking_changes": 0},
     "answers": {"echo": 0, "too_big": 0, "ttl_expired": 0, "unreachable": 0, "reset": 0, "limited": 0},
-    "workers": [WORKER], "ports": [PORT],
+    "fullnat": FULLNAT, "workers": [WORKER], "ports": [PORT],
     "services": [{"name": "web", "counters": counters(no_backend_pkts=7),
                   "backends": [{"name": "api-1", "effective": "up", "weight": 5, "counters": counters()},
                                {"name": "api-2", "effective": "down", "weight": 3, "counters": counters()}]}],
@@ -109,7 +114,7 @@ TRACE = {"src": "198.51.100.7:40000", "dst": "203.0.113.10:443", "proto": "tcp",
          "why": "slot 4711 of 65537 belongs to api-1, unchanged", "hash": "0123456789abcdef", "slot": 4711,
          "n_slots": 65537, "slot_backend": "api-1", "slot_age_s": 75, "origin": "api-3", "origin_reason": None,
          "table_version": 12,
-         "entry": {"worker": 0, "state": "established", "age_s": 3}}
+         "entry": {"worker": 0, "state": "established", "age_s": 3, "local": "192.0.2.10:1055"}}
 FLOWS = {"timestamp_ns": NOW_NS, "dataplane": "up", "flows_used": 1200, "flows_max": 2097152,
          "services": [{"name": "web", "active_flows": 1200, "backends": [
              {"name": "api-1", "effective": "up", "active_flows": 200},

@@ -9,7 +9,7 @@ import urllib.parse
 import pytest
 
 import lbctl_server as documented
-from api_daemon import BASIC, Connection, Daemon
+from api_daemon import BASIC, Connection, Daemon, check_shape
 
 pytestmark = pytest.mark.smoke
 
@@ -33,26 +33,6 @@ def live():
     with Daemon() as daemon:
         daemon.start().start_dataplane()
         yield daemon
-
-
-def kind(value):
-    return {bool: "bool", int: "number", float: "number", str: "text", dict: "object", list: "list"}[type(value)]
-
-
-def check_shape(real, example, path=""):
-    """`real` has exactly the keys of the documented example, with values of the same kind (or null on either side)."""
-    if real is None or example is None:
-        return
-    if path.endswith(".port"):
-        return  # a number or "all"
-    assert kind(real) == kind(example), path
-    if isinstance(example, dict):
-        assert set(real) == set(example), path
-        for key in example:
-            check_shape(real[key], example[key], f"{path}.{key}")
-    if isinstance(example, list) and example:
-        for index, item in enumerate(real):
-            check_shape(item, example[0], f"{path}[{index}]")
 
 
 DOCUMENTS = [

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import socket
+import subprocess
 
 import pytest
 from scapy.layers.inet import IP, TCP
@@ -10,6 +11,8 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 import configs
+import lbctl_server as documented
+from api_daemon import check_shape
 from conftest import finish
 from lab import CLIENTS, PYTHON, VIPS, Lab, sigkill, wait_for
 from wire import Wire
@@ -168,16 +171,55 @@ def test_replies_reach_the_worker_that_has_the_session(lab):
     assert lab.drops().get("ports_exhausted", 0) == 0
 
 
+def test_sessions_and_ports_are_shown(lab):
+    client = lab.start(lab.client, "holders", [
+        PYTHON, "-c", "import socket,sys\n"
+        f"s=[socket.create_connection(('{VIPS[4]}', 8004)) for _ in range(40)]\n"
+        "print('open', flush=True)\nsys.stdin.read()"], stdin=subprocess.PIPE)
+    try:
+        wait_for(lambda: "open" in client.log.read_text(), "the connections")
+        stats = lab.lbctl_json("stats")
+        fullnat = stats["fullnat"]
+        check_shape({"fullnat": fullnat}, {"fullnat": documented.FULLNAT})
+        assert len(fullnat["workers"]) == 2
+        sessions, ports = fullnat["sessions"], {local["address"]: local for local in fullnat["locals"]}
+        assert set(ports) == set(LOCALS.values())
+        assert sessions["used"] == sum(local["ports_used"] for local in ports.values()) >= 40
+        assert ports[LOCALS[4]]["ports_used"] >= 40 and ports[LOCALS[4]]["usable"]
+        # Of each family 3 endpoints at each of 2 backends: 8080, 8081, and 5353 by UDP; 64512 ports towards each.
+        for local in ports.values():
+            assert local["ports_used"] + local["ports_free"] == 6 * 64512
+        for key in ("used", "insert", "handed_over"):
+            assert sum(worker["sessions"][key] for worker in fullnat["workers"]) == sessions[key]
+        assert sessions["handed_over"] == sessions["taken_over"]
+        assert "sessions" in lab.lbctl("status").stdout
+        metrics = lab.api("/metrics")
+        assert f'fulcrum_fullnat_ports_used{{worker="0",local="{LOCALS[4]}"}}' in metrics
+        checked = subprocess.run(["promtool", "check", "metrics"], input=metrics, text=True, capture_output=True,
+                                 timeout=60)
+        assert (checked.returncode, checked.stderr) == (0, ""), checked.stderr
+    finally:
+        client.kill_group()
+
+
 def test_drain_flows_and_trace_know_the_sessions(lab):
     client = lab.start(lab.client, "holder", [
         PYTHON, "-c", "import socket,sys\n"
         f"s=socket.socket(); s.bind(('{CLIENTS[4]}', 33333)); s.connect(('{VIPS[4]}', 8004))\n"
         "s.sendall(b'GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n'); print('open', s.recv(1), flush=True)\n"
-        "sys.stdin.read()"])
+        "sys.stdin.read()"], stdin=subprocess.PIPE)
     try:
         wait_for(lambda: "open" in client.log.read_text(), "the connection")
         trace = lab.lbctl_json("trace", f"{CLIENTS[4]}:33333", f"{VIPS[4]}:8004/tcp")
         assert trace["decision"] == "entry", trace
+        local, port = trace["entry"]["local"].rsplit(":", 1)
+        assert local == LOCALS[4] and "session" in trace["why"]
+        # The backend sees that very port, and the answer to it is traced to the same session.
+        server = lab.backends[[b.name for b in lab.backends].index(trace["backend"])]
+        assert f"{LOCALS[4]}:{port}" in server.ns.run("ss", "-Htn", "sport", "=", ":8080").stdout
+        reply = lab.lbctl_json("trace", f"{server.addresses[4]}:8080", f"{LOCALS[4]}:{port}/tcp")
+        assert (reply["decision"], reply["service"], reply["verdict"]) == ("reply", "web-44", "reply"), reply
+        assert reply["entry"]["worker"] == trace["entry"]["worker"]
         backend = trace["backend"]
         assert lab.backend_list("web-44")[backend]["counters"]["active_flows"] >= 1
         refused = lab.lbctl("backend", "drain", "web-44", backend, "--wait", "1s", check=False)

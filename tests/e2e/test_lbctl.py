@@ -68,6 +68,9 @@ def test_status_shows_everything_in_one_screen(api, run_dir):
     assert fields["config"] == "/etc/fulcrum/fulcrum.yaml, with 2 running changes resumed at its start"
     assert fields["data plane"] == "up for 3m 20s"
     assert fields["flow table"] == "1200 of 2097152 used (0.1%), 0 adopted at start"
+    assert fields["sessions"] == "3 of 131072 used (0.0%), 1 refused for want of room"
+    assert fields["local ports"] == "192.0.2.10: 3 used, 64509 free, 2 times none"
+    assert re.search(r"^ +2001:db8::10: 1 used, 0 free, 0 times none, takes no new sessions$", out, re.M)
     assert fields["commands"] == "31 taken, 1 refused, 0 pending, 0 corrupt"
     assert fields["refused"] == "1m 5s ago: BACKEND_SET backend web/api-1: no space left on device"
     assert rows(out, "PORT")[0][:5] == ["0", "net_af_packet0", "lb0", "up", "10000"]
@@ -77,6 +80,15 @@ def test_status_shows_everything_in_one_screen(api, run_dir):
     assert services[0] == ["web", "203.0.113.10:443/tcp", "nat", "maglev", "degraded", "1", "1", "1", "0", "all",
                            "4", "7"]
     assert services[1][1] == "[2001:db8::10]:all/udp" and services[1][8] == "-"
+
+
+def test_stats_show_the_sessions_and_ports_of_fullnat(api, run_dir):
+    api.answer = (200, STATS)
+    out = lbctl(run_dir, "stats").out
+    assert rows(out, "FULLNAT WORKER") == [["0", "3", "131072", "10", "7", "1", "2", "5", "4"]]
+    assert rows(out, "LOCAL ADDRESS") == [["192.0.2.10", "0", "3", "64509", "2"], ["2001:db8::10", "0", "1", "0", "0"]]
+    api.answer = (200, dict(STATS, fullnat=None))
+    assert "FULLNAT" not in lbctl(run_dir, "stats").out
 
 
 def test_backend_list_shows_state_share_and_reason(api, run_dir):
@@ -110,7 +122,10 @@ def test_trace_tells_backend_reason_slot_and_entry(api, run_dir):
     assert re.search(r"^backend +api-1$", out, re.M)
     assert "slot 4711 of 65537 belongs to api-1, unchanged (decision: slot)" in out
     assert re.search(r"^slot changed +1m 15s ago$", out, re.M) and re.search(r"^slot's origin +api-3, where ", out, re.M)
-    assert "established, last packet 3s ago, worker 0" in out
+    assert re.search(r"^session +established, last packet 3s ago, worker 0, from 192\.0\.2\.10:1055$", out, re.M)
+    api.answer = (200, dict(TRACE, entry=dict(TRACE["entry"], local=None)))
+    out = lbctl(run_dir, "trace", "198.51.100.7:40000", "203.0.113.10:443/tcp").out
+    assert re.search(r"^flow entry +established, last packet 3s ago, worker 0$", out, re.M)
 
 
 def test_trace_says_why_there_is_no_origin(api, run_dir):

@@ -653,7 +653,11 @@ static void trace_says_what_would_happen(void **state)
 	pipeline_locals(&pipeline, (const char *const[]){LOCAL6, LOCAL4}, 2);
 	msg.trace.dst = pipeline.dp.services[FULLNAT].key.addr;
 	assert_int_equal(pipeline_command(&pipeline, &msg, &reply), 0);
-	assert_int_equal(reply.reply.trace.verdict, LB_VERDICT_MODE_UNSUPPORTED);
+	assert_int_equal(reply.reply.trace.verdict, LB_VERDICT_FORWARD);
+	pipeline_locals(&pipeline, (const char *const[]){LOCAL6}, 1);
+	assert_int_equal(pipeline_command(&pipeline, &msg, &reply), 0);
+	assert_int_equal(reply.reply.trace.verdict, LB_VERDICT_NO_LOCAL_ADDRESS);
+	pipeline_locals(&pipeline, (const char *const[]){LOCAL6, LOCAL4}, 2);
 }
 
 // What nobody honest sends, in every mode: no crash, no byte read or written beyond its packet, none leaked.

@@ -524,6 +524,132 @@ static void exhausted_ports_are_counted_and_come_back(void **state)
 	assert_nothing_is_left();
 }
 
+static struct lb_msg_trace_reply trace_of(const struct segment *s)
+{
+	struct lb_msg msg = {.op = LB_OP_TRACE, .trace = {.src = s->src, .dst = s->dst,
+		.sport_be = rte_cpu_to_be_16(s->sport), .dport_be = rte_cpu_to_be_16(s->dport),
+		.proto = s->proto, .syn = (s->flags & (SYN | ACK)) == SYN}}, reply;
+
+	assert_int_equal(pipeline_command(&pipeline, &msg, &reply), 0);
+	return reply.reply.trace;
+}
+
+// The trace is asked first, then the packet is sent. @return what the trace said.
+static struct lb_msg_trace_reply foretold(unsigned worker, const struct segment *in, struct segment *out)
+{
+	struct lb_msg_trace_reply trace = trace_of(in);
+
+	assert_int_equal(pass(&pipeline, worker, in, out), trace.verdict);
+	return trace;
+}
+
+static void a_trace_foretells_what_happens(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < N_SERVICES; i++) {
+		bool is_tcp = services[i].proto == IPPROTO_TCP;
+		struct segment in = first_of(i, 51000, is_tcp ? ACK : 0), out, back;
+		struct lb_msg_trace_reply trace;
+
+		if (is_tcp) {
+			assert_int_equal(foretold(1, &in, NULL).verdict, LB_VERDICT_NO_SESSION);
+			in.flags = SYN;
+		}
+		trace = foretold(1, &in, &out);
+		assert_int_equal(trace.decision, LB_DECISION_SLOT);
+		assert_int_equal(trace.backend, i);
+		assert_int_equal(trace.worker, UINT16_MAX);
+		assert_int_equal(trace.local_port_be, 0);
+		in.flags = is_tcp ? ACK : 0;
+		trace = foretold(1, &in, NULL);
+		assert_int_equal(trace.decision, LB_DECISION_ENTRY);
+		assert_int_equal(trace.worker, 1);
+		assert_int_equal(rte_be_to_cpu_16(trace.local_port_be), out.sport);
+		assert_memory_equal(&pipeline.dp.shm.shm->header.locals[trace.local_idx], &out.src, 16);
+		back = answer_to(&out, is_tcp ? SYN | ACK : 0);
+		trace = foretold(2, &back, NULL);
+		assert_int_equal(trace.verdict, LB_VERDICT_REPLY);
+		assert_int_equal(trace.service, i);
+		assert_int_equal(trace.worker, 1);
+		back.dport = (uint16_t)(out.sport + N_WORKERS);
+		assert_int_equal(foretold(2, &back, NULL).verdict, LB_VERDICT_NO_SESSION);
+		if (!is_tcp)
+			continue;
+		in.flags = RST;
+		pass(&pipeline, 1, &in, NULL);
+		in.flags = ACK; // still the same connection, but a new one is another
+		assert_int_equal(trace_of(&in).decision, LB_DECISION_ENTRY);
+		in.flags = SYN;
+		assert_int_equal(foretold(1, &in, NULL).decision, LB_DECISION_SLOT);
+	}
+	assert_nothing_is_left();
+}
+
+static void a_trace_foretells_refusals(void **state)
+{
+	static const char *const only6[] = {LOCAL6, NULL};
+	struct segment in = first_of(0, 51500, SYN), out, back;
+	struct lb_msg route = {.op = LB_OP_ROUTE_DEL, .route = {.family = 4, .prefix = addr_of("0.0.0.0")}};
+
+	(void)state;
+	assert_int_equal(foretold(0, &in, &out).verdict, LB_VERDICT_FORWARD);
+	back = answer_to(&out, SYN | ACK);
+	assert_int_equal(pipeline_command(&pipeline, &route, NULL), 0);
+	assert_int_equal(foretold(0, &back, NULL).verdict, LB_VERDICT_NO_ROUTE);
+	route.op = LB_OP_ROUTE_SET;
+	route.route.nexthop = 2;
+	assert_int_equal(pipeline_command(&pipeline, &route, NULL), 0);
+	pipeline_backend(&pipeline, 0, 0, "10.0.0.11", 8080, LB_BACKEND_DOWN);
+	in.flags = ACK;
+	assert_int_equal(foretold(0, &in, NULL).verdict, LB_VERDICT_NO_SESSION);
+	pipeline_backend(&pipeline, 0, 0, "10.0.0.11", 8080, LB_BACKEND_UP);
+	in = first_of(0, 51501, SYN);
+	assert_int_equal(fullnat_locals(&pipeline, only6), 0);
+	assert_int_equal(foretold(0, &in, NULL).verdict, LB_VERDICT_NO_LOCAL_ADDRESS);
+	assert_int_equal(fullnat_locals(&pipeline, both_locals), 0);
+	assert_nothing_is_left();
+}
+
+// Sums of the places that have this address.
+static uint64_t ports_told(const char *local)
+{
+	const struct lb_shm_header *header = &pipeline.dp.shm.shm->header;
+	struct lb_addr addr = addr_of(local);
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < LB_MAX_LOCALS; i++)
+		n += lb_addr_equal(&header->locals[i], &addr) ? header->local_ports[i] : 0;
+	return n;
+}
+
+static void the_region_tells_how_many_ports_there_are(void **state)
+{
+	static const char *const only6[] = {LOCAL6, NULL};
+	const uint64_t each = LB_PORTS_ALL / N_WORKERS;
+	struct lb_msg del = {.op = LB_OP_BACKEND_DEL, .id = 60};
+
+	(void)state;
+	assert_int_equal(ports_told(LOCAL4), 9 * each); // endpoints, see above
+	assert_int_equal(ports_told(LOCAL6), 4 * each);
+	pipeline_backend(&pipeline, 60, 0, "10.0.0.11", 8080, LB_BACKEND_UP); // known
+	assert_int_equal(ports_told(LOCAL4), 9 * each);
+	assert_int_equal(pipeline_command(&pipeline, &del, NULL), 0);
+	assert_int_equal(ports_told(LOCAL4), 9 * each);
+	advance(1);
+	advance(1);
+	pipeline_backend(&pipeline, 60, 0, "10.0.0.60", 8080, LB_BACKEND_UP);
+	assert_int_equal(ports_told(LOCAL4), 10 * each);
+	assert_int_equal(fullnat_locals(&pipeline, only6), 0);
+	assert_int_equal(ports_told(LOCAL4), 0);
+	assert_int_equal(ports_told(LOCAL6), 4 * each);
+	assert_int_equal(pipeline_command(&pipeline, &del, NULL), 0);
+	assert_int_equal(fullnat_locals(&pipeline, both_locals), 0);
+	assert_int_equal(ports_told(LOCAL4), 9 * each);
+	advance(1);
+	advance(1);
+	assert_nothing_is_left();
+}
+
 // Those that were opened go on when the address is no longer listed; new ones take another.
 static void a_removed_local_address_keeps_its_sessions(void **state)
 {
@@ -814,6 +940,9 @@ int main(void)
 		cmocka_unit_test(services_may_share_an_endpoint),
 		cmocka_unit_test(two_hundred_thousand_connections_three_times),
 		cmocka_unit_test(exhausted_ports_are_counted_and_come_back),
+		cmocka_unit_test(a_trace_foretells_what_happens),
+		cmocka_unit_test(a_trace_foretells_refusals),
+		cmocka_unit_test(the_region_tells_how_many_ports_there_are),
 		cmocka_unit_test(a_removed_local_address_keeps_its_sessions),
 		cmocka_unit_test(more_local_addresses_than_fit_over_time),
 		cmocka_unit_test(sessions_of_a_backend_that_is_down_end),
