@@ -73,7 +73,13 @@ void bench_parse_args(int argc, char **argv)
 
 bool bench_wanted(const char *name)
 {
-	return bench.only == NULL || strstr(name, bench.only) != NULL;
+	size_t len = bench.only != NULL ? strlen(bench.only) : 0, name_len = strlen(name);
+
+	if (len == 0)
+		return true;
+	if (bench.only[len - 1] != '$')
+		return strstr(name, bench.only) != NULL;
+	return name_len >= len - 1 && memcmp(name + name_len - (len - 1), bench.only, len - 1) == 0;
 }
 
 static int compare(const void *a, const void *b)
@@ -124,9 +130,10 @@ static json_t *machine(void)
 	struct utsname os;
 
 	uname(&os);
-	return json_pack("{s:o, s:i, s:o, s:o, s:s, s:s, s:s}", "cpu",
-		proc_value("/proc/cpuinfo", "model name"), "n_cpus",
-		(int)sysconf(_SC_NPROCESSORS_ONLN), "memory",
+	return json_pack("{s:o, s:i, s:I, s:I, s:o, s:o, s:s, s:s, s:s}", "cpu",
+		proc_value("/proc/cpuinfo", "model name"), "n_cpus", (int)sysconf(_SC_NPROCESSORS_ONLN),
+		"l2_bytes", (json_int_t)sysconf(_SC_LEVEL2_CACHE_SIZE), "l3_bytes",
+		(json_int_t)sysconf(_SC_LEVEL3_CACHE_SIZE), "memory",
 		proc_value("/proc/meminfo", "MemTotal"), "hugepages",
 		proc_value("/proc/meminfo", "HugePages_Total"), "arch", os.machine, "kernel",
 		os.release, "compiler", __VERSION__);

@@ -13,7 +13,7 @@ struct bench {
 	bool quick;       /* --quick: the whole program ends within 45 s on two cores */
 	const char *json; /* --json FILE, or NULL */
 	const char *compare; /* --compare OLD.json, or NULL: bench_finish() prints ratios new/old */
-	const char *only; /* --only TEXT, or NULL: run what has it in its name */
+	const char *only; /* --only TEXT, or NULL: run what has it in its name, or with a $ at its end ends in it */
 	int n_args;       /* what followed "--", for instance EAL's options */
 	char **args;
 	char note[32]; /* set by the benchmark: printed behind the next result */

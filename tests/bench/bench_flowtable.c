@@ -145,6 +145,27 @@ static const char *result_name(const char *what, uint64_t n_flows)
 	return name;
 }
 
+static void add_result(const char *name, const char *unit, double *samples, unsigned n)
+{
+	if (bench_wanted(name))
+		bench_result_add(name, unit, samples, n);
+}
+
+/* Whether anything that bench_flows() measures is. */
+static bool is_wanted(uint64_t n_flows)
+{
+	static const char *const whats[] = {"bytes_per_flow", "rte_hash_bytes_per_flow", "lost_at_fill", "insert",
+		"insert_speedup", "rte_hash_insert", "lookup", "lookup_speedup", "rte_hash_lookup"};
+	char name[128];
+
+	for (unsigned i = 0; i < sizeof(whats) / sizeof(whats[0]); i++) {
+		snprintf(name, sizeof(name), "%s&load=90", result_name(whats[i], n_flows));
+		if (bench_wanted(result_name(whats[i], n_flows)) || bench_wanted(name))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Cycles of the bursts between two calls, those left out in which the kernel ran something else: a
  * machine that is not ours alone would measure its other work.
@@ -417,10 +438,10 @@ static void add_ours(const char *what, uint64_t n_flows, const char *load, doubl
 	for (unsigned run = 0; run < n_runs; run++)
 		ratios[run] = theirs[run] / ours[run];
 	snprintf(name, sizeof(name), "flowtable/%s?flows=%" PRIu64 "%s", what, n_flows, load);
-	bench_result_add(name, "cycles", ours, n_runs);
+	add_result(name, "cycles", ours, n_runs);
 	snprintf(name, sizeof(name), "flowtable/%s_speedup?flows=%" PRIu64 "%s", what, n_flows,
 		load);
-	bench_result_add(name, "times", ratios, n_runs);
+	add_result(name, "times", ratios, n_runs);
 }
 
 static void add_samples(
@@ -431,7 +452,7 @@ static void add_samples(
 	snprintf(name, sizeof(name), "rte_hash_%s", what);
 	add_ours(what, n_flows, "", samples->equal, samples->theirs, n_runs);
 	add_ours(what, n_flows, "&load=90", samples->full, samples->theirs, n_runs);
-	bench_result_add(result_name(name, n_flows), "cycles", samples->theirs, n_runs);
+	add_result(result_name(name, n_flows), "cycles", samples->theirs, n_runs);
 }
 
 static void bench_insert(struct flows *flows, struct sides *sides, unsigned n_runs)
@@ -486,9 +507,9 @@ static void bench_flows(uint64_t n_flows, unsigned n_runs)
 	ours_fill(sides.full);
 	our_bytes = (double)sides.full->config.mem_bytes / (double)sides.full->counters.used;
 	lost = 100.0 - 100.0 * (double)sides.full->counters.used / (double)n_flows;
-	bench_result_add(result_name("bytes_per_flow", n_flows), "bytes", &our_bytes, 1);
-	bench_result_add(result_name("rte_hash_bytes_per_flow", n_flows), "bytes", &their_bytes, 1);
-	bench_result_add(result_name("lost_at_fill", n_flows), "%", &lost, 1);
+	add_result(result_name("bytes_per_flow", n_flows), "bytes", &our_bytes, 1);
+	add_result(result_name("rte_hash_bytes_per_flow", n_flows), "bytes", &their_bytes, 1);
+	add_result(result_name("lost_at_fill", n_flows), "%", &lost, 1);
 	theirs_fill(sides.theirs, n_flows);
 	flows_init(&flows, n_flows);
 	bench_insert(&flows, &sides, n_runs);
@@ -519,7 +540,7 @@ static void bench_bytes(uint64_t n_flows)
 		bytes = (double)ours->config.mem_bytes / (double)ours->counters.used;
 		ours_destroy(ours);
 	}
-	bench_result_add(result_name("bytes_per_flow", n_flows), "bytes", &bytes, 1);
+	add_result(result_name("bytes_per_flow", n_flows), "bytes", &bytes, 1);
 }
 
 static int try_eal(const char *const *args, int n_args)
@@ -564,8 +585,10 @@ int main(int argc, char **argv)
 	bench_parse_args(argc, argv);
 	init_eal();
 	for (unsigned i = 0; i < 2; i++)
-		bench_flows(sizes[i], !bench.quick ? MAX_RUNS : i == 0 ? 7 : 3);
-	bench_bytes(100000000);
+		if (is_wanted(sizes[i]))
+			bench_flows(sizes[i], !bench.quick ? MAX_RUNS : i == 0 ? 7 : 3);
+	if (bench_wanted(result_name("bytes_per_flow", 100000000)))
+		bench_bytes(100000000);
 	rte_eal_cleanup();
 	return bench_finish();
 }

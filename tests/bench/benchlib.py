@@ -22,8 +22,14 @@ def _proc_value(path, key):
     return None
 
 
+def _cache_bytes(level):
+    done = subprocess.run(["getconf", f"LEVEL{level}_CACHE_SIZE"], capture_output=True, text=True, check=False)
+    return int(done.stdout.strip() or 0) if done.returncode == 0 else 0
+
+
 def machine():
     return {"cpu": _proc_value("/proc/cpuinfo", "model name"), "n_cpus": os.cpu_count(),
+            "l2_bytes": _cache_bytes(2), "l3_bytes": _cache_bytes(3),
             "memory": _proc_value("/proc/meminfo", "MemTotal"),
             "hugepages": _proc_value("/proc/meminfo", "HugePages_Total"),
             "arch": platform.machine(), "kernel": platform.release()}
@@ -67,7 +73,7 @@ class Bench:
         parser.add_argument("--json", metavar="FILE", help="write the results to FILE")
         parser.add_argument("--compare", metavar="OLD.json", help="print ratios new/old at the end")
         parser.add_argument("--quick", action="store_true", help="end within 45 s on two cores")
-        parser.add_argument("--only", metavar="TEXT", help="run what has TEXT in its name")
+        parser.add_argument("--only", metavar="TEXT", help="run what has TEXT in its name; TEXT$: ends in it")
         add_arguments(parser)
         self.args = parser.parse_args()
         self.old = read_results(self.args.compare) if self.args.compare else None
@@ -75,7 +81,8 @@ class Bench:
         print(f"{'name':<76} {'unit':>16} {'min':>12} {'median':>12} {'max':>12} {'runs':>5}", flush=True)
 
     def wanted(self, name):
-        return not self.args.only or self.args.only in name
+        only = self.args.only or ""
+        return name.endswith(only[:-1]) if only.endswith("$") else only in name
 
     def result(self, name, unit, samples, **extra):
         """Report a result: one value per run. extra: more keys of its JSON object."""
