@@ -7,6 +7,8 @@ usage: generate.py [--check]     --check: fail if vectors.json is not what this 
 What is expected is built from scratch by scapy, checksums included; nothing is taken from what the balancer does.
 """
 import json
+import socket
+import struct
 import sys
 from pathlib import Path
 
@@ -672,8 +674,349 @@ def direct_cases():
         case(f"{v}: nothing is said about an ICMP error", step(arriving(about), "too_big"), setup="direct")
 
 
+# -- fullnat
+
+# What test_vectors.c sees to: ports to each backend, and numbers of packets that become IPv4, begin here.
+LOCAL_PORT, IPV4_ID = 30000, 0x4242
+SERVER_ISN = 0x7ffffff0
+CLIENT_ADDRESS = {"none": 0, "toa": 1, "proxy_v2": 2}
+MIXES = [(client, server) for client in (4, 6) for server in (4, 6)]
+# (client_address, family of the client, of the backend, protocol): (VIP, its port, backend, its port)
+FULLNAT = {(what, client, server, proto): (
+    {4: f"203.0.113.{170 + n}", 6: f"2001:db8::f:{n + 1:x}"}[client], PORT[proto],
+    {4: f"10.8.{n}.1", 6: f"fd00:8::{n + 1:x}"}[server], {"tcp": 8080, "udp": 5353}[proto])
+    for n, (what, client, server, proto) in enumerate(
+        (what, client, server, proto) for what in CLIENT_ADDRESS for client, server in MIXES for proto in ("tcp", "udp")
+        if (what, proto) != ("toa", "udp"))}
+
+
+def setup_fullnat():
+    services, backends = [], []
+    for (what, _, _, proto), (vip, port, backend, backend_port) in FULLNAT.items():
+        services.append({"id": len(services), "vip": vip, "port": port, "proto": PROTO[proto], "mode": "fullnat",
+                         "on_empty": "drop", "client_address": CLIENT_ADDRESS[what], "slot": len(backends)})
+        backends.append({"id": len(backends), "service": len(backends), "address": backend, "port": backend_port})
+    return {"services": services, "backends": backends, "locals": list(LOCAL.values())}
+
+
+SETUPS["fullnat"] = setup_fullnat()
+SYN_OPTIONS = bytes.fromhex("020403e8 0402 080a0102030400000000 01030307".replace(" ", ""))  # MSS 1000
+TIMES = bytes.fromhex("0101080a1112131415161718")
+FORGED = bytes.fromhex("fe0800500a000001")  # a TOA option of the client's
+
+
+def packed(address):
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+
+
+def segment(sport, dport, seq, ack, flags, options=b"", payload=b""):
+    return TCP(sport=sport, dport=dport, seq=seq & 0xffffffff, ack=ack & 0xffffffff, flags=flags, window=0x1234,
+               dataofs=5 + len(options) // 4) / Raw(options + payload)
+
+
+class Flow:
+    """A connection, or a datagram flow, as the client and as the backend see it: steps of a case."""
+
+    def __init__(self, what, client, server, proto="tcp", isn=0xfffffff0, sport=SPORT, local_port=LOCAL_PORT):
+        self.what, self.client, self.server, self.proto, self.isn, self.sport = what, client, server, proto, isn, sport
+        self.vip, self.port, self.backend, self.backend_port = FULLNAT[what, client, server, proto]
+        self.local_port, self.n_translated = local_port, 0
+        kind = {"tcp": 1, "udp": 2}[proto] | {4: 0x10, 6: 0x20}[client]
+        addresses = packed(CLIENT[client]) + packed(self.vip) + struct.pack("!HH", sport, self.port)
+        self.header = b"\r\n\r\n\0\r\nQUIT\n" + struct.pack("!BBH", 0x21, kind, len(addresses)) + addresses
+        option = struct.pack("!H", sport) + packed(CLIENT[client])
+        self.toa = bytes([254, 2 + len(option)]) + option
+
+    def header_of(self, family_in, family, src, dst, n_l4, ttl=63, tos=0, **kept):
+        """The IP header in which a packet leaves; @kept within a family."""
+        if family_in == family:
+            return network(family, src, dst, ttl, **({"tos": tos} if family == 4 else {"tc": tos}), **kept)
+        if family == 6:
+            return IPv6(src=src, dst=dst, hlim=ttl, tc=tos)
+        if 20 + n_l4 > 1260:  # RFC 7915, section 5.1
+            return IP(src=src, dst=dst, ttl=ttl, tos=tos, id=0, flags="DF")
+        self.n_translated += 1
+        return IP(src=src, dst=dst, ttl=ttl, tos=tos, id=IPV4_ID + self.n_translated - 1)
+
+    def up(self, l4_in, l4_out, tos=0, vlan=None, ttl=64, extension=None, split=None, **kept):
+        """A packet of the client's, and what the backend gets; None: dropped."""
+        header = network(self.client, CLIENT[self.client], self.vip, ttl, **({"tos": tos} if self.client == 4 else
+                                                                          {"tc": tos}), **kept)
+        frame = arriving((header / extension if extension else header) / l4_in, 0, vlan)
+        wanted = self.header_of(self.client, self.server, LOCAL[self.server], self.backend, len(bytes(IP() / l4_out)) - 20, ttl - 1, tos,
+                                **(kept if self.client == self.server else {}))
+        if extension and self.client == self.server:
+            wanted = wanted / extension
+        made = step(frame, "forward", [(1, leaving(wanted / l4_out, 1, vlan))])
+        return {**made, **({"split": split} if split else {})}
+
+    def down(self, l4_in, l4_out, tos=0, vlan=None):
+        header = network(self.server, self.backend, LOCAL[self.server], 64, **({"tos": tos} if self.server == 4 else
+                                                                            {"tc": tos}))
+        wanted = self.header_of(self.server, self.client, self.vip, CLIENT[self.client], len(bytes(IP() / l4_out)) - 20, 63, tos)
+        return step(arriving(header / l4_in, 1, vlan), "reply", [(0, leaving(wanted / l4_out, 0, vlan))], port=1)
+
+    # TCP; @rel and @ack count from the initial sequence numbers of client and server.
+
+    def send(self, rel, flags="A", ack=1, options=b"", payload=b"", shift=0, prefix=b"", added=b"", left=None, **more):
+        """@left: the options that are left of it; @added: in front of them; @prefix: in front of the data."""
+        l4_in = segment(self.sport, self.port, self.isn + rel, SERVER_ISN + ack if "A" in flags else 0, flags, options,
+                        payload)
+        l4_out = segment(self.local_port, self.backend_port, self.isn + rel + shift,
+                         SERVER_ISN + ack if "A" in flags else 0, flags, added + (options if left is None else left),
+                         prefix + payload)
+        return self.up(l4_in, l4_out, **more)
+
+    def answer(self, rel, ack, flags="A", told=None, options=b"", left=None, payload=b"", **more):
+        """@ack: as the backend counts; @told: what the client is told."""
+        l4_in = segment(self.backend_port, self.local_port, SERVER_ISN + rel, self.isn + ack, flags, options, payload)
+        l4_out = segment(self.port, self.sport, SERVER_ISN + rel, self.isn + (ack if told is None else told), flags,
+                         options if left is None else left, payload)
+        return self.down(l4_in, l4_out, **more)
+
+    def shake(self, with_header=True):
+        """SYN, SYN and ACK, ACK: the last has the header where there is one."""
+        added = self.toa if self.what == "toa" else b""
+        lowered = {"none": 1000, "toa": 1000 - len(self.toa), "proxy_v2": 1000 - len(self.header)}[self.what]
+        steps = [self.send(0, "S", options=SYN_OPTIONS, added=added, tos=0xb8),
+                 self.answer(0, 1, "SA", options=SYN_OPTIONS, left=SYN_OPTIONS[:2] + struct.pack("!H", lowered) +
+                             SYN_OPTIONS[4:], tos=0x02)]
+        if with_header:
+            steps.append(self.send(1, options=TIMES, added=added,
+                                   prefix=self.header if self.what == "proxy_v2" else b""))
+        return steps
+
+    def udp(self, payload, prefix=b"", no_checksum=False, **more):
+        zero = {"chksum": 0} if no_checksum else {}
+        kept = zero if self.server == 4 else {}  # IPv6 wants one
+        return self.up(UDP(sport=self.sport, dport=self.port, **zero) / Raw(payload),
+                       UDP(sport=self.local_port, dport=self.backend_port, **kept) / Raw(prefix + payload), **more)
+
+    def udp_answer(self, payload, **more):
+        return self.down(UDP(sport=self.backend_port, dport=self.local_port) / Raw(payload),
+                         UDP(sport=self.port, dport=self.sport) / Raw(payload), **more)
+
+
+def refuse(frame, verdict, port=0):
+    return step(frame, verdict, port=port)
+
+
+def sack(*edges):
+    return b"\1\1\5" + bytes([2 + 4 * len(edges)]) + b"".join(struct.pack("!I", e & 0xffffffff) for e in edges)
+
+
+def fullnat_connections(what, client, server):
+    """Whole connections, from SYN to both FINs, with their data."""
+    v = f"fullnat {what} {client}->{server}"
+    flow = Flow(what, client, server)
+    n = len(flow.header) if what == "proxy_v2" else 0
+    added = flow.toa if what == "toa" else b""
+    case(f"{v}: a whole connection", *flow.shake(),
+         flow.send(1, "PA", options=TIMES, payload=data(300), added=added, prefix=flow.header[:n], tos=0xb9),
+         flow.answer(1, 301 + n, told=301, tos=0x03),
+         flow.answer(1, 301 + n, "PA", told=301, options=TIMES, payload=data(900)),
+         flow.send(301, ack=901, options=TIMES, shift=n),
+         flow.send(301, "PA", ack=901, payload=data(77), shift=n),
+         flow.send(378, "FA", ack=901, shift=n),
+         flow.answer(901, 379 + n, "FA", told=379),
+         flow.send(379, ack=902, shift=n), setup="fullnat")
+    flow = Flow(what, client, server, isn=77)
+    case(f"{v}: a reset of the client", *flow.shake(), flow.send(1, "R", ack=0, shift=n, added=added), setup="fullnat")
+    flow = Flow(what, client, server, isn=0xfffffffe)
+    case(f"{v}: a reset of the backend", *flow.shake(), flow.answer(1, 1 + n, "RA", told=1), setup="fullnat")
+    flow, other = Flow(what, client, server), Flow(what, client, server, local_port=LOCAL_PORT + 1)
+    case(f"{v}: the client's port once more after a reset", *flow.shake(), flow.send(1, "R", ack=0, shift=n, added=added),
+         again(flow, other, added), setup="fullnat")
+
+
+def again(before, after, added):
+    """Numbers of translated packets go on."""
+    after.n_translated = before.n_translated
+    return after.send(0, "S", options=SYN_OPTIONS, added=added)
+
+
+def fullnat_refusals():
+    for client, server in MIXES:
+        v = f"fullnat {client}->{server}"
+        flow = Flow("none", client, server)
+        for flags in ("A", "SA", "PA", "FA", "R"):
+            case(f"{v}: {flags} without a session", refuse(arriving(
+                network(client, CLIENT[client], flow.vip) / segment(SPORT, 80, 1, 1, flags)), "no_session"), setup="fullnat")
+        stray = network(server, flow.backend, LOCAL[server]) / segment(8080, LOCAL_PORT, 1, 1, "SA")
+        case(f"{v}: a reply without a session", refuse(arriving(stray, 1), "no_session", 1), setup="fullnat")
+        stray = network(server, flow.backend, LOCAL[server]) / segment(8081, LOCAL_PORT, 1, 1, "SA")
+        case(f"{v}: a reply from another port than the backend's", *flow.shake(), refuse(arriving(stray, 1), "no_session", 1),
+             setup="fullnat")
+        flow = Flow("none", client, server)
+        dead = network(server, flow.backend, LOCAL[server], 1) / segment(8080, LOCAL_PORT, 1, 1, "A")
+        case(f"{v}: a reply with hop limit 1", *flow.shake(), refuse(arriving(dead, 1), "ttl_expired", 1), setup="fullnat")
+
+
+def fullnat_headers():
+    """What becomes of what is in front of TCP and UDP."""
+    for client, server in MIXES:
+        v = f"fullnat {client}->{server}"
+        flow = Flow("none", client, server, "udp")
+        case(f"{v}: 802.1Q tag is kept", flow.udp(b"query", vlan=77), flow.udp_answer(b"answer", vlan=78), setup="fullnat")
+        flow = Flow("none", client, server, "udp")
+        case(f"{v}: hop limit 2 becomes 1", flow.udp(b"query", ttl=2), setup="fullnat")
+        for n in (1231, 1232, 1233):  # of IPv4 1 259, 1 260 and 1 261 bytes
+            flow = Flow("none", client, server, "udp")
+            case(f"{v}: {n} bytes of UDP", flow.udp(data(n)), flow.udp_answer(data(n)), setup="fullnat")
+    flow = Flow("none", 4, 4, "udp")
+    case("fullnat 4->4: identification and DF are kept", flow.udp(b"x", id=777, flags="DF"), setup="fullnat")
+    flow = Flow("none", 4, 6, "udp")
+    case("fullnat 4->6: identification and DF are not", flow.udp(b"x", id=777, flags="DF"), setup="fullnat")
+    for server in (4, 6):
+        flow = Flow("none", 4, server, "udp")
+        case(f"fullnat 4->{server}: IP options", flow.udp(b"x", options=[IPOption(b"\x94\x04\0\0"), IPOption(b"\x01")]),
+             setup="fullnat")
+        flow = Flow("none", 6, server, "udp")
+        case(f"fullnat 6->{server}: extension headers", flow.udp(
+            b"x", extension=IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt()), setup="fullnat")
+        flow = Flow("none", 6, server, "udp")
+        case(f"fullnat 6->{server}: flow label", flow.udp(b"x", fl=0x12345), setup="fullnat")
+
+
+def fullnat_datagrams():
+    for what in ("none", "proxy_v2"):
+        for client, server in MIXES:
+            v = f"fullnat {what} {client}->{server} udp"
+            for no_checksum in (False, True) if client == 4 else (False,):
+                flow = Flow(what, client, server, "udp")
+                header = flow.header if what == "proxy_v2" else b""
+                case(f"{v}{', no checksum' if no_checksum else ''}: header in the first datagram only",
+                     flow.udp(b"question", header, no_checksum, tos=0xb8), flow.udp_answer(b"answer", tos=0x22),
+                     flow.udp(b"again", b"", no_checksum), flow.udp(b"", b"", no_checksum), setup="fullnat")
+            flow = Flow(what, client, server, "udp")
+            header = flow.header if what == "proxy_v2" else b""
+            case(f"{v}: an empty first datagram", flow.udp(b"", header), flow.udp_answer(b""), setup="fullnat")
+            for n in (1, 2, 33, 1000):
+                flow = Flow(what, client, server, "udp")
+                case(f"{v}: first datagram with {n} bytes", flow.udp(data(n), header), setup="fullnat")
+            flow = Flow(what, client, server, "udp")
+            padded = flow.udp(b"q", header)
+            (out_port, out), = padded["out"]
+            case(f"{v}: padding stays behind", {**padded, "in": padded["in"] + "00" * 17, "out": [[out_port, out + "00" * 17]]},
+                 setup="fullnat")
+            flow = Flow(what, client, server, "udp")
+            case(f"{v}: in two buffers", flow.udp(data(201), header, split=14 + HEADERS[client] + 8), setup="fullnat")
+
+
+def fullnat_proxy():
+    """The header in front of the first data, and what follows from it for sequence numbers."""
+    for client, server in MIXES:
+        v = f"fullnat proxy_v2 {client}->{server}"
+
+        def new(isn=0xfffffff0):
+            return Flow("proxy_v2", client, server, isn=isn)
+        n = len(new().header)
+        head = new().header
+        flow = new()
+        case(f"{v}: the first data again, until the header is acknowledged", *flow.shake(),
+             flow.send(1, "PA", payload=data(100), prefix=head), flow.send(1, "PA", payload=data(100), prefix=head),
+             flow.answer(1, 1 + n - 1, told=1),  # not all of the header: the client is told nothing of it
+             flow.send(1, "PA", payload=data(100), prefix=head), flow.answer(1, 1 + n, told=1),
+             flow.send(1, "PA", payload=data(100), shift=n), flow.answer(1, 101 + n, told=101),
+             flow.send(1, "PA", payload=data(100), shift=n), setup="fullnat")
+        flow = new()
+        case(f"{v}: data before the handshake's ACK", *flow.shake(False), flow.send(1, "PA", payload=data(50), prefix=head),
+             flow.send(51, "PA", payload=data(60), shift=n), flow.answer(1, 111 + n, told=111), setup="fullnat")
+        flow = new()
+        case(f"{v}: later data before the first", *flow.shake(False), flow.send(501, "PA", payload=data(60), shift=n),
+             flow.answer(1, 1, told=1, options=sack(flow.isn + 501 + n, flow.isn + 561 + n),
+                         left=sack(flow.isn + 501, flow.isn + 561)),
+             flow.send(1, "PA", payload=data(500), prefix=head), flow.answer(1, 561 + n, told=561), setup="fullnat")
+        flow = new()
+        edges = [flow.isn + k for k in (1001, 1101, 1201, 1301, 1401, 1501)]
+        case(f"{v}: SACK blocks", *flow.shake(), flow.answer(1, 1 + n, told=1, options=sack(*[e + n for e in edges]),
+                                                            left=sack(*edges)),
+             flow.answer(1, 1 + n, told=1, options=b"\1" + sack(*[e + n for e in edges[:2]])[1:] + TIMES[2:] + b"\1\1",
+                         left=b"\1" + sack(*edges[:2])[1:] + TIMES[2:] + b"\1\1"), setup="fullnat")
+        flow = new()
+        case(f"{v}: a server that speaks first", *flow.shake(), flow.answer(1, 1 + n, "PA", told=1, payload=data(40)),
+             flow.send(1, ack=41, shift=n), flow.send(1, "PA", ack=41, payload=data(9), shift=n),
+             flow.answer(41, 10 + n, told=10), setup="fullnat")
+        flow = new()
+        case(f"{v}: FIN without data", *flow.shake(False), flow.send(1, "FA", prefix=head),
+             flow.answer(1, 2 + n, "FA", told=2), flow.send(2, ack=2, shift=n), setup="fullnat")
+        flow = new()
+        case(f"{v}: a reset before the header", *flow.shake(False), flow.send(1, "R", ack=0), setup="fullnat")
+        flow = new(isn=0xffffffff - n // 2)
+        case(f"{v}: sequence numbers that wrap within the header", *flow.shake(),
+             flow.send(1, "PA", payload=data(64), prefix=head), flow.answer(1, 1 + n // 2, told=1),
+             flow.answer(1, 65 + n, told=65), flow.send(65, "PA", payload=data(64), shift=n), setup="fullnat")
+        flow = new()
+        case(f"{v}: a jump of half the sequence numbers", *flow.shake(), flow.answer(1, 1 + n, told=1),
+             flow.send(1 + 0x80000000, "PA", payload=data(3), shift=n), flow.send(0x7fffffff, shift=n),
+             flow.answer(1, n + 1 + 0x80000000, told=1 + 0x80000000), setup="fullnat")
+        flow = new()
+        syn_in = segment(SPORT, 80, flow.isn, 0, "S", SYN_OPTIONS, data(101))
+        syn_out = segment(LOCAL_PORT, 8080, flow.isn, 0, "S", SYN_OPTIONS)
+        case(f"{v}: data in a SYN is cut off", flow.up(syn_in, syn_out), setup="fullnat")
+        flow = new()
+        case(f"{v}: data in two buffers", *flow.shake(), flow.send(
+            1, "PA", payload=data(333), prefix=head, split=14 + HEADERS[client] + 20 + 100), setup="fullnat")
+        flow = new()
+        case(f"{v}: a late SYN leaves the connection alone", *flow.shake(), flow.answer(1, 1 + n, told=1),
+             flow.send(1, "PA", payload=data(5), shift=n), flow.send(4242, "S", options=SYN_OPTIONS),
+             flow.send(6, "PA", payload=data(5), shift=n), setup="fullnat")
+
+
+def fullnat_options():
+    """TOA options that come, and that do not fit; options that are none."""
+    for what in ("none", "toa", "proxy_v2"):
+        for client, server in MIXES:
+            v = f"fullnat {what} {client}->{server}"
+
+            def syn(name, options, left=None, room=True):
+                flow = Flow(what, client, server)
+                case(f"{v}: {name}", flow.send(0, "S", options=options, left=left,
+                                               added=flow.toa if what == "toa" and room else b""), setup="fullnat")
+            syn("a forged TOA option", FORGED, b"\1" * 8)
+            syn("a forged TOA option of IPv6", b"\xfe\x14" + data(18), b"\1" * 20)
+            syn("two forged TOA options between others", b"\2\4\3\xe8" + FORGED[:4] + data(4) + b"\1\1\4\2",
+                b"\2\4\3\xe8" + b"\1" * 8 + b"\1\1\4\2")
+            syn("a forged TOA option of odd length", b"\xfe\3\7\1", b"\1" * 4)
+            syn("a TOA option behind the end of options is data", b"\0" + FORGED + b"\0\0\0")
+            syn("a TOA option behind a malformed one", b"\x22\1" + FORGED + b"\0\0")
+            syn("a TOA option beyond the header", b"\xfe\x09" + data(6))
+            syn("a TOA option of length 0", b"\xfe\0" + data(6))
+            syn("a last byte that has no length", b"\1\1\1\xfe")
+            syn("all 40 bytes of options", b"\1" * 40, room=False)
+            syn("all 40 bytes of forged TOA options", FORGED * 5, b"\1" * 40, room=False)
+    for client, server in MIXES:
+        flow = Flow("toa", client, server)
+        room = 40 - len(flow.toa)
+        for n in (room, room + 4):
+            flow = Flow("toa", client, server)
+            case(f"fullnat toa {client}->{server}: {n} bytes of options", flow.send(
+                0, "S", options=b"\1" * n, added=flow.toa if n == room else b""), setup="fullnat")
+        flow = Flow("toa", client, server)
+        case(f"fullnat toa {client}->{server}: until the backend's first segment", *flow.shake(),
+             flow.send(1, "PA", payload=data(3), added=flow.toa), flow.answer(0, 1, "SA"),
+             flow.send(1, "PA", payload=data(3), added=flow.toa), flow.answer(1, 4),
+             flow.send(4, "PA", payload=data(3)), flow.send(1, "PA", payload=data(3)), setup="fullnat")
+        flow = Flow("toa", client, server)
+        case(f"fullnat toa {client}->{server}: in two buffers", flow.send(
+            0, "S", options=TIMES, payload=data(50), added=flow.toa, split=14 + HEADERS[client] + 32), setup="fullnat")
+        flow = Flow("toa", client, server)
+        bad = network(client, CLIENT[client], flow.vip) / TCP(sport=SPORT, dport=80, flags="A", dataofs=15)
+        case(f"fullnat toa {client}->{server}: data offset beyond the end", *flow.shake(),
+             refuse(arriving(bad), "tcp_bad_header"), setup="fullnat")
+
+
+def fullnat_cases():
+    for what in CLIENT_ADDRESS:
+        for client, server in MIXES:
+            fullnat_connections(what, client, server)
+    for make in (fullnat_refusals, fullnat_headers, fullnat_datagrams, fullnat_proxy, fullnat_options):
+        make()
+
+
 def main():
-    for make in (nat_cases, drop_cases, icmp_cases, echo_cases, reset_cases, fragment_cases, direct_cases):
+    for make in (nat_cases, drop_cases, icmp_cases, echo_cases, reset_cases, fragment_cases, direct_cases,
+                 fullnat_cases):
         make()
     path = Path(__file__).with_name("vectors.json")
     lines = ",\n".join("  " + json.dumps(c) for c in CASES)

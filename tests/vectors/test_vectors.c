@@ -6,7 +6,12 @@
  * {"setups": {NAME: {"services": [...], "backends": [...]}},
  *  "cases": [{"name", "setup", "states": {BACKEND: STATE}, "steps": [STEP...]}]}
  * STEP: {"in": HEX, "port": N, "verdict": NAME or "held", "out": [[PORT, HEX]...]}: the frame, what becomes of it, and
- * all frames that are sent on account of it; a third element [[OFFSET, LENGTH]...] excepts bytes from the comparison. "wait": before it, the time for which fragments are kept passes.
+ * all frames that are sent on account of it; a third element [[OFFSET, LENGTH]...] excepts bytes from the comparison.
+ * "wait": before it, the time for which fragments are kept passes. "split": the frame comes in two buffers, the first of
+ * so many bytes.
+ *
+ * Mode fullnat: a case begins without sessions; the ports to each backend are taken from FIRST_LOCAL_PORT on, and packets that
+ * become IPv4 are numbered from FIRST_IPV4_ID on.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,10 +26,13 @@
 #include <rte_eal.h>
 
 #include "dataplane/frag.h"
+#include "dataplane/fullnat.h"
 #include "tests/pipeline/pipeline.h"
 
 #define N_SLOTS 13u
 #define MAX_FRAME 2048u
+#define FIRST_LOCAL_PORT 30000u
+#define FIRST_IPV4_ID 0x4242u
 
 static struct pipeline pipeline;
 static json_t *vectors;
@@ -80,6 +88,7 @@ static void set_service(const json_t *json)
 	msg.service.key.port_be = rte_cpu_to_be_16((uint16_t)number(json, "port"));
 	msg.service.key.proto = (uint8_t)number(json, "proto");
 	msg.service.mode = (uint8_t)by_name(text(json, "mode"), lb_mode_name, LB_MODE_N);
+	msg.service.client_address = (uint8_t)number(json, "client_address"); // enum lb_client_address
 	msg.service.gue_port_be = rte_cpu_to_be_16((uint16_t)number(json, "gue_port"));
 	msg.service.on_empty = (uint8_t)by_name(text(json, "on_empty"), lb_on_empty_name, LB_ON_EMPTY_N);
 	command(msg);
@@ -112,9 +121,22 @@ static void publish(const json_t *json)
 static void forget_flows(void)
 {
 	static uint8_t everyone[LB_MAX_BACKENDS + 1];
+	struct lb_worker *worker = pipeline.worker;
+	const struct lb_fullnat *fullnat = pipeline.dp.fullnat;
 
 	memset(everyone, 1, sizeof(everyone));
-	lb_flowtable_purge(&pipeline.worker->flowtable, everyone);
+	lb_flowtable_purge(&worker->flowtable, everyone);
+	worker->ipv4_id = FIRST_IPV4_ID;
+	if (fullnat == NULL)
+		return;
+	lb_sessions_purge_range(&worker->sessions, everyone, 0, worker->sessions.n_entries);
+	for (unsigned id = 0; id < LB_MAX_BACKENDS; id++)
+		for (unsigned local = 0; local < LB_MAX_LOCALS; local++) {
+			struct lb_ports *ports = lb_fullnat_share(fullnat, worker, (uint16_t)id, local);
+
+			if (ports != NULL)
+				lb_ports_skip(ports, lb_ports_index(FIRST_LOCAL_PORT, fullnat->n_shares));
+		}
 }
 
 static void configure(const char *setup)
@@ -184,10 +206,11 @@ static void take_over(const json_t *masks, uint8_t *wanted, const uint8_t *got, 
 
 static void check_frame(const json_t *wanted, unsigned port, struct rte_mbuf *mbuf)
 {
-	uint8_t bytes[MAX_FRAME];
-	const uint8_t *got = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	uint8_t bytes[MAX_FRAME], whole[MAX_FRAME];
+	const uint8_t *got = rte_pktmbuf_read(mbuf, 0, mbuf->pkt_len, whole);
 	unsigned n;
 
+	assert_non_null(got);
 	if (wanted == NULL) {
 		print_frame("sent", got, mbuf->pkt_len);
 		fail_msg("a frame that was not expected");
@@ -221,19 +244,28 @@ static size_t take_out(const json_t *out, size_t n_out)
 	return n_out;
 }
 
+static struct rte_mbuf *mbuf_of(const uint8_t *bytes, unsigned n)
+{
+	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pipeline.pool);
+
+	assert_non_null(mbuf);
+	memcpy(rte_pktmbuf_append(mbuf, (uint16_t)n), bytes, n);
+	return mbuf;
+}
+
 static void take_step(const json_t *step)
 {
 	struct lb_burst *burst = &pipeline.worker->burst;
 	const json_t *out = json_object_get(step, "out");
 	uint8_t bytes[MAX_FRAME];
-	unsigned n = unhex(text(step, "in"), bytes);
+	unsigned n = unhex(text(step, "in"), bytes), n_first = number(step, "split");
 	size_t n_out;
 
 	burst->n = 1;
 	burst->port = (uint16_t)number(step, "port");
-	burst->mbufs[0] = rte_pktmbuf_alloc(pipeline.pool);
-	assert_non_null(burst->mbufs[0]);
-	memcpy(rte_pktmbuf_append(burst->mbufs[0], (uint16_t)n), bytes, n);
+	burst->mbufs[0] = mbuf_of(bytes, n_first != 0 ? n_first : n);
+	if (n_first != 0)
+		assert_int_equal(rte_pktmbuf_chain(burst->mbufs[0], mbuf_of(bytes + n_first, n - n_first)), 0);
 	lb_worker_process(pipeline.worker);
 	assert_string_equal((burst->held & 1) ? "held" : lb_verdict_name(burst->packets[0].verdict), text(step, "verdict"));
 	n_out = take_out(out, 0);
