@@ -82,7 +82,8 @@ int lb_flowmem_map(struct lb_dp *dp)
 
 void lb_flowmem_unmap(struct lb_dp *dp)
 {
-	for (unsigned i = 0; i < dp->n_workers; i++) {
+	// A start that failed early has not made all of them.
+	for (unsigned i = 0; i < dp->n_workers && dp->workers[i] != NULL; i++) {
 		if (dp->workers[i]->flow_mem != NULL)
 			munmap(dp->workers[i]->flow_mem, dp->workers[i]->flow_mem_bytes);
 		if (dp->workers[i]->session_mem != NULL)
