@@ -132,7 +132,12 @@ LB_FLOW_SSE static inline uint32_t lb_flow_match_free_sse(const uint64_t entries
 
 #endif /* __x86_64__ */
 
-#if defined(__AVX512F__)
+/*
+ * 512 bits only where VAES says that the CPU is of Ice Lake's or Zen 4's age or later: those before
+ * (Skylake-SP, Cascade Lake) lower their clock and lose a port while such instructions run, which
+ * costs the packet path a tenth.
+ */
+#if defined(__AVX512F__) && defined(__VAES__)
 #define LB_FLOW_MATCH_IMPL avx512
 #elif defined(__AVX2__)
 #define LB_FLOW_MATCH_IMPL avx2
