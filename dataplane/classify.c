@@ -48,8 +48,10 @@ static inline bool is_service(const struct lb_dp *dp, uint32_t id, struct side s
 {
 	const struct lb_service_key *key = &dp->services[id].key;
 
-	return lb_addr_equal(&key->addr, side.addr) &&
-	       lb_keymap_word(key->port_be, key->proto) == side.word;
+	uint32_t word; // port, protocol and a zero
+
+	memcpy(&word, &key->port_be, sizeof(word));
+	return word == side.word && lb_addr_equal(&key->addr, side.addr);
 }
 
 static inline bool is_endpoint(const struct lb_dp *dp, uint32_t id, struct side side)
@@ -76,10 +78,15 @@ static __rte_noinline uint16_t find_further(const struct lb_dp *dp, const struct
 static inline uint16_t find_service(
 	const struct lb_dp *dp, const struct lb_keymap *map, uint64_t hash, struct side side)
 {
-	uint32_t id = lb_keymap_first(map, hash);
+	const uint64_t *line = lb_keymap_line(map, hash);
+	uint32_t ways = lb_flow_match(line, lb_keymap_tag(hash));
 
-	if (id == LB_KEYMAP_MISS || likely(is_service(dp, id, side)))
-		return (uint16_t)id;
+	if (likely(ways != 0)) {
+		uint16_t id = lb_keymap_entry_id(line[__builtin_ctz(ways)]);
+
+		if (likely(is_service(dp, id, side)))
+			return id;
+	}
 	return find_further(dp, map, hash, side, is_service);
 }
 
@@ -199,6 +206,16 @@ static void list_by_verdict(struct lb_burst *burst)
 	burst->n_to_client = n_to_client;
 }
 
+// No backend yet; both in one store.
+static inline void packet_set_service(struct lb_packet *packet, uint32_t service)
+{
+	uint32_t both = service | (uint32_t)LB_BACKEND_NONE << 16;
+
+	static_assert(offsetof(struct lb_packet, backend) == offsetof(struct lb_packet, service) + 2,
+		"little endian");
+	memcpy(&packet->service, &both, sizeof(both));
+}
+
 // The packets that are to a service's address, port and protocol. @return how many.
 static unsigned find_services(
 	const struct lb_dp *dp, const struct lb_keymap *services, struct lb_burst *burst)
@@ -207,18 +224,20 @@ static unsigned find_services(
 	unsigned n_ip = burst->n_ip, n_found = 0;
 
 	for (unsigned k = 0; k < n_ip; k++) {
-		hashes[k] = hash_of(dst_of(&burst->keys[burst->ip_list[k]]));
+		const struct lb_flow_key *key = &burst->keys[burst->ip_list[k]];
+
+		hashes[k] = hash_of(dst_of(key));
 		rte_prefetch0(lb_keymap_line(services, hashes[k]));
 	}
 	for (unsigned k = 0; k < n_ip; k++) {
 		uint8_t i = burst->ip_list[k];
 		struct lb_packet *packet = &burst->packets[i];
+		uint32_t service = NOT_FOUND;
 
-		packet->service = NOT_FOUND;
-		packet->backend = LB_BACKEND_NONE;
 		if (likely(packet->pending == 0))
-			packet->service = find_service(dp, services, hashes[k], dst_of(&burst->keys[i]));
-		n_found += packet->service != NOT_FOUND;
+			service = find_service(dp, services, hashes[k], dst_of(&burst->keys[i]));
+		packet_set_service(packet, service);
+		n_found += service != NOT_FOUND;
 	}
 	return n_found;
 }

@@ -34,6 +34,7 @@ struct lb_keymap *lb_keymap_create(uint32_t n_entries)
 		return NULL;
 	}
 	map->line_mask = n_lines - 1;
+	map->line_offset_mask = (n_lines - 1) * (uint32_t)sizeof(map->lines[0]);
 	return map;
 }
 
@@ -51,7 +52,7 @@ static uint32_t place_of(const struct lb_keymap *map, const struct lb_service_ke
 	uint64_t hash = key_hash(key);
 
 	for (unsigned i = 0;; i++) {
-		uint32_t line = ((uint32_t)hash + (i >> 3)) & map->line_mask;
+		uint32_t line = (lb_keymap_line_idx(map, hash) + (i >> 3)) & map->line_mask;
 		uint32_t place = line * 8 + (i & 7);
 		uint64_t entry = map->lines[line][i & 7];
 

@@ -38,10 +38,11 @@ static inline uint16_t lb_keymap_entry_id(uint64_t entry)
 }
 
 struct lb_keymap {
-	uint32_t line_mask;
+	uint32_t line_mask; /* number of lines - 1 */
+	uint32_t line_offset_mask; /* the same times 64: the bits of a hash that are the offset of its line */
 	uint32_t n_used;
 	uint32_t n_wildcard; /* entries with port 0: none, and lookups need not try */
-	uint32_t zero[13];
+	uint32_t zero[12];
 	struct lb_service_key *keys; /* main lcore only: the full key of each entry, same index */
 	uint64_t lines[][8] __attribute__((aligned(64)));
 };
@@ -75,10 +76,16 @@ static inline uint32_t lb_keymap_tag(uint64_t hash)
 	return (uint32_t)(hash >> 32) | 1u;
 }
 
-/** The line in which a key's probe begins, and nearly always ends. */
+/** Number of the line in which a key's probe begins. */
+static inline uint32_t lb_keymap_line_idx(const struct lb_keymap *map, uint64_t hash)
+{
+	return (uint32_t)hash / 64u & map->line_mask;
+}
+
+/** That line: in which the probe nearly always ends, too. */
 static inline const uint64_t *lb_keymap_line(const struct lb_keymap *map, uint64_t hash)
 {
-	return map->lines[(uint32_t)hash & map->line_mask];
+	return (const uint64_t *)(const void *)((const char *)map->lines + (hash & map->line_offset_mask));
 }
 
 /**
@@ -90,7 +97,7 @@ static inline uint32_t lb_keymap_find(const struct lb_keymap *map, uint64_t hash
 {
 	// Place by place, how far the probe goes would be a branch that nobody foresees.
 	for (unsigned i = *probe;; i = (i | 7u) + 1) {
-		const uint64_t *line = map->lines[((uint32_t)hash + (i >> 3)) & map->line_mask];
+		const uint64_t *line = map->lines[(lb_keymap_line_idx(map, hash) + (i >> 3)) & map->line_mask];
 		uint32_t ways = lb_flow_match(line, lb_keymap_tag(hash)) & 0xffu << (i & 7);
 
 		if (ways != 0) {
