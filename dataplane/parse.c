@@ -343,67 +343,91 @@ static inline void packet_set(
 	packet->wire_bytes = wire_bytes;
 }
 
-// What parse_l4() checks. @p at: the TCP or UDP header, of which @p l4_bytes belong to the IP packet.
-static inline bool parse_plain_l4(const uint8_t *frame, uint32_t n_readable, uint32_t at, uint32_t l4_bytes,
-	uint8_t proto, uint8_t family, uint32_t wire_bytes, struct lb_packet *packet, struct lb_flow_key *key)
+/*
+ * Which of the TCP flags FIN, SYN, RST, PSH, ACK (bits 0 to 4) may stand together: a bit for each of their 32
+ * combinations. One of FIN, SYN, RST, ACK is there, and SYN goes neither with FIN nor with RST.
+ */
+#define FLAGS_GOOD(flags)                                                                          \
+	((uint32_t)(((flags) & (TCP_SYN | TCP_RST | TCP_ACK | TCP_FIN)) != 0 &&                    \
+		    (((flags) & TCP_SYN) == 0 || ((flags) & (TCP_FIN | TCP_RST)) == 0))            \
+		<< (flags))
+#define FLAGS_GOOD_4(flags)                                                                        \
+	(FLAGS_GOOD(flags) | FLAGS_GOOD((flags) + 1) | FLAGS_GOOD((flags) + 2) | FLAGS_GOOD((flags) + 3))
+#define FLAGS_GOOD_16(flags)                                                                       \
+	(FLAGS_GOOD_4(flags) | FLAGS_GOOD_4((flags) + 4) | FLAGS_GOOD_4((flags) + 8) | FLAGS_GOOD_4((flags) + 12))
+
+static inline bool tcp_flags_are_good(uint8_t flags)
 {
-	bool is_tcp = proto == IPPROTO_TCP;
-	uint32_t header_bytes = is_tcp ? 20 : 8;
+	return (FLAGS_GOOD_16(0) | FLAGS_GOOD_16(16)) >> (flags & 31) & 1;
+}
+
+// What parse_l4() checks. @p at: the TCP or UDP header, of which @p l4_bytes belong to the IP packet.
+static inline __attribute__((always_inline)) bool parse_plain_l4(const uint8_t *frame, uint32_t n_readable,
+	uint32_t at, uint32_t l4_bytes, uint8_t proto, uint8_t family, uint32_t wire_bytes,
+	struct lb_packet *packet, struct lb_flow_key *key)
+{
 	const uint8_t *l4 = frame + at;
 	uint8_t flags = 0;
 	uint64_t ports;
 
-	if ((!is_tcp && proto != IPPROTO_UDP) || l4_bytes < header_bytes || l4_bytes > UINT16_MAX ||
-		n_readable < at + header_bytes)
-		return false;
-	ports = load32(l4);
-	if ((uint16_t)ports == 0 || ports >> 16 == 0)
-		return false;
-	if (is_tcp) {
-		uint32_t offset_bytes = (l4[12] >> 4) * 4u;
-
+	if (likely(proto == IPPROTO_TCP)) {
+		if (unlikely(n_readable < at + 20) || unlikely(l4_bytes < 20))
+			return false;
 		flags = l4[13];
-		if (offset_bytes < 20 || offset_bytes > l4_bytes ||
-			(flags & (TCP_SYN | TCP_RST | TCP_ACK | TCP_FIN)) == 0 ||
-			((flags & TCP_SYN) && (flags & (TCP_FIN | TCP_RST))))
+		// the header's length is in the high four bits, in words
+		if (unlikely(l4[12] < 0x50) || unlikely((l4[12] >> 2 & 0x3cu) > l4_bytes) ||
+			unlikely(!tcp_flags_are_good(flags)))
 			return false;
 	} else {
-		uint32_t udp_bytes = rte_be_to_cpu_16(load16(l4 + 4));
+		uint32_t udp_bytes;
 
-		if (udp_bytes < 8 || udp_bytes > l4_bytes)
+		// the caller has seen to it that there are 8 bytes
+		if (unlikely(proto != IPPROTO_UDP))
+			return false;
+		udp_bytes = rte_be_to_cpu_16(load16(l4 + 4));
+		if (unlikely(udp_bytes < 8) || unlikely(udp_bytes > l4_bytes))
 			return false;
 	}
+	ports = load32(l4);
+	if (unlikely((uint16_t)ports == 0) || unlikely(ports <= UINT16_MAX))
+		return false;
 	ports |= (uint64_t)proto << 32; // one store: ports, protocol, zeros
 	memcpy(&key->sport_be, &ports, sizeof(ports));
 	packet_set(packet, family, flags, (uint16_t)at, wire_bytes);
 	return true;
 }
 
+// What is to be equal in a frame's first bytes: its destination MAC, unless all are taken.
+struct mac_rule {
+	uint64_t mask, mac;
+};
+
 /*
  * A whole TCP or UDP packet without VLAN tag, options or extension headers, with nothing wrong: nearly all of
- * them, in a third of the instructions of parse_one(), which it must agree with. False, and the key may have been
+ * them, in a fraction of the instructions of parse_one(), which it must agree with. False, and the key may have been
  * written, if there is anything else to it.
  */
-static inline bool parse_plain(const struct rte_mbuf *mbuf, uint64_t port_mac, struct lb_packet *packet,
-	struct lb_flow_key *key)
+static inline __attribute__((always_inline)) bool parse_plain(const struct rte_mbuf *mbuf, struct mac_rule rule,
+	struct lb_packet *packet, struct lb_flow_key *key)
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
 	const uint8_t *ip = frame + RTE_ETHER_HDR_LEN;
 	uint32_t n_readable = mbuf->data_len, wire_bytes = mbuf->pkt_len;
 	uint32_t type;
 
-	if (n_readable < RTE_ETHER_HDR_LEN + 20 + 8 ||
-		((load64(frame) & LB_MAC_MASK) != port_mac && port_mac != LB_MAC_ANY))
+	if (unlikely(n_readable < RTE_ETHER_HDR_LEN + 20 + 8) ||
+		unlikely((load64(frame) & rule.mask) != rule.mac))
 		return false;
 	type = load32(frame + 12);
-	if ((type & PLAIN_IPV4_MASK) == PLAIN_IPV4) {
+	if (likely((type & PLAIN_IPV4_MASK) == PLAIN_IPV4)) {
 		uint64_t a = load64(ip), b = load64(ip + 8);
-		uint32_t src = (uint32_t)(b >> 32), dst = load32(ip + 16);
-		uint32_t total_bytes = rte_be_to_cpu_16((uint16_t)(a >> 16));
+		uint32_t src = load32(ip + 12), dst = load32(ip + 16);
+		// below 20 it wraps to what no frame has
+		uint32_t l4_bytes = rte_be_to_cpu_16(load16(ip + 2)) - 20u;
 
-		if (unlikely(total_bytes < 20) || unlikely(total_bytes > wire_bytes - RTE_ETHER_HDR_LEN) ||
-			unlikely((uint16_t)(a >> 48) & RTE_BE16(IP4_OFFSET_AND_MF)) ||
-			unlikely((uint8_t)b <= 1) || unlikely(octet_is_bad_source[ip[12]]) || unlikely(src == dst))
+		if (unlikely(l4_bytes > wire_bytes - (RTE_ETHER_HDR_LEN + 20)) ||
+			unlikely(a & (uint64_t)RTE_BE16(IP4_OFFSET_AND_MF) << 48) || unlikely((uint8_t)b <= 1) ||
+			unlikely(octet_is_bad_source[(uint8_t)src]) || unlikely(src == dst))
 			return false;
 		if ((mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) != RTE_MBUF_F_RX_IP_CKSUM_GOOD &&
 			unlikely(!sum20_is_good(a, b, dst)))
@@ -412,20 +436,21 @@ static inline bool parse_plain(const struct rte_mbuf *mbuf, uint64_t port_mac, s
 		key->src.u64[1] = (uint64_t)src << 32 | LB_ADDR_V4_PREFIX;
 		key->dst.u64[0] = 0;
 		key->dst.u64[1] = (uint64_t)dst << 32 | LB_ADDR_V4_PREFIX;
-		return parse_plain_l4(frame, n_readable, RTE_ETHER_HDR_LEN + 20, total_bytes - 20,
-			(uint8_t)(b >> 8), 4, wire_bytes, packet, key);
+		// UDP's 8 bytes are in the frame; whether they are in the packet, its own length tells
+		return parse_plain_l4(frame, n_readable, RTE_ETHER_HDR_LEN + 20, l4_bytes, ip[9], 4, wire_bytes,
+			packet, key);
 	}
 	if ((type & PLAIN_IPV6_MASK) == PLAIN_IPV6 && n_readable >= RTE_ETHER_HDR_LEN + 40 + 8) {
-		uint64_t a = load64(ip);
-		uint32_t payload_bytes = rte_be_to_cpu_16((uint16_t)(a >> 32));
+		uint32_t payload_bytes = rte_be_to_cpu_16(load16(ip + 4));
 
 		memcpy(&key->src, ip + 8, sizeof(key->src));
 		memcpy(&key->dst, ip + 24, sizeof(key->dst));
-		if (payload_bytes + 40 > wire_bytes - RTE_ETHER_HDR_LEN || a >> 56 <= 1 || source_is_bad_ipv6(&key->src) ||
-			lb_addr_equal(&key->src, &key->dst) || key->dst.u64[0] == 0)
+		if (unlikely(payload_bytes > wire_bytes - (RTE_ETHER_HDR_LEN + 40)) || unlikely(ip[7] <= 1) ||
+			unlikely(source_is_bad_ipv6(&key->src)) ||
+			unlikely(lb_addr_equal(&key->src, &key->dst)) || unlikely(key->dst.u64[0] == 0))
 			return false;
-		return parse_plain_l4(frame, n_readable, RTE_ETHER_HDR_LEN + 40, payload_bytes,
-			(uint8_t)(a >> 48), 6, wire_bytes, packet, key);
+		return parse_plain_l4(frame, n_readable, RTE_ETHER_HDR_LEN + 40, payload_bytes, ip[6], 6,
+			wire_bytes, packet, key);
 	}
 	return false;
 }
@@ -433,13 +458,15 @@ static inline bool parse_plain(const struct rte_mbuf *mbuf, uint64_t port_mac, s
 void lb_stage_parse(struct lb_worker *worker, struct lb_burst *burst)
 {
 	uint64_t port_mac = worker->port_macs[burst->port];
+	uint64_t mask = port_mac == LB_MAC_ANY ? 0 : LB_MAC_MASK;
+	struct mac_rule rule = {.mask = mask, .mac = port_mac & mask};
 	unsigned n = burst->n, n_ip = 0;
 
 	for (unsigned i = 0; i < n; i++) {
 		struct lb_packet *packet = &burst->packets[i];
 
 		burst->ip_list[n_ip] = (uint8_t)i;
-		if (likely(parse_plain(burst->mbufs[i], port_mac, packet, &burst->keys[i]))) {
+		if (likely(parse_plain(burst->mbufs[i], rule, packet, &burst->keys[i]))) {
 			n_ip++;
 			continue;
 		}
