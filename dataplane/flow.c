@@ -303,7 +303,7 @@ static void settle_misses(struct lb_worker *worker, struct lb_burst *burst, uint
 }
 
 // Whether packet k goes where its entry says.
-static inline bool follow_entry(struct lb_worker *worker, struct lb_burst *burst, unsigned k, uint64_t *entry)
+static bool follow_entry(struct lb_worker *worker, struct lb_burst *burst, unsigned k, uint64_t *entry)
 {
 	struct lb_packet *packet = &burst->packets[burst->to_service[k]];
 
@@ -314,13 +314,90 @@ static inline bool follow_entry(struct lb_worker *worker, struct lb_burst *burst
 	return true;
 }
 
+// What is known of the burst's flows: for packet k of to_service its entry, `nothing` or NULL while there is none.
+struct lookup {
+	uint64_t *entries[LB_BURST];
+	uint64_t nothing; /* a free entry */
+	struct lb_flow_pending pending; /* not in their first bucket: in the second, or new */
+	uint8_t misses[LB_BURST];
+	unsigned n_misses;
+};
+
+// The first buckets, which are at hand by now; what the next step needs of each backend is on its way.
+static void look_up_first(struct lb_worker *worker, const struct lb_burst *burst, struct lookup *lookup)
+{
+	unsigned n = burst->n_to_service, n_pending = 0;
+
+	for (unsigned k = 0; k < n; k++) {
+		uint64_t *entry = lb_flowtable_probe(&worker->flowtable, burst->hashes[k], &lookup->nothing);
+
+		lookup->entries[k] = entry;
+		lookup->pending.idx[n_pending] = (uint8_t)k;
+		n_pending += entry == &lookup->nothing;
+		prefetch_backend(worker, lb_flow_entry_backend(*entry));
+	}
+	lookup->pending.n = n_pending;
+}
+
+static void await_second(struct lb_worker *worker, const struct lb_burst *burst, unsigned k)
+{
+	lb_flowtable_prefetch_second(&worker->flowtable, burst->hashes[k]);
+	prefetch_slot(worker, burst, k);
+}
+
+// What is not quite plain about packet k, which found an entry.
+static __rte_noinline void follow_one(
+	struct lb_worker *worker, struct lb_burst *burst, struct lookup *lookup, unsigned k)
+{
+	struct lb_flowtable *table = &worker->flowtable;
+	uint64_t hash = burst->hashes[k], *entry = lookup->entries[k];
+
+	if (unlikely(!lb_flow_entry_live(table->idle_ticks, *entry, worker->tick))) {
+		entry = lb_flow_bucket_find(table, &table->buckets[lb_flowtable_first_bucket(table, hash)],
+			(uint32_t)(hash >> 32), 0xff, worker->tick);
+		lookup->entries[k] = entry;
+		if (entry == NULL) {
+			lookup->pending.idx[lookup->pending.n++] = (uint8_t)k;
+			await_second(worker, burst, k);
+			return;
+		}
+	}
+	if (unlikely(!follow_entry(worker, burst, k, entry)))
+		lookup->misses[lookup->n_misses++] = (uint8_t)k;
+}
+
+/*
+ * The packets that found an entry. Nearly all change nothing in it: neither a connection's beginning nor its end, and
+ * not the first of their flow in this tick. A backend that is not down is in use, so that its entries live.
+ */
+static void follow_first(struct lb_worker *worker, struct lb_burst *burst, struct lookup *lookup)
+{
+	const struct lb_backend *backends = worker->dp->backends;
+	unsigned n = burst->n_to_service;
+	uint32_t tick = worker->tick;
+
+	for (unsigned k = 0; k < n; k++) {
+		struct lb_packet *packet = &burst->packets[burst->to_service[k]];
+		uint64_t entry = *lookup->entries[k];
+		uint16_t id = lb_flow_entry_backend(entry);
+		uint8_t flags = packet->tcp_flags; // of UDP: none
+		const struct lb_backend *backend = &backends[id];
+
+		if (likely(lb_flow_entry_settled(entry, flags != 0 ? LB_FLOW_ESTABLISHED : LB_FLOW_UDP, tick)) &&
+			likely((flags & (LB_TCP_FIN | LB_TCP_SYN | LB_TCP_RST)) == 0) &&
+			likely(backend->service == packet->service) &&
+			likely(atomic_load_explicit(&backend->state, memory_order_relaxed) !=
+				LB_BACKEND_DOWN))
+			packet->backend = id;
+		else if (lookup->entries[k] != &lookup->nothing)
+			follow_one(worker, burst, lookup, k);
+	}
+}
+
 void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
 {
 	unsigned n = burst->n_to_service;
-	struct lb_flow_pending pending;
-	uint64_t *entries[LB_BURST];
-	uint8_t misses[LB_BURST];
-	unsigned n_misses = 0;
+	struct lookup lookup;
 
 	watch_port(worker, burst);
 	if (n == 0)
@@ -328,29 +405,23 @@ void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
 	if (unlikely(!burst->mostly_services))
 		hash_and_fetch(worker, burst);
 	order_hashes(burst);
-	lb_flowtable_lookup_begin(
-		&worker->flowtable, burst->hashes, entries, n, worker->tick, &pending);
-	for (unsigned p = 0; p < pending.n; p++) {
-		entries[pending.idx[p]] = NULL; // not in the first bucket: in the second, or new
-		prefetch_slot(worker, burst, pending.idx[p]);
-	}
-	for (unsigned k = 0; k < n; k++)
-		if (likely(entries[k] != NULL))
-			prefetch_backend(worker, lb_flow_entry_backend(*entries[k]));
-	for (unsigned k = 0; k < n; k++)
-		if (likely(entries[k] != NULL) && unlikely(!follow_entry(worker, burst, k, entries[k])))
-			misses[n_misses++] = (uint8_t)k;
-	if (pending.n != 0)
+	lookup.nothing = 0;
+	lookup.n_misses = 0;
+	look_up_first(worker, burst, &lookup);
+	for (unsigned p = 0; p < lookup.pending.n; p++)
+		await_second(worker, burst, lookup.pending.idx[p]);
+	follow_first(worker, burst, &lookup);
+	if (lookup.pending.n != 0)
 		lb_flowtable_lookup_end(
-			&worker->flowtable, burst->hashes, entries, worker->tick, &pending);
-	for (unsigned p = 0; p < pending.n; p++) {
-		unsigned k = pending.idx[p];
+			&worker->flowtable, burst->hashes, lookup.entries, worker->tick, &lookup.pending);
+	for (unsigned p = 0; p < lookup.pending.n; p++) {
+		unsigned k = lookup.pending.idx[p];
 
-		if (entries[k] == NULL || unlikely(!follow_entry(worker, burst, k, entries[k])))
-			misses[n_misses++] = (uint8_t)k;
+		if (lookup.entries[k] == NULL || unlikely(!follow_entry(worker, burst, k, lookup.entries[k])))
+			lookup.misses[lookup.n_misses++] = (uint8_t)k;
 	}
-	worker->counters->flow.hit += n - n_misses;
+	worker->counters->flow.hit += n - lookup.n_misses;
 	// Last, since an insertion may move the entries that the hits point to.
-	if (unlikely(n_misses != 0))
-		settle_misses(worker, burst, entries, misses, n_misses);
+	if (unlikely(lookup.n_misses != 0))
+		settle_misses(worker, burst, lookup.entries, lookup.misses, lookup.n_misses);
 }

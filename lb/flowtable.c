@@ -214,28 +214,22 @@ static unsigned find_live(struct lb_flowtable *table, const uint64_t *hashes,
 }
 
 /*
- * In a full table many flows are in their second bucket, which no branch predictor foresees: so
- * there is no branch on it. Nor is there one on whether an entry has expired, until all are known:
- * the second loop may be vectorised.
+ * There is no branch on whether an entry has expired until all are known: the second loop may be
+ * vectorised.
  */
 unsigned lb_flowtable_lookup_begin(struct lb_flowtable *table, const uint64_t *hashes,
 	uint64_t **entries_out, unsigned n, uint32_t now_tick, struct lb_flow_pending *pending)
 {
 	unsigned n_pending = 0, n_live = 0;
-	uint64_t found[LB_FLOWTABLE_BURST_MAX];
+	uint64_t found[LB_FLOWTABLE_BURST_MAX], nothing = 0;
 
 	for (unsigned i = 0; i < n; i++) {
-		struct lb_flow_bucket *bucket =
-			&table->buckets[lb_flowtable_first_bucket(table, hashes[i])];
-		uint32_t ways = lb_flow_match(bucket->entries, (uint32_t)(hashes[i] >> 32));
-		// If no way matches, that of the highest bit is looked at in vain
-		uint64_t *entry =
-			&bucket->entries[__builtin_ctz(ways | 1u << (LB_FLOWTABLE_WAYS - 1))];
+		uint64_t *entry = lb_flowtable_probe(table, hashes[i], &nothing);
 
 		entries_out[i] = entry;
 		found[i - n_pending] = *entry;
 		pending->idx[n_pending] = (uint8_t)i;
-		n_pending += ways == 0;
+		n_pending += entry == &nothing;
 	}
 	for (unsigned i = 0; i < n - n_pending; i++)
 		n_live += lb_flow_entry_live(table->idle_ticks, found[i], now_tick);

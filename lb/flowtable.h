@@ -272,6 +272,34 @@ static inline uint64_t *lb_flowtable_lookup(
 	return lb_flow_bucket_find(table, &table->buckets[first], signature, 0xff, now_tick);
 }
 
+/**
+ * What the first bucket of @p hash, which has been prefetched, holds under its signature: not known
+ * to be live, the first of several. In a full table many flows are in their second bucket, which no
+ * branch predictor foresees: so there is no branch on it. Worker.
+ * @param none what to return if there is nothing.
+ */
+static inline uint64_t *lb_flowtable_probe(
+	const struct lb_flowtable *table, uint64_t hash, uint64_t *none)
+{
+	struct lb_flow_bucket *bucket = &table->buckets[lb_flowtable_first_bucket(table, hash)];
+	uint32_t ways = lb_flow_match(bucket->entries, (uint32_t)(hash >> 32));
+	uint64_t *entry = &bucket->entries[__builtin_ctz(ways | 1u << LB_FLOWTABLE_WAYS)];
+
+	return ways != 0 ? entry : none;
+}
+
+/**
+ * Whether @p entry holds an established flow (TCP past its handshake, or UDP: @p state) that has had
+ * a packet in this tick already, so that one more, if it changes no state, changes nothing. It is
+ * alive unless its backend's idle_ticks are 0.
+ */
+static inline bool lb_flow_entry_settled(uint64_t entry, enum lb_flow_state state, uint32_t now_tick)
+{
+	uint32_t word = (now_tick & LB_FLOW_TIME_MASK) << 4 | (uint32_t)state;
+
+	return ((uint32_t)entry & (0xffffu ^ LB_FLOW_PINNED)) == word;
+}
+
 #define LB_FLOWTABLE_BURST_MAX 64u
 
 /* Flows of a burst that are not in their first bucket. */
