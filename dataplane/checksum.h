@@ -47,10 +47,13 @@ static inline uint16_t lb_sum_address_change(const struct lb_addr *from, const s
 	return lb_sum_change(lb_sum_words(from, 8), lb_sum_words(to, 8));
 }
 
-/** HC' = ~(~HC + ~m + m') */
+/**
+ * HC' = ~(~HC + ~m + m'), as HC - (~m + m') in one's complement: a subtraction whose borrow is taken off again. The
+ * two agree in every case, zeros of either kind included.
+ */
 static inline uint16_t lb_checksum_change(uint16_t checksum, uint16_t change)
 {
-	return (uint16_t)~lb_sum_add((uint16_t)~checksum, change);
+	return (uint16_t)(checksum - change - (checksum < change));
 }
 
 #endif
