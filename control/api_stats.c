@@ -209,7 +209,7 @@ void lb_api_flows(struct lb_api_request *request)
 	json_t *json, *services;
 
 	if (name != NULL && lb_model_service(model, name) == NULL) {
-		lb_api_error(request, 404, "not_found", "service", "no service %s", name);
+		lb_api_error(request, 404, "not_found", "service", "no service \"%s\"", name);
 		return;
 	}
 	if (!lb_api_need_dataplane(request))

@@ -238,7 +238,7 @@ void lb_api_service(struct lb_api_request *request)
 
 	if (service == NULL) {
 		lb_api_error(
-			request, 404, "not_found", NULL, "no service %s", request->segments[2]);
+			request, 404, "not_found", NULL, "no service \"%s\"", request->segments[2]);
 		return;
 	}
 	backends = json_array();
@@ -293,7 +293,7 @@ void lb_api_backends(struct lb_api_request *request)
 	struct lb_model *model = request->model;
 
 	if (name != NULL && lb_model_service(model, name) == NULL) {
-		lb_api_error(request, 404, "not_found", "service", "no service %s", name);
+		lb_api_error(request, 404, "not_found", "service", "no service \"%s\"", name);
 		return;
 	}
 	write_backends(request, name);

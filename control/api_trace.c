@@ -239,8 +239,8 @@ static bool parse_endpoint(
 
 	if (text != NULL && lb_endpoint_parse(text, endpoint) == 0 && endpoint->port_be != 0)
 		return true;
-	lb_api_error(request, 400, "invalid", name, "%s is not ADDR:PORT or [ADDR6]:PORT: %s", name,
-		text != NULL ? text : "missing");
+	lb_api_error(request, 400, "invalid", name, "expected ADDRESS:PORT or [ADDRESS]:PORT, found %s",
+		text != NULL ? text : "nothing");
 	return false;
 }
 
@@ -257,12 +257,12 @@ void lb_api_trace(struct lb_api_request *request)
 		return;
 	if (proto != NULL && strcmp(proto, "tcp") != 0 && strcmp(proto, "udp") != 0) {
 		lb_api_error(
-			request, 400, "invalid", "proto", "proto is not tcp or udp: %s", proto);
+			request, 400, "invalid", "proto", "expected tcp or udp, found %s", proto);
 		return;
 	}
 	if (lb_addr_is_ipv4(&src.addr) != lb_addr_is_ipv4(&dst.addr)) {
 		lb_api_error(request, 400, "invalid", "dst",
-			"src and dst are not of one address family");
+			"expected an address of the source's family");
 		return;
 	}
 	is_udp = proto != NULL && strcmp(proto, "udp") == 0;
@@ -316,7 +316,7 @@ static bool find_flushed(struct lb_api_request *request, json_t *body, struct lb
 	if (*service != NULL && (backend_name == NULL || *backend != NULL))
 		return true;
 	lb_api_error(request, 404, "not_found", NULL,
-		*service == NULL ? "no service %s" : "no backend %2$s in service %1$s",
+		*service == NULL ? "no service \"%s\"" : "no backend \"%2$s\" in service %1$s",
 		service_name, backend_name);
 	return false;
 }

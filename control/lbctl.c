@@ -154,8 +154,8 @@ static enum lbctl_exit set_up(struct lbctl *ctl, const struct lbctl_globals *glo
 	}
 	ctl->json = globals->json;
 	ctl->terminal = isatty(STDOUT_FILENO) == 1;
-	ctl->colour = ctl->terminal && !ctl->json && (no_color == NULL || *no_color == '\0') &&
-		      (term == NULL || strcmp(term, "dumb") != 0);
+	ctl->screen = ctl->terminal && (term == NULL || strcmp(term, "dumb") != 0);
+	ctl->colour = ctl->screen && !ctl->json && (no_color == NULL || *no_color == '\0');
 	ctl->socket_path = lbctl_text_printf("%s/%s/control.sock", lbctl_run_dir(), ctl->instance);
 	return LBCTL_OK;
 }

@@ -30,6 +30,7 @@ struct lbctl {
 	bool json;           /* --json: show JSON documents */
 	bool colour;         /* standard output is a terminal that wants colour */
 	bool terminal;       /* standard output is a terminal */
+	bool screen;         /* ... that places and clears text: not TERM=dumb */
 	unsigned timeout_ms; /* longest wait for an answer of the daemon */
 };
 

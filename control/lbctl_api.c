@@ -124,9 +124,17 @@ static enum lbctl_exit transport_error(const struct lbctl *ctl, int error, const
 	return LBCTL_UNREACHABLE;
 }
 
-static const char *refusal_hint(long status, const char *message)
+static const char *refusal_hint(long status, const char *where, const char *message)
 {
 	switch (status) {
+	case 409:
+		if (strcmp(where, "announce") == 0)
+			return "add announce: {table: N} to the configuration, then lbctl apply it";
+		if (strstr(message, " is taken by service") != NULL)
+			return "lbctl service list shows the services";
+		if (strstr(message, " is taken by backend") != NULL)
+			return "lbctl backend list shows the backends of each service";
+		return NULL;
 	case 404:
 		if (strncmp(message, "no backend", strlen("no backend")) == 0)
 			return "lbctl backend list shows the backends of each service";
@@ -159,7 +167,7 @@ static enum lbctl_exit refused(
 	const json_t *error = json_object_get(answer, "error");
 	const char *where = lbctl_json_text(error, "where");
 	const char *message = lbctl_json_text(error, "message");
-	const char *hint = refusal_hint(response->status, message);
+	const char *hint = refusal_hint(response->status, where, message);
 	size_t n_where = strlen(where);
 
 	// "weight: weight: out of range" says it once too often.

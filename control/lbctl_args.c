@@ -104,6 +104,9 @@ static enum lbctl_exit take_global(
 	return LBCTL_OK;
 }
 
+static enum lbctl_exit unknown_option(
+	const struct lbctl *ctl, const struct lbctl_command *command, const char *arg);
+
 static enum lbctl_exit take_option(
 	const struct lbctl *ctl, struct lbctl_args *args, struct walk *walk)
 {
@@ -122,20 +125,116 @@ static enum lbctl_exit take_option(
 		args->values[i] = take_value(ctl, walk, option, value);
 		return args->values[i] != NULL ? LBCTL_OK : LBCTL_USAGE;
 	}
-	return usage(ctl, "unknown option", arg);
+	return unknown_option(ctl, args->command, arg);
+}
+
+/*
+ * How far @p typed is from @p word: letters to put in, take out or exchange (Levenshtein). Words longer than
+ * MAX_GUESSED are no slip of a finger.
+ */
+#define MAX_GUESSED 24u
+static unsigned distance(const char *typed, const char *word)
+{
+	size_t n_typed = strlen(typed), n_word = strlen(word);
+	unsigned row[MAX_GUESSED + 1];
+
+	if (n_typed > MAX_GUESSED || n_word > MAX_GUESSED)
+		return UINT_MAX;
+	for (unsigned k = 0; k <= n_word; k++)
+		row[k] = k;
+	for (size_t i = 1; i <= n_typed; i++) {
+		unsigned diagonal = row[0];
+
+		row[0] = (unsigned)i;
+		for (size_t k = 1; k <= n_word; k++) {
+			unsigned exchanged = diagonal + (typed[i - 1] != word[k - 1]);
+			unsigned best = row[k - 1] < row[k] ? row[k - 1] + 1 : row[k] + 1;
+
+			diagonal = row[k];
+			row[k] = exchanged < best ? exchanged : best;
+		}
+	}
+	return row[n_word];
+}
+
+/* The nearest word up to now to what was typed. */
+struct guess {
+	const char *typed;
+	char word[MAX_GUESSED + 1];
+	unsigned distance;
+};
+
+// @p n: the first so many letters of @p word are meant.
+static void guess_add(struct guess *guess, const char *word, size_t n)
+{
+	char copy[MAX_GUESSED + 1];
+	unsigned far;
+
+	if (n > MAX_GUESSED)
+		return;
+	memcpy(copy, word, n);
+	copy[n] = '\0';
+	far = distance(guess->typed, copy);
+	// Up to a third of the letters may be wrong.
+	if (far >= guess->distance || far > (n + 2) / 3)
+		return;
+	guess->distance = far;
+	strcpy(guess->word, copy);
+}
+
+// The first word of a command (@p noun NULL), or the one after @p noun, that may have been meant; "" none.
+static struct guess guess_command(const char *typed, const char *noun)
+{
+	struct guess guess = {.typed = typed, .distance = UINT_MAX};
+	size_t n_noun = noun != NULL ? strlen(noun) + 1 : 0;
+
+	for (const struct lbctl_command *c = lbctl_commands; c->words != NULL; c++) {
+		const char *word = c->words + n_noun;
+
+		if (noun == NULL || (strncmp(c->words, noun, n_noun - 1) == 0 && c->words[n_noun - 1] == ' '))
+			guess_add(&guess, word, strcspn(word, " "));
+	}
+	return guess;
+}
+
+static struct guess guess_option(const struct lbctl_command *command, const char *typed)
+{
+	char name[MAX_GUESSED + 2];
+	struct guess guess = {.typed = name, .distance = UINT_MAX};
+
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(typed, "="), typed);
+	for (const struct lbctl_option *o = lbctl_global_options; o->name != NULL; o++)
+		guess_add(&guess, o->name, strlen(o->name));
+	for (size_t i = 0; command != NULL && i < LBCTL_MAX_OPTIONS && command->options[i].name != NULL; i++)
+		guess_add(&guess, command->options[i].name, strlen(command->options[i].name));
+	guess.typed = typed;
+	return guess;
+}
+
+static enum lbctl_exit unknown_option(
+	const struct lbctl *ctl, const struct lbctl_command *command, const char *arg)
+{
+	struct guess guess = guess_option(command, arg);
+
+	if (guess.word[0] == '\0')
+		return usage(ctl, "unknown option", arg);
+	return lbctl_error(
+		ctl, LBCTL_USAGE, NULL, NULL, "unknown option '%s', did you mean %s?", arg, guess.word);
 }
 
 // No command is named by these words: say which of them is wrong, and what it could have been.
 static enum lbctl_exit unknown_command(
 	const struct lbctl *ctl, const char *const *words, size_t n_words)
 {
+	struct guess guess = guess_command(words[0], NULL);
 	char *verbs = lbctl_text_copy("");
 	size_t n = strlen(words[0]);
 
 	if (!lbctl_command_is_noun(words[0])) {
 		free(verbs);
 		return lbctl_error(ctl, LBCTL_USAGE, words[0], "lbctl --help lists the commands",
-			"no such command");
+			guess.word[0] != '\0' ? "no such command, did you mean %s?" : "no such command",
+			guess.word);
 	}
 	for (const struct lbctl_command *c = lbctl_commands; c->words != NULL; c++) {
 		char *longer;
@@ -146,10 +245,15 @@ static enum lbctl_exit unknown_command(
 		free(verbs);
 		verbs = longer;
 	}
+	if (n_words >= 2)
+		guess = guess_command(words[1], words[0]);
 	if (n_words < 2)
-		lbctl_error(ctl, LBCTL_USAGE, words[0], NULL, "say what to do: one of %s", verbs);
+		lbctl_error(ctl, LBCTL_USAGE, words[0], NULL, "say what to do: %s", verbs);
+	else if (guess.word[0] != '\0')
+		lbctl_error(ctl, LBCTL_USAGE, words[0], NULL, "there is no '%s' here, did you mean %s?",
+			words[1], guess.word);
 	else
-		lbctl_error(ctl, LBCTL_USAGE, words[0], NULL, "there is no '%s' here: one of %s",
+		lbctl_error(ctl, LBCTL_USAGE, words[0], NULL, "there is no '%s' here, only %s",
 			words[1], verbs);
 	free(verbs);
 	return LBCTL_USAGE;
@@ -221,7 +325,7 @@ static enum lbctl_exit take_arguments(const struct lbctl *ctl, struct lbctl_args
 		if (take_global(ctl, globals, &walk, &taken) != LBCTL_OK)
 			return LBCTL_USAGE;
 		if (!taken && args->command == NULL)
-			return usage(ctl, "unknown option", arg);
+			return unknown_option(ctl, NULL, arg);
 		if (!taken && take_option(ctl, args, &walk) != LBCTL_OK)
 			return LBCTL_USAGE;
 	}

@@ -242,7 +242,7 @@ static enum lbctl_exit watch(const struct lbctl *ctl, uint64_t interval_ms, uint
 		if (ctl->json) {
 			lbctl_api_print(now, true);
 		} else {
-			if (ctl->terminal)
+			if (ctl->screen)
 				fputs("\033[H\033[2J", stdout);
 			else if (n > 0)
 				putchar('\n');

@@ -593,7 +593,7 @@ enum lbctl_exit lbctl_top_run(struct lbctl *ctl, const struct lbctl_args *args)
 
 	if (status != LBCTL_OK)
 		return status;
-	if (ctl->json || !ctl->terminal || isatty(STDIN_FILENO) != 1)
+	if (ctl->json || !ctl->screen || isatty(STDIN_FILENO) != 1)
 		return lbctl_error(ctl, LBCTL_USAGE, NULL,
 			"lbctl stats --watch prints the same, --json too", "needs a terminal");
 	status = take_sample(&top, true);

@@ -228,7 +228,7 @@ def stop_server(server):
 
 def environment(run_dir, **more):
     env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FULCRUM_RUN_DIR")}
-    env.update(FULCRUM_RUN_DIR=str(run_dir), TZ="UTC", LC_ALL="C", TERM="xterm", **more)
+    env.update({"FULCRUM_RUN_DIR": str(run_dir), "TZ": "UTC", "LC_ALL": "C", "TERM": "xterm", **more})
     return env
 
 

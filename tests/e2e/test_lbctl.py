@@ -337,7 +337,7 @@ def test_drain_that_cannot_end_says_why(api, run_dir, look, status, message):
 USAGE = [
     ([], "a command is missing"),
     (["frob"], "frob: no such command"),
-    (["service"], "service: say what to do: one of list, show, add, set, del"),
+    (["service"], "service: say what to do: list, show, add, set, del"),
     (["service", "frob"], "there is no 'frob' here"),
     (["service list"], "no such command"),
     (["service", "show"], "too few arguments"),

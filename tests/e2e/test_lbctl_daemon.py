@@ -196,8 +196,22 @@ def test_the_printed_config_applies_without_a_change(daemon):
     (["service", "add", "x", "203.0.113.11:443/sctp"], "protocol", "sctp"),
     (["service", "show", "nope"], "", "nope"),
     (["service", "del", ".."], "", ".."),
-    (["backend", "list", "nope"], "", "nope"),
-], ids=lambda v: "-".join(v) if isinstance(v, list) else "")
+    (["backend", "list", "nope"], "", 'no service "nope"'),
+    (["flows", "flush", "nope"], "", 'no service "nope"'),
+    (["flows", "flush", "web", "nope"], "", 'no backend "nope" in service web'),
+    (["trace", "198.51.100.7:99999", "203.0.113.10:443/tcp"], "src", "expected ADDRESS:PORT"),
+    (["trace", "x:1", "203.0.113.10:443/tcp"], "src", "found x:1"),
+    (["trace", "198.51.100.7:1", "203.0.113.10:443/sctp"], "proto", "expected tcp or udp, found sctp"),
+    (["trace", "198.51.100.7:1", "[2001:db8::1]:1/tcp"], "dst", "source's family"),
+    (["maintenance", "on"], "announce", "no announce.table"),
+    (["service", "set", "web", "min_healthy=" + "9" * 400], "min_healthy", "1..65535"),
+    (["service", "set", "web", "idle_timeout=99999999999999999999h"], "idle_timeout", "duration"),
+    (["backend", "add", "web", "a\nb:80"], "address", "address"),
+    (["backend", "add", "web", "münchen.example:80"], "address", "münchen.example"),
+    (["backend", "add", "web", "10.0.0.9:80", "--name", "\033[2J"], "name", "found ?[2J"),
+    (["backend", "add", "web", "10.0.0.9:80", "--name", "x" * 64], "name", "63"),
+    (["service", "add", "x" * 100000, "203.0.113.11:443/tcp"], "", "4096 bytes"),
+], ids=lambda v: "-".join(v)[:60] if isinstance(v, list) else "")
 def test_refusals_name_place_and_reason_and_change_nothing(daemon, args, where, reason):
     before = daemon.ok("config").stdout
     done = daemon.ok(*args, status=1)
