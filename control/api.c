@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -26,6 +28,7 @@
 /* Sockets must be left for the health checks, whatever clients do. */
 #define MAX_CONNECTIONS 128u
 #define MAX_TCP_CONNECTIONS 32u
+#define MAX_SINGLE_WRITE (1u << 20) /* libevent's 16 KiB would need a turn of the loop each */
 #define BACKLOG 256         /* those who wait while the limit is reached */
 #define ACCEPT_PAUSE_MS 200 /* after a failed accept, usually for want of file descriptors */
 
@@ -45,6 +48,9 @@ struct lb_api {
 	bool owns_socket;
 	struct server *unix_side, *tcp_side; /* the second may be NULL */
 	TAILQ_HEAD(, lb_api_request) requests;   /* not answered yet */
+	const char **hosts; /* that the TCP side may be asked for by, beside addresses */
+	size_t n_hosts;
+	char own_host[HOST_NAME_MAX + 1];
 };
 
 struct route {
@@ -304,12 +310,62 @@ static bool split_path(struct lb_api_request *request, const char *path)
 	return true;
 }
 
+/* "NAME", "NAME:PORT", "ADDRESS", "ADDRESS:PORT", "[ADDRESS6]:PORT" without the port into @p name; false: neither. */
+static bool strip_port(const char *host, char *name, size_t bytes)
+{
+	bool is_bracketed = host[0] == '[';
+	size_t len = strcspn(host + is_bracketed, is_bracketed ? "]" : ":");
+	const char *rest = host + is_bracketed + len;
+
+	if (is_bracketed && *rest++ != ']')
+		return false;
+	if (*rest != '\0' && (*rest != ':' || rest[1 + strspn(rest + 1, "0123456789")] != '\0'))
+		return false;
+	if (len == 0 || len >= bytes)
+		return false;
+	memcpy(name, host + is_bracketed, len);
+	name[len] = '\0';
+	if (name[len - 1] == '.')
+		name[len - 1] = '\0';
+	return true;
+}
+
+/*
+ * A page of somebody else's in a browser that reaches us may ask for its own name, once that has been made to resolve
+ * to our address, and read the answers. No such name is an address, or one of ours. Who names no host is no browser.
+ */
+static bool is_our_host(const struct lb_api *api, const char *host)
+{
+	char name[256];
+	struct lb_addr addr;
+
+	if (host == NULL)
+		return true;
+	if (!strip_port(host, name, sizeof(name)))
+		return false;
+	if (lb_addr_parse(name, &addr) == 0 || strcasecmp(name, "localhost") == 0 ||
+		strcasecmp(name, api->own_host) == 0)
+		return true;
+	for (size_t i = 0; i < api->n_hosts; i++)
+		if (strcasecmp(name, api->hosts[i]) == 0)
+			return true;
+	return false;
+}
+
+static void refuse_host(struct lb_api_request *request, const char *host)
+{
+	lb_api_error(request, 421, "wrong_host", "Host",
+		"asked for %.100s: expected an address, localhost or %s, or a name given to lb-control by "
+		"--allow-host", host, request->api->own_host);
+}
+
 static void on_request(struct evhttp_request *http, void *arg)
 {
 	struct server *server = arg;
 	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(http);
 	const char *path = uri != NULL ? evhttp_uri_get_path(uri) : NULL;
 	const char *query = uri != NULL ? evhttp_uri_get_query(uri) : NULL;
+	const char *host = evhttp_find_header(evhttp_request_get_input_headers(http), "Host");
 	struct lb_api_request *request = lb_xcalloc(1, sizeof(*request));
 
 	request->api = server->api;
@@ -319,7 +375,9 @@ static void on_request(struct evhttp_request *http, void *arg)
 	request->connection = evhttp_request_get_connection(http);
 	TAILQ_INIT(&request->query);
 	TAILQ_INSERT_TAIL(&server->api->requests, request, link);
-	if (path == NULL || !split_path(request, path))
+	if (server->is_tcp && !is_our_host(server->api, host))
+		refuse_host(request, host);
+	else if (path == NULL || !split_path(request, path))
 		lb_api_error(request, 404, "not_found", NULL, "no such path");
 	else if (query != NULL && evhttp_parse_query_str(query, &request->query) < 0)
 		lb_api_error(request, 400, "invalid", NULL, "the query is malformed");
@@ -385,6 +443,7 @@ static struct bufferevent *new_connection(struct event_base *base, void *arg)
 
 	if (bev == NULL)
 		return NULL;
+	bufferevent_set_max_single_write(bev, MAX_SINGLE_WRITE);
 	newcomer = lb_xcalloc(1, sizeof(*newcomer));
 	*newcomer = (struct newcomer){.server = arg, .bev = bev};
 	if (event_base_once(base, -1, EV_TIMEOUT, on_adopted, newcomer, NULL) < 0) {
@@ -538,6 +597,8 @@ int lb_api_create(struct lb_model *model, const char *socket_path, struct lb_api
 	api->model = model;
 	strcpy(api->socket_path, socket_path);
 	api->owns_socket = true;
+	if (gethostname(api->own_host, sizeof(api->own_host) - 1) < 0 || api->own_host[0] == '\0')
+		strcpy(api->own_host, "localhost");
 	TAILQ_INIT(&api->requests);
 	api->unix_side = server_start(api, fd, false);
 	if (api->unix_side == NULL) {
@@ -576,6 +637,12 @@ int lb_api_listen_tcp(struct lb_api *api, const char *address, char *why, size_t
 					 : 0;
 }
 
+void lb_api_allow_host(struct lb_api *api, const char *name)
+{
+	api->hosts = lb_xrealloc(api->hosts, api->n_hosts + 1, sizeof(*api->hosts));
+	api->hosts[api->n_hosts++] = name;
+}
+
 void lb_api_destroy(struct lb_api *api)
 {
 	struct lb_api_request *request;
@@ -588,5 +655,6 @@ void lb_api_destroy(struct lb_api *api)
 		request_end(request);
 	if (api->owns_socket)
 		unlink(api->socket_path);
+	free(api->hosts);
 	free(api);
 }

@@ -47,6 +47,9 @@ int lb_api_create(struct lb_model *model, const char *socket_path, struct lb_api
  */
 int lb_api_listen_tcp(struct lb_api *api, const char *address, char *why, size_t why_bytes);
 
+/** Let the TCP side be asked for by @p name too: see on_request(). The caller keeps the text. */
+void lb_api_allow_host(struct lb_api *api, const char *name);
+
 /** Stops listening, removes the socket, ends all connections. NULL is allowed. */
 void lb_api_destroy(struct lb_api *api);
 

@@ -9,6 +9,7 @@
 #include "control/backend_agent.h"
 #include "control/counters.h"
 #include "control/json.h"
+#include "control/mem.h"
 #include "control/push.h"
 
 #define API_VERSION 1
@@ -250,41 +251,107 @@ void lb_api_service(struct lb_api_request *request)
 	lb_api_reply(request, 200, json);
 }
 
-/* One backend after the other: a tree of thousands costs twice as much to build and to free. */
+/*
+ * All backends, one after the other: a tree of thousands costs twice as much to build and to free. Tens of thousands
+ * take seconds: then it is done little by little, over turns of the loop in which checks have theirs.
+ */
+#define SLICE_NS UINT64_C(3000000)
+
+struct backends_answer {
+	struct lb_api_request *request;
+	uint16_t *ids; /* of those to tell of, as they were at first */
+	size_t n, at, n_written;
+	char *text;
+	size_t len;
+	FILE *out; /* into text; NULL: closed */
+	struct event *next;
+};
+
+static void on_backends_cancel(struct lb_api_request *request)
+{
+	struct backends_answer *answer = request->state;
+
+	if (answer->out != NULL)
+		fclose(answer->out);
+	if (answer->next != NULL)
+		event_free(answer->next);
+	free(answer->text);
+	free(answer->ids);
+	free(answer);
+}
+
+static void write_backend(struct backends_answer *answer, struct lb_backend *backend)
+{
+	json_t *json;
+
+	lb_push_count_slots(backend->service);
+	json = backend_json(backend);
+	if (answer->n_written++ > 0)
+		fputs(", ", answer->out);
+	(void)json_dumpf(json, answer->out, JSON_PRESERVE_ORDER);
+	json_decref(json);
+}
+
+static void end_backends(struct backends_answer *answer)
+{
+	bool failed = ferror(answer->out) != 0;
+
+	failed |= fputs("]}\n", answer->out) < 0;
+	failed |= fclose(answer->out) != 0;
+	answer->out = NULL;
+	if (failed)
+		lb_api_reply(answer->request, 500, NULL);
+	else
+		lb_api_reply_text(answer->request, 200, "application/json", answer->text);
+}
+
+static void write_slice(evutil_socket_t fd, short what, void *arg)
+{
+	static const struct timeval soon = {0};
+	struct backends_answer *answer = arg;
+	struct lb_model *model = answer->request->model;
+	uint64_t end_ns = lb_now_ns() + SLICE_NS;
+
+	(void)fd, (void)what;
+	for (; answer->at < answer->n; answer->at++) {
+		struct lb_backend *backend = model->backend_by_id[answer->ids[answer->at]];
+
+		if (lb_now_ns() >= end_ns) {
+			event_add(answer->next, &soon);
+			return;
+		}
+		if (backend != NULL) // else it went meanwhile
+			write_backend(answer, backend);
+	}
+	end_backends(answer);
+}
+
 static void write_backends(struct lb_api_request *request, const char *service_name)
 {
+	struct backends_answer *answer = lb_xcalloc(1, sizeof(*answer));
 	struct lb_model *model = request->model;
-	const char *separator = "";
-	char *text = NULL;
-	size_t len;
-	FILE *out = open_memstream(&text, &len);
-	bool failed = out == NULL;
 
-	if (!failed)
-		fprintf(out, "{\"timestamp_ns\": %" PRIu64 ", \"dataplane\": \"%s\", \"backends\": [",
-			lb_realtime_ns(), lb_dp_state_name(lb_dp_state(model->dp)));
-	for (size_t i = 0; i < model->n_services && !failed; i++) {
-		struct lb_service *service = model->services[i];
+	answer->request = request;
+	answer->ids = lb_xcalloc(LB_MAX_BACKENDS + 1u, sizeof(*answer->ids));
+	answer->out = open_memstream(&answer->text, &answer->len);
+	answer->next = evtimer_new(model->base, write_slice, answer);
+	request->state = answer;
+	request->cancel = on_backends_cancel;
+	if (answer->out == NULL || answer->next == NULL) {
+		lb_api_reply(request, 500, NULL);
+		return;
+	}
+	for (size_t i = 0; i < model->n_services; i++) {
+		const struct lb_service *service = model->services[i];
 
 		if (service_name != NULL && strcmp(service_name, service->config->name) != 0)
 			continue;
-		lb_push_count_slots(service);
-		for (size_t j = 0; j < service->n_backends && !failed; j++) {
-			json_t *json = backend_json(service->backends[j]);
-
-			fputs(separator, out);
-			failed = json_dumpf(json, out, JSON_PRESERVE_ORDER) < 0;
-			json_decref(json);
-			separator = ", ";
-		}
+		for (size_t j = 0; j < service->n_backends; j++)
+			answer->ids[answer->n++] = service->backends[j]->id;
 	}
-	if (out != NULL)
-		failed |= fputs("]}\n", out) < 0 || fclose(out) != 0;
-	if (failed)
-		lb_api_reply(request, 500, NULL);
-	else
-		lb_api_reply_text(request, 200, "application/json", text);
-	free(text);
+	fprintf(answer->out, "{\"timestamp_ns\": %" PRIu64 ", \"dataplane\": \"%s\", \"backends\": [",
+		lb_realtime_ns(), lb_dp_state_name(lb_dp_state(model->dp)));
+	write_slice(-1, 0, answer);
 }
 
 void lb_api_backends(struct lb_api_request *request)

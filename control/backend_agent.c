@@ -52,6 +52,7 @@ static void on_reported(void *arg, struct lb_health_check *check, const struct l
 	if (words->oper != LB_AGENT_OPER_UNSAID)
 		backend->agent_oper = words->oper;
 	lb_model_update_backend(backend, cause);
+	lb_mirror_write(backend);
 }
 
 /* The agent came or went; not what it says. */
@@ -119,6 +120,27 @@ void lb_backend_agent_update(struct lb_backend *backend)
 		listen_to_agent(backend, &service->agent);
 	else if (backend->agent != NULL)
 		forget_agent(backend);
+}
+
+void lb_backend_agent_restore(struct lb_backend *backend, const struct lb_mirrored *mirrored)
+{
+	const struct lb_config_service *service = backend->service->config;
+	bool has_agent = service->agent.port != 0;
+	bool has_header = lb_config_check_of(service, backend->config)->weight_header;
+
+	if ((mirrored->weight_by == LB_WEIGHT_BY_AGENT && has_agent) ||
+		(mirrored->weight_by == LB_WEIGHT_BY_HEADER && has_header)) {
+		backend->weight_by = mirrored->weight_by;
+		backend->agent_percent = mirrored->agent_percent;
+	}
+	if (!has_agent)
+		return;
+	backend->agent_admin = mirrored->agent_admin;
+	backend->agent_oper = mirrored->agent_oper;
+	if (mirrored->agent_admin != 0 || mirrored->agent_oper != 0 ||
+		mirrored->weight_by == LB_WEIGHT_BY_AGENT)
+		snprintf(backend->agent_says, sizeof(backend->agent_says),
+			"(before the daemon's restart)");
 }
 
 void lb_backend_agent_stop(struct lb_backend *backend)

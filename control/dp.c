@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "lb/log.h"
 
@@ -58,6 +60,12 @@ struct lb_dp {
 
 	bool buffer_busy[LB_SHM_N_TABLES];
 	uint16_t *scratch; /* a table is filled here: the region may change under our hands */
+
+	/* The process behind the heartbeat, to notice its end at once. */
+	int pid_fd;          /* -1: not watched */
+	uint32_t pid;        /* that is watched, or was; 0: none yet */
+	struct event *ended; /* pending while pid_fd is there */
+	uint64_t last_beat_ns; /* the heartbeat found at its end: the last one; 0: it lives */
 
 	bool probing, probed; /* while DOWN: a PING is in the ring; it was answered */
 	uint64_t probe_ns, probed_ns;
@@ -320,6 +328,59 @@ void lb_dp_resync(struct lb_dp *dp)
 		begin_sync(dp);
 }
 
+/* The end of the process. */
+
+static void unwatch(struct lb_dp *dp)
+{
+	if (dp->pid_fd < 0)
+		return;
+	event_del(dp->ended);
+	close(dp->pid_fd);
+	dp->pid_fd = -1;
+}
+
+static uint64_t heartbeat_ns(const struct lb_dp *dp)
+{
+	return __atomic_load_n(
+		&dp->map.shm->header.side[LB_SIDE_DATA].heartbeat_ns, __ATOMIC_RELAXED);
+}
+
+static void on_ended(evutil_socket_t fd, short what, void *arg)
+{
+	struct lb_dp *dp = arg;
+
+	(void)fd, (void)what;
+	unwatch(dp);
+	if (!dp->attached)
+		return;
+	dp->last_beat_ns = heartbeat_ns(dp);
+	go_down(dp, "its process (pid %" PRIu32 ") has ended", dp->pid);
+}
+
+/*
+ * The pid is the data plane's word, and may be of another pid namespace: a stranger's end is taken for its own until
+ * the next heartbeat, which costs a sync. So each pid is watched but once. Without a pidfd (an older kernel, no
+ * such process here, no permission) the heartbeat alone tells.
+ */
+static void watch(struct lb_dp *dp)
+{
+	uint32_t pid = __atomic_load_n(
+		&dp->map.shm->header.side[LB_SIDE_DATA].pid, __ATOMIC_RELAXED);
+
+	if (pid == dp->pid || pid == 0 || pid > INT32_MAX)
+		return;
+	unwatch(dp);
+	dp->pid = pid;
+	dp->pid_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (dp->pid_fd < 0)
+		return;
+	if (event_assign(dp->ended, event_get_base(dp->tick), dp->pid_fd, EV_READ, on_ended, dp) < 0 ||
+		event_add(dp->ended, NULL) < 0) {
+		close(dp->pid_fd);
+		dp->pid_fd = -1;
+	}
+}
+
 /* Attachment. */
 
 static void attach(struct lb_dp *dp)
@@ -339,6 +400,7 @@ static void attach(struct lb_dp *dp)
 	}
 	shm = dp->map.shm;
 	dp->attached = true;
+	dp->last_beat_ns = 0;
 	lb_ring_attach_producer(&dp->command, &shm->command);
 	lb_ring_attach_consumer(&dp->replies, &shm->reply);
 	for (unsigned i = 0; i < dp->map.n_workers; i++)
@@ -350,6 +412,8 @@ static void attach(struct lb_dp *dp)
 
 static void detach(struct lb_dp *dp)
 {
+	unwatch(dp);
+	dp->pid = 0;
 	lb_shm_detach(&dp->map, false);
 	dp->attached = false;
 }
@@ -398,6 +462,11 @@ static void judge(struct lb_dp *dp)
 	uint64_t now_ns = lb_now_ns(); // not before the replies that were just taken
 	uint64_t age_ns = lb_shm_heartbeat_age_ns(dp->map.shm, LB_SIDE_DATA);
 
+	if (age_ns <= LB_SHM_DEAD_NS)
+		watch(dp);
+	if (dp->last_beat_ns != 0 && heartbeat_ns(dp) == dp->last_beat_ns)
+		return;
+	dp->last_beat_ns = 0;
 	if (age_ns == UINT64_MAX) {
 		go_down(dp, "no heartbeat yet");
 	} else if (age_ns > LB_SHM_DEAD_NS) {
@@ -486,7 +555,9 @@ int lb_dp_create(struct event_base *base, const char *instance,
 		dp->next_seq = (uint32_t)lb_now_ns();
 	dp->scratch = malloc(sizeof(struct lb_shm_table));
 	dp->tick = evtimer_new(base, on_tick, dp);
-	if (dp->scratch == NULL || dp->tick == NULL) {
+	dp->pid_fd = -1;
+	dp->ended = event_new(base, -1, 0, on_ended, dp);
+	if (dp->scratch == NULL || dp->tick == NULL || dp->ended == NULL) {
 		lb_dp_destroy(dp);
 		return -ENOMEM;
 	}
@@ -506,6 +577,8 @@ void lb_dp_destroy(struct lb_dp *dp)
 		event_free(dp->tick);
 	if (dp->attached)
 		detach(dp);
+	if (dp->ended != NULL)
+		event_free(dp->ended);
 	free(dp->scratch);
 	free(dp);
 }

@@ -14,7 +14,7 @@
  * nothing of what the commands mean.
  *
  *   DOWN --region there, heartbeat fresh, PING answered--> SYNCING --SYNC_END answered--> UP
- *   any  --region replaced, heartbeat old, or no answer for a second--> DOWN
+ *   any  --its process ended, region replaced, heartbeat old, or no answer for a second--> DOWN
  *
  * Commands are pushed in the order in which they were given; those that the ring has no room for,
  * and table publications for which no buffer is free, wait in memory. On the way to DOWN all are

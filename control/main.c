@@ -27,9 +27,12 @@
 #define RUN_DIR "/run/fulcrum"
 #define SOCKET_FILE "control.sock"
 #define LOCK_FILE "control.lock"
+#define MAX_HOSTS 32u /* of --allow-host */
 
 struct options {
 	const char *instance, *config_file, *listen;
+	const char *hosts[MAX_HOSTS];
+	size_t n_hosts;
 };
 
 struct daemon {
@@ -43,7 +46,8 @@ struct daemon {
 };
 
 static const char usage_text[] =
-	"usage: lb-control --config FILE [--instance NAME] [--listen ADDR:PORT] [--verbose]\n"
+	"usage: lb-control --config FILE [--instance NAME] [--listen ADDR:PORT]\n"
+	"                  [--allow-host NAME]... [--verbose]\n"
 	"\n"
 	"The control plane of Fulcrum: checks backends, builds lookup tables for lb-dataplane, and "
 	"serves the\n"
@@ -53,6 +57,9 @@ static const char usage_text[] =
 	"  --instance NAME      the data plane to control (default: default)\n"
 	"  --listen ADDR:PORT   serve the dashboard, GET /metrics and what of the API only shows there;\n"
 	"                       PORT alone: on 127.0.0.1\n"
+	"  --allow-host NAME    a name that --listen may be asked for by, beside addresses, localhost and "
+	"the host's\n"
+	"                       own name (against DNS rebinding); up to 32\n"
 	"  --verbose            log more\n"
 	"  --version, --help\n";
 
@@ -62,6 +69,7 @@ static int parse_options(struct options *options, int argc, char **argv)
 		{"config", required_argument, NULL, 'c'},
 		{"instance", required_argument, NULL, 'i'},
 		{"listen", required_argument, NULL, 'l'},
+		{"allow-host", required_argument, NULL, 'a'},
 		{"verbose", no_argument, NULL, 'v'},
 		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},
@@ -80,6 +88,11 @@ static int parse_options(struct options *options, int argc, char **argv)
 			break;
 		case 'l':
 			options->listen = optarg;
+			break;
+		case 'a':
+			if (options->n_hosts == MAX_HOSTS)
+				return -EINVAL;
+			options->hosts[options->n_hosts++] = optarg;
 			break;
 		case 'v':
 			lb_log_set_level(LB_LOG_DEBUG);
@@ -226,6 +239,8 @@ static int start_api(struct daemon *daemon)
 
 	snprintf(path, sizeof(path), "%s/" SOCKET_FILE, daemon->run_dir);
 	rc = lb_api_create(daemon->model, path, &daemon->api, why, sizeof(why));
+	for (size_t i = 0; rc == 0 && i < daemon->options.n_hosts; i++)
+		lb_api_allow_host(daemon->api, daemon->options.hosts[i]);
 	if (rc == 0 && daemon->options.listen != NULL)
 		rc = lb_api_listen_tcp(daemon->api, daemon->options.listen, why, sizeof(why));
 	if (rc < 0)

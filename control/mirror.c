@@ -25,6 +25,11 @@ void lb_mirror_write(const struct lb_backend *backend)
 		.key = key_of(backend),
 		.since_s = backend->since_ns / NS_PER_S,
 		.health = (uint8_t)backend->health,
+		.ramp = backend->ramp,
+		.less = (uint8_t)(100 - backend->agent_percent),
+		.weight_by = (uint8_t)backend->weight_by,
+		.agent_admin = (uint8_t)backend->agent_admin,
+		.agent_oper = (uint8_t)backend->agent_oper,
 	};
 
 	if (mirror == NULL)
@@ -34,21 +39,27 @@ void lb_mirror_write(const struct lb_backend *backend)
 	mirror[backend->id] = entry;
 }
 
-void lb_mirror_read(
-	const struct lb_backend *backend, enum lb_health_state *health, uint64_t *since_ns)
+bool lb_mirror_read(const struct lb_backend *backend, struct lb_mirrored *mirrored)
 {
 	const struct lb_shm_mirror *mirror = lb_dp_mirror(backend->service->model->dp);
 	struct lb_shm_mirror entry;
-	uint64_t now_ns = lb_realtime_ns();
 
 	if (mirror == NULL)
-		return;
+		return false;
 	entry = mirror[backend->id];
 	if (entry.key != key_of(backend) || entry.checksum != lb_shm_mirror_checksum(&entry))
-		return;
-	if (entry.health != LB_HEALTH_UP && entry.health != LB_HEALTH_DOWN)
-		return;
-	*health = (enum lb_health_state)entry.health;
-	if (entry.since_s < now_ns / NS_PER_S)
-		*since_ns = entry.since_s * NS_PER_S;
+		return false;
+	*mirrored = (struct lb_mirrored){
+		.health = LB_HEALTH_UNKNOWN,
+		.ramp = entry.ramp < 100 ? entry.ramp : 0,
+		.agent_percent = entry.less <= 100 ? (uint8_t)(100 - entry.less) : 100,
+		.weight_by = entry.weight_by <= LB_WEIGHT_BY_AGENT ? entry.weight_by : 0,
+		.agent_admin = entry.agent_admin <= LB_AGENT_MAINT ? entry.agent_admin : 0,
+		.agent_oper = entry.agent_oper <= LB_AGENT_DOWN ? entry.agent_oper : 0,
+	};
+	if (entry.health == LB_HEALTH_UP || entry.health == LB_HEALTH_DOWN)
+		mirrored->health = (enum lb_health_state)entry.health;
+	if (entry.since_s < lb_realtime_ns() / NS_PER_S)
+		mirrored->since_ns = entry.since_s * NS_PER_S;
+	return true;
 }

@@ -151,6 +151,7 @@ void lb_model_update_backend(struct lb_backend *backend, const char *cause)
 		lb_ramp_cancel(backend);
 	else if (from == LB_BACKEND_DOWN && backend->was_judged)
 		lb_ramp_begin(backend);
+	lb_mirror_write(backend);
 	lb_push_touch(backend->service);
 }
 
@@ -167,6 +168,7 @@ void lb_model_set_agent_weight(struct lb_backend *backend, unsigned percent, con
 	backend->agent_percent = (uint8_t)percent;
 	lb_events_add(backend->service->model->events, "backend_weight", subject, from, to, "%s",
 		cause);
+	lb_mirror_write(backend);
 	lb_push_touch(backend->service);
 }
 
@@ -290,8 +292,9 @@ static struct lb_backend *backend_create(
 {
 	struct lb_model *model = service->model;
 	struct lb_backend *backend = lb_xcalloc(1, sizeof(*backend));
-	enum lb_health_state initial = LB_HEALTH_UNKNOWN;
+	struct lb_mirrored was = {.health = LB_HEALTH_UNKNOWN};
 	struct lb_health_status status;
+	bool is_known;
 
 	backend->service = service;
 	backend->config = config;
@@ -299,15 +302,19 @@ static struct lb_backend *backend_create(
 	backend->endpoint = config->endpoint;
 	backend->agent_percent = 100;
 	backend->since_ns = lb_realtime_ns();
-	lb_mirror_read(backend, &initial, &backend->since_ns);
+	is_known = lb_mirror_read(backend, &was);
+	if (was.since_ns != 0)
+		backend->since_ns = was.since_ns;
 	backend->check = lb_health_check_create(model->health,
-		lb_config_check_of(service->config, config), &backend->endpoint, initial,
+		lb_config_check_of(service->config, config), &backend->endpoint, was.health,
 		on_health_changed, backend);
 	if (backend->check == NULL)
 		abort(); // as in lb_xcalloc()
 	lb_health_check_measure(backend->check, &service->durations);
 	lb_health_check_status(backend->check, &status);
 	backend->health = status.state;
+	if (model->is_starting && is_known)
+		lb_backend_agent_restore(backend, &was);
 	backend->effective = effective_of(backend);
 	backend->was_judged = !model->is_starting || backend->health != LB_HEALTH_UNKNOWN;
 	if (!model->is_starting)
@@ -317,6 +324,8 @@ static struct lb_backend *backend_create(
 	refresh_nexthop(backend);
 	if (!model->is_starting && backend->effective == LB_BACKEND_UP)
 		lb_ramp_begin(backend);
+	else if (backend->effective != LB_BACKEND_DOWN)
+		lb_ramp_resume(backend, was.ramp);
 	return backend;
 }
 

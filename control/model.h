@@ -217,7 +217,7 @@ const char *lb_backend_condition(const struct lb_backend *backend, char *why, si
 
 /**
  * Let the backend take part with @p percent (0..100) of its configured weight: what it asks for itself, by
- * an agent for instance. 0: no new flows. It is not saved: a restart begins with 100. The base table stays;
+ * an agent for instance. 0: no new flows. The mirror keeps it over a restart. The base table stays;
  * a hash scheduler lets it give up slots of its own and moves no others. @p cause as in events.
  */
 void lb_model_set_agent_weight(struct lb_backend *backend, unsigned percent, const char *cause);

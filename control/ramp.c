@@ -2,7 +2,9 @@
 #include "control/ramp.h"
 
 #include <errno.h>
+#include <stdio.h>
 
+#include "control/mirror.h"
 #include "control/push.h"
 
 #define NS_PER_MS UINT64_C(1000000)
@@ -49,12 +51,13 @@ static void schedule(struct lb_model *model)
 	evtimer_add(model->ramp, &wait);
 }
 
-static void tell(struct lb_backend *backend, const char *from, const char *to)
+static void tell(struct lb_backend *backend, const char *from, const char *to, const char *cause)
 {
 	char subject[160] = "backend ";
 
 	lb_backend_label(backend, subject + 8, sizeof(subject) - 8);
-	lb_events_add(backend->service->model->events, "slow_start", subject, from, to, NULL);
+	lb_events_add(backend->service->model->events, "slow_start", subject, from, to,
+		cause != NULL ? "%s" : NULL, cause);
 }
 
 void lb_ramp_cancel(struct lb_backend *backend)
@@ -74,10 +77,11 @@ static void advance(struct lb_backend *backend)
 		return;
 	if (percent == 0) {
 		lb_ramp_cancel(backend);
-		tell(backend, "ramp", "full");
+		tell(backend, "ramp", "full", NULL);
 	} else {
 		backend->ramp = percent;
 	}
+	lb_mirror_write(backend);
 	lb_push_touch(backend->service);
 }
 
@@ -105,7 +109,26 @@ void lb_ramp_begin(struct lb_backend *backend)
 	backend->ramp = LB_RAMP_FIRST;
 	backend->ramp_began_ns = lb_now_ns();
 	TAILQ_INSERT_TAIL(&model->ramping, backend, ramp_link);
-	tell(backend, NULL, "ramp");
+	lb_mirror_write(backend);
+	tell(backend, NULL, "ramp", NULL);
+	schedule(model);
+}
+
+void lb_ramp_resume(struct lb_backend *backend, uint8_t percent)
+{
+	struct lb_model *model = backend->service->model;
+	uint64_t total = backend->service->config->slow_start_ms, gone_ms = 0;
+	char cause[40];
+
+	if (total == 0 || percent == 0 || percent >= 100)
+		return;
+	for (unsigned step = 1; step < LB_RAMP_STEPS && lb_ramp_percent(gone_ms, (uint32_t)total) < percent; step++)
+		gone_ms = (step * total + LB_RAMP_STEPS - 1) / LB_RAMP_STEPS;
+	backend->ramp = lb_ramp_percent(gone_ms, (uint32_t)total);
+	backend->ramp_began_ns = lb_now_ns() - gone_ms * NS_PER_MS;
+	TAILQ_INSERT_TAIL(&model->ramping, backend, ramp_link);
+	snprintf(cause, sizeof(cause), "goes on with %u %%", backend->ramp);
+	tell(backend, NULL, "ramp", cause);
 	schedule(model);
 }
 

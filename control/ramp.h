@@ -7,7 +7,8 @@
 /*
  * Slow start: a backend that comes up begins with LB_RAMP_FIRST % of its weight and has all of it after
  * its service's slow_start, in ten even steps. Backends whose state is found out when the daemon starts
- * do not ramp, nor does a restart of the data plane begin a ramp or end one.
+ * do not ramp, nor does a restart of the data plane begin a ramp or end one. A restarted daemon goes on with the
+ * ramps that the mirror tells of.
  */
 #define LB_RAMP_FIRST 10u
 #define LB_RAMP_STEPS 10u
@@ -18,6 +19,9 @@ void lb_ramp_fini(struct lb_model *model);
 
 /** The backend came up: begin, if its service has a slow start. */
 void lb_ramp_begin(struct lb_backend *backend);
+
+/** The daemon has restarted, and the backend had @p percent of its weight: go on from there. */
+void lb_ramp_resume(struct lb_backend *backend, uint8_t percent);
 
 /** The backend went down or away: forget its slow start, if any. Does not touch the service. */
 void lb_ramp_cancel(struct lb_backend *backend);

@@ -84,7 +84,10 @@ struct lb_shm_mirror {
 	uint64_t key;     /* lb_hash_bytes of service name, NUL, backend name; 0: unused */
 	uint64_t since_s; /* CLOCK_REALTIME of the last change */
 	uint8_t health;   /* enum of the control plane */
-	uint8_t zero[7];
+	uint8_t ramp;     /* slow start: per cent of its weight; 0: none under way */
+	uint8_t less;     /* per cent of its weight that it asked to be without */
+	uint8_t weight_by, agent_admin, agent_oper; /* enums of the control plane; 0: nothing was said */
+	uint8_t zero[2];
 	uint64_t checksum; /* of the above */
 };
 static_assert(sizeof(struct lb_shm_mirror) == 32, "crosses processes");

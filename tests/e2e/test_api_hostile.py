@@ -148,7 +148,7 @@ def test_listen_serves_metrics_and_what_only_shows(daemon):
 
     def fetch(request):
         with socket.create_connection(("127.0.0.1", port), 20) as sock:
-            sock.sendall(request.encode() + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            sock.sendall(request.encode() + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = b""
             while data := sock.recv(65536):
                 answer += data
@@ -187,6 +187,66 @@ def test_listen_serves_metrics_and_what_only_shows(daemon):
     for hog in hogs:
         hog.close()
     assert "200 OK" in fetch("GET /metrics")
+
+
+def test_listen_answers_only_under_names_of_its_own(daemon):
+    """Against a page whose own name its owner lets resolve to our address (DNS rebinding)."""
+    port = free_port()
+    daemon.start("--listen", str(port), "--allow-host", "edge.example.com", "--allow-host", "lb")
+
+    def status_of(host, path="/v1/status"):
+        with socket.create_connection(("127.0.0.1", port), 20) as sock:
+            lines = [f"GET {path} HTTP/1.0"] + ([f"Host: {host}"] if host is not None else [])
+            sock.sendall("\r\n".join(lines + ["", ""]).encode())
+            answer = b""
+            while data := sock.recv(65536):
+                answer += data
+        head, body = answer.split(b"\r\n\r\n", 1)
+        if b" 421 " in head.split(b"\r\n")[0]:
+            error = json.loads(body)["error"]
+            assert (error["code"], error["where"]) == ("wrong_host", "Host") and "--allow-host" in error["message"]
+        return int(head.split()[1])
+
+    for host in (None, "localhost", "LocalHost:80", f"127.0.0.1:{port}", "192.0.2.7", "[::1]", f"[2001:db8::1]:{port}",
+                 "edge.example.com", f"Edge.Example.com:{port}", "edge.example.com.", "lb", socket.gethostname()):
+        assert status_of(host) == 200, host
+    for host in ("attacker.example", f"attacker.example:{port}", "localhost.attacker.example", "127.0.0.1.attacker.example",
+                 "edge.example.com.attacker.example", "", "[::1", "[::1]x", "127.0.0.1:80@attacker.example", "1.2.3", "x" * 300,
+                 "attacker.example:80:80", "lb:80x"):
+        assert status_of(host) == 421, host
+    for path in ("/", "/metrics", "/v1/events", "/nowhere"):
+        assert status_of("attacker.example", path) == 421, path
+    assert daemon.get("/v1/version", headers={"Host": "attacker.example"})["api"] == 1  # no browser gets at a socket
+
+
+def test_long_answers_stop_nobody(daemon):
+    """Thousands of backends, told to one who reads, one who does not, one who leaves, and while they go away."""
+    services = [{"name": f"s-{i}", "vip": f"198.18.0.{i + 1}", "port": 80, "protocol": "tcp", "table_size": 31,
+                 "health_check": {"type": "none"},
+                 "backends": [{"name": f"b-{j}", "address": f"10.{i}.{j // 250}.{j % 250 + 1}", "port": 80}
+                              for j in range(20)]} for i in range(200)]
+    daemon.write({"services": services})
+    daemon.start()
+    names = [(s["name"], b["name"]) for s in services for b in s["backends"]]
+
+    def ask():
+        sock = raw(daemon)
+        sock.sendall(b"GET /v1/backends HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return sock
+    stuck, leaver = ask(), ask()
+    leaver.close()
+    assert [(b["service"], b["name"]) for b in daemon.get("/v1/backends")["backends"]] == names
+    assert [(b["service"], b["name"]) for b in daemon.get("/v1/backends?service=s-7")["backends"]] == \
+        [name for name in names if name[0] == "s-7"]
+    with ask() as reader:
+        daemon.call("DELETE", "/v1/services/s-100")
+        answer = b""
+        while data := reader.recv(1 << 20):
+            answer += data
+    told = [(b["service"], b["name"]) for b in json.loads(answer.split(b"\r\n\r\n", 1)[1])["backends"]]
+    assert set(names) - set(told) <= {name for name in names if name[0] == "s-100"}
+    assert told == [name for name in names if name in set(told)]
+    stuck.close()
 
 
 # Surroundings

@@ -58,6 +58,9 @@ def test_killed_dataplane_is_back_without_the_control_daemon_restarting(lab):
         killed_at = time.monotonic()
         wait_for(lambda: lab.lbctl("status", check=False).returncode == 4, "lbctl status to say so")
         assert lab.status()["dataplane"]["state"] == "down"
+        # the process is watched: nobody waits for its heartbeat to be old
+        event = next(e for e in lab.events() if e["seq"] > before and e["kind"] == "dataplane_state")
+        assert (event["to"], "has ended" in event["cause"]) == ("down", True), event
         load.report()
         lab.start_dataplane()
         started_at = time.monotonic()

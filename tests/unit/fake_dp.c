@@ -316,6 +316,18 @@ static void answer(struct fake_dp *fake, const struct lb_msg *msg)
 		push_reply(fake, &reply);
 }
 
+static void beat(struct fake_dp *fake)
+{
+	struct lb_shm_header *header = &fake->map.shm->header;
+
+	if (fake->pid == 0) {
+		lb_shm_heartbeat(fake->map.shm, LB_SIDE_DATA);
+		return;
+	}
+	__atomic_store_n(&header->side[LB_SIDE_DATA].pid, fake->pid, __ATOMIC_RELAXED);
+	__atomic_store_n(&header->side[LB_SIDE_DATA].heartbeat_ns, lb_now_ns(), __ATOMIC_RELEASE);
+}
+
 static void *run(void *arg)
 {
 	struct fake_dp *fake = arg;
@@ -325,7 +337,7 @@ static void *run(void *arg)
 		uint32_t seen = lb_shm_wait_seen(fake->map.shm);
 
 		if (!fake->dead)
-			lb_shm_heartbeat(fake->map.shm, LB_SIDE_DATA);
+			beat(fake);
 		while (!fake->dead && !fake->hang && !fake->stop &&
 			lb_ring_pop(&fake->command, &msg))
 			answer(fake, &msg);

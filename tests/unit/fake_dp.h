@@ -42,6 +42,7 @@ struct fake_dp {
 	/* What the test sets; any time. */
 	atomic_bool hang;     /* takes no commands, but stamps its heartbeat */
 	atomic_bool dead;     /* does nothing at all */
+	atomic_uint pid;      /* that it says it is; 0: ours */
 	atomic_int refuse_op; /* this op is refused with refuse_status, refuse_count times */
 	atomic_int refuse_status, refuse_count;
 	atomic_int skip_op; /* the next command with this op gets no reply */

@@ -8,7 +8,9 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "control/dp.h"
@@ -450,6 +452,38 @@ static void one_without_a_heartbeat_is_down_and_its_region_stays(void **state)
 	fake_dp_stop(fake, true);
 }
 
+static void the_end_of_its_process_is_noticed_before_the_heartbeat_is_old(void **state)
+{
+	struct fake_dp *fake = start_synced();
+	pid_t child = fork();
+	unsigned n_syncs;
+
+	(void)state;
+	if (child == 0) {
+		pause();
+		_exit(0);
+	}
+	assert_true(child > 0);
+	fake->pid = (unsigned)child;
+	WAIT(fake->map.shm->header.side[LB_SIDE_DATA].pid == (uint32_t)child);
+	for (unsigned i = 0; i < 5; i++)
+		event_base_loop(base, EVLOOP_ONCE); // it looks
+	fake->dead = true;
+	n_syncs = seen.n_syncs;
+	assert_int_equal(kill(child, SIGKILL), 0);
+	WAIT(lb_dp_state(dp) == LB_DP_DOWN);
+	assert_non_null(strstr(lb_dp_reason(dp), "has ended"));
+	for (uint64_t end_ns = lb_now_ns() + 2 * LB_SHM_DEAD_NS; lb_now_ns() < end_ns;)
+		event_base_loop(base, EVLOOP_ONCE);
+	assert_non_null(strstr(lb_dp_reason(dp), "has ended")); // still the reason
+	assert_int_equal(seen.n_syncs, n_syncs);
+	// a stranger's end is not its own: there is a heartbeat
+	fake->dead = false;
+	WAIT(lb_dp_state(dp) == LB_DP_UP);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	fake_dp_stop(fake, true);
+}
+
 static void a_restarted_one_is_synced_anew(void **state)
 {
 	struct fake_dp *old = start_synced(), *new;
@@ -579,6 +613,7 @@ int main(void)
 		TEST(a_status_out_of_range_is_an_error),
 		TEST(one_that_answers_nothing_is_down_and_comes_back),
 		TEST(one_without_a_heartbeat_is_down_and_its_region_stays),
+		TEST(the_end_of_its_process_is_noticed_before_the_heartbeat_is_old),
 		TEST(a_restarted_one_is_synced_anew),
 		TEST(a_restarted_daemon_ignores_the_replies_of_the_old_one),
 		TEST(a_foreign_region_is_not_attached),

@@ -22,6 +22,7 @@
 #include "control/mirror.h"
 #include "control/model.h"
 #include "control/push.h"
+#include "control/ramp.h"
 #include "control/state.h"
 #include "control/store.h"
 #include "control/sync.h"
@@ -101,6 +102,17 @@ static const char basic[] =
 	"      {name: c, address: 10.0.0.3, port: 80, backup: true}]}\n"
 	"  - {name: dns, vip: 203.0.113.2, port: 53, protocol: udp, mode: nat, table_size: 251,\n"
 	"     health_check: {type: none}, backends: [{name: a, address: 10.0.0.1, port: 53}]}\n";
+
+/* @p text with @p what once replaced; valid until the next call. */
+static const char *strreplaced(const char *text, const char *what, const char *with)
+{
+	static char out[4096];
+	const char *at = strstr(text, what);
+
+	assert_non_null(at);
+	snprintf(out, sizeof(out), "%.*s%s%s", (int)(at - text), text, with, at + strlen(what));
+	return out;
+}
 
 static void start_model(void)
 {
@@ -973,6 +985,63 @@ static void a_backend_may_ask_for_less(void **state)
 	fake_dp_stop(fake, true);
 }
 
+/* A backend in the middle of its slow start, another with less weight by its own wish: neither is seen to move. */
+static void weights_come_from_the_mirror_after_a_restart(void **state)
+{
+	static const char config[] =
+		"gateway: {mac: 02:00:00:00:00:01, port: 0}\n"
+		"services:\n"
+		"  - {name: web, vip: 203.0.113.1, port: 80, protocol: tcp, table_size: 251,\n"
+		"     slow_start: 1h, agent: {port: 9, interval: 1h, timeout: 1h},\n"
+		"     health_check: {type: tcp, interval: 1h, timeout: 1h}, backends: [\n"
+		"      {name: a, address: 192.0.2.1, port: 80}, {name: b, address: 192.0.2.2, port: 80},\n"
+		"      {name: c, address: 192.0.2.3, port: 80}, {name: d, address: 192.0.2.4, port: 80}]}\n";
+	static const char *const names[] = {"a", "b", "c", "d"};
+	struct fake_dp *fake;
+	struct lb_backend *b;
+	size_t n_a, n_b;
+
+	(void)state;
+	write_config(config);
+	fake = start_synced();
+	for (unsigned i = 0; i < 4; i++)
+		set_health("web", names[i], LB_HEALTH_UP);
+	lb_ramp_resume(backend_of("web", "a"), 55);
+	lb_mirror_write(backend_of("web", "a"));
+	b = backend_of("web", "b");
+	b->weight_by = LB_WEIGHT_BY_AGENT;
+	lb_model_set_agent_weight(b, 30, "test");
+	backend_of("web", "c")->agent_admin = LB_AGENT_DRAIN;
+	backend_of("web", "d")->agent_oper = LB_AGENT_DOWN;
+	lb_model_update_backend(backend_of("web", "c"), "test");
+	lb_model_update_backend(backend_of("web", "d"), "test");
+	lb_push_touch(b->service);
+	settle();
+	n_a = n_slots_of(fake, "a");
+	n_b = n_slots_of(fake, "b");
+	lb_model_destroy(model);
+	start_model();
+	assert_int_equal(lb_model_weight_percent(backend_of("web", "a")), 55);
+	assert_int_equal(lb_model_weight_percent(backend_of("web", "b")), 30);
+	assert_int_equal(backend_of("web", "c")->effective, LB_BACKEND_DRAIN);
+	assert_int_equal(backend_of("web", "d")->effective, LB_BACKEND_DOWN);
+	WAIT(lb_dp_state(model->dp) == LB_DP_UP);
+	settle();
+	check_agreement(fake);
+	assert_int_equal(n_slots_of(fake, "a"), n_a);
+	assert_int_equal(n_slots_of(fake, "b"), n_b);
+	assert_int_equal(n_slots_of(fake, "c") + n_slots_of(fake, "d"), 0);
+	// what an agent said is forgotten with the agent
+	lb_model_destroy(model);
+	write_config(strreplaced(config, "agent: {port: 9, interval: 1h, timeout: 1h}", "min_healthy: 1"));
+	start_model();
+	assert_int_equal(lb_model_weight_percent(backend_of("web", "a")), 55);
+	assert_int_equal(lb_model_weight_percent(backend_of("web", "b")), 100);
+	assert_int_equal(backend_of("web", "c")->effective, LB_BACKEND_UP);
+	assert_int_equal(backend_of("web", "d")->effective, LB_BACKEND_UP);
+	fake_dp_stop(fake, true);
+}
+
 static void another_scheduler_is_another_table(void **state)
 {
 	static const char *const schedulers[] = {"wrr", "ring", "lc", "source", "p2c", "rr", "wlc", "maglev"};
@@ -1064,6 +1133,7 @@ int main(void)
 		TEST(a_daemon_without_its_state_gets_there_too),
 		TEST(a_refusal_is_told_and_tried_again),
 		TEST(health_comes_from_the_mirror_after_a_restart),
+		TEST(weights_come_from_the_mirror_after_a_restart),
 		TEST(a_secret_does_not_change_under_a_running_data_plane),
 		TEST(a_failed_save_changes_nothing),
 		TEST(a_corrupt_state_file_is_set_aside),
