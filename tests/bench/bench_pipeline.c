@@ -3,7 +3,8 @@
  * Cycles per packet of the real stages, all that a worker does but for the NIC: parse, classify, flow,
  * rewrite, with counters. Packets are laid out afresh before each timed stretch of 64 bursts, so their bytes
  * are in the cache, as a NIC that writes to the last-level cache leaves them, only nearer. Flows come in random
- * order. What comes out is checked in every stretch. With two workers, each has a core, a flow table and half of
+ * order. What comes out is checked in every stretch. Mode fullnat comes last, since its stage sees every packet from
+ * the first such service on. With two workers, each has a core, a flow table and half of
  * the flows, as RSS would share them out.
  */
 #include <inttypes.h>
@@ -20,6 +21,7 @@
 #include <rte_tcp.h>
 #include <rte_udp.h>
 
+#include "dataplane/fullnat.h"
 #include "dataplane/stages.h"
 #include "lb/maglev.h"
 #include "tests/bench/bench.h"
@@ -30,6 +32,7 @@
 #define N_SLOTS 65537u
 #define RUNS 7u
 #define DEFAULT_BACKENDS 10u // not named in results
+#define ISN 0x10000u // of either side
 
 enum kind { KIND_HIT, KIND_MISS, KIND_SYN, KIND_OTHER, KIND_REPLY };
 static const char *const kind_names[] = {"hit", "miss", "syn", "other", "reply"};
@@ -42,6 +45,8 @@ struct scenario {
 	unsigned n_services;
 	unsigned n_backends;
 	enum lb_mode mode; // default: nat
+	enum lb_client_address client_address; // mode fullnat
+	unsigned backend_family; // likewise; default: the clients'
 };
 
 // A worker and the packets it is given.
@@ -57,6 +62,8 @@ static struct pipeline pipeline;
 static struct lane lanes[MAX_LANES];
 static unsigned n_lanes = 1; /* that there are cores for */
 static uint32_t *order; /* flow numbers in random order */
+static const struct lb_session **replied; /* of mode fullnat, KIND_REPLY: whose replies are laid out */
+static uint32_t n_replied;
 static uint64_t random_state = 88172645463325252u;
 
 static uint64_t next_random(void)
@@ -72,13 +79,41 @@ static void vip_of(const struct scenario *s, unsigned service, char *text, size_
 		service % 250 + 1);
 }
 
+static unsigned family_of_backends(const struct scenario *s)
+{
+	return s->backend_family != 0 ? s->backend_family : s->family;
+}
+
+static bool changes_port(const struct scenario *s)
+{
+	return !lb_mode_keeps_port(s->mode);
+}
+
 static void backend_of(const struct scenario *s, unsigned service, unsigned backend, char *text,
 	size_t n_bytes)
 {
 	unsigned n = service * s->n_backends + backend;
 
-	snprintf(text, n_bytes, s->family == 4 ? "10.%u.%u.%u" : "fd00:%x:%x::%x", n / 62500,
+	snprintf(text, n_bytes, family_of_backends(s) == 4 ? "10.%u.%u.%u" : "fd00:%x:%x::%x", n / 62500,
 		n / 250 % 250, n % 250 + 1);
+}
+
+static void sweep_sessions(struct lb_worker *worker)
+{
+	if (pipeline.dp.fullnat != NULL)
+		lb_sessions_sweep(&worker->sessions, worker->tick, worker->sessions.n_entries);
+}
+
+static void set_service(const struct scenario *s, uint16_t id, const char *vip)
+{
+	struct lb_msg msg = {.op = LB_OP_SERVICE_SET,
+		.service = {.id = id, .idle_timeout_ms = 60000, .mode = (uint8_t)s->mode,
+			.client_address = (uint8_t)s->client_address,
+			.gue_port_be = s->mode == LB_MODE_GUE ? RTE_BE16(6080) : 0,
+			.key = {.port_be = RTE_BE16(80), .proto = s->proto}}};
+
+	if (lb_addr_parse(vip, &msg.service.key.addr) < 0 || pipeline_command(&pipeline, &msg, NULL) < 0)
+		abort();
 }
 
 // Services with their backends and Maglev tables; replaces what the scenario before had.
@@ -98,21 +133,24 @@ static void configure(const struct scenario *s)
 		struct lb_worker *worker = lanes[i].worker;
 
 		lb_flowtable_sweep(&worker->flowtable, worker->tick, worker->flowtable.n_buckets);
+		sweep_sessions(worker);
 		worker->sweeps += 2;
 	}
-	pipeline_locals(&pipeline, (const char *const[]){"192.0.2.10", "2001:db8:ffff::10"}, 2);
+	// Ports for a million sessions of mode fullnat; tunnels take the first of a family.
+	pipeline_locals(&pipeline, (const char *const[]){"192.0.2.10", "2001:db8:ffff::10", "192.0.2.11",
+		"2001:db8:ffff::11", "192.0.2.12", "2001:db8:ffff::12", "192.0.2.13", "2001:db8:ffff::13"}, 8);
 	for (unsigned service = 0; service < s->n_services; service++) {
 		struct lb_maglev *maglev;
 		char text[64];
 
 		vip_of(s, service, text, sizeof(text));
-		pipeline_service_of_mode(&pipeline, (uint16_t)service, text, 80, s->proto, s->mode);
+		set_service(s, (uint16_t)service, text);
 		for (unsigned i = 0; i < s->n_backends; i++) {
 			uint16_t id = (uint16_t)(service * s->n_backends + i);
 
 			backend_of(s, service, i, names[i], sizeof(names[i]));
 			pipeline_backend(&pipeline, id, (uint16_t)service, names[i],
-				s->mode == LB_MODE_NAT ? 8080 : 80, LB_BACKEND_UP);
+				changes_port(s) ? 8080 : 80, LB_BACKEND_UP);
 			nodes[i] = (struct lb_maglev_node){
 				.name = names[i], .weight = 1, .id = id, .base = true};
 			eligible[i] = true;
@@ -130,10 +168,10 @@ static void configure(const struct scenario *s)
 	free(names);
 }
 
-static void lay_out_l3(const struct scenario *s, uint8_t *l3, const struct lb_addr *src,
+static void lay_out_l3(const struct scenario *s, unsigned family, uint8_t *l3, const struct lb_addr *src,
 	const struct lb_addr *dst, uint16_t l4_bytes)
 {
-	if (s->family == 4) {
+	if (family == 4) {
 		struct rte_ipv4_hdr *ip = (void *)l3;
 
 		*ip = (struct rte_ipv4_hdr){.version_ihl = 0x45, .time_to_live = 64,
@@ -151,36 +189,56 @@ static void lay_out_l3(const struct scenario *s, uint8_t *l3, const struct lb_ad
 	}
 }
 
-// One packet of flow number `flow`, 60 bytes or what the headers need.
-static void lay_out(const struct scenario *s, struct rte_mbuf *mbuf, uint32_t flow,
-	const struct lb_addr *vips, bool syn)
+// The connection as a fullnat backend sees it, and its answer.
+static struct lb_flow_key key_of_reply(uint32_t flow)
 {
-	uint8_t *frame = (uint8_t *)mbuf->buf_addr + RTE_PKTMBUF_HEADROOM;
-	uint8_t *l4 = frame + 14 + (s->family == 4 ? 20 : 40);
-	uint16_t l4_bytes = s->proto == IPPROTO_TCP ? 20 : 26;
-	struct lb_addr client = lb_addr_from_ipv4(rte_cpu_to_be_32(0x64000000u + (flow >> 14)));
-	struct lb_addr dst = vips[flow % s->n_services];
-	uint16_t port = rte_cpu_to_be_16((uint16_t)(1024 + (flow & 16383)));
-	uint16_t length = (uint16_t)RTE_MAX(l4 + l4_bytes - frame, 60);
+	return lb_fullnat_reply_key(&pipeline.dp, replied[flow % n_replied]);
+}
 
-	memset(frame, 2, 12);
-	frame[12] = s->family == 4 ? 0x08 : 0x86;
-	frame[13] = s->family == 4 ? 0x00 : 0xdd;
+// What the client sends as flow number `flow`, or what answers it.
+static struct lb_flow_key key_of(const struct scenario *s, uint32_t flow, const struct lb_addr *dsts)
+{
+	struct lb_addr client = lb_addr_from_ipv4(rte_cpu_to_be_32(0x64000000u + (flow >> 14)));
+	struct lb_addr dst = dsts[flow % s->n_services];
+	uint16_t port_be = rte_cpu_to_be_16((uint16_t)(1024 + (flow & 16383)));
+
+	if (s->mode == LB_MODE_FULLNAT && s->kind == KIND_REPLY)
+		return key_of_reply(flow);
 	if (s->family == 6)
 		client = (struct lb_addr){.u32 = {RTE_BE32(0x20010db8), 1, 0, client.u32[3]}};
 	if (s->kind == KIND_OTHER)
 		dst.bytes[13] ^= 0x80;
-	lay_out_l3(s, frame + 14, s->kind == KIND_REPLY ? &dst : &client,
-		s->kind == KIND_REPLY ? &client : &dst, l4_bytes);
+	if (s->kind == KIND_REPLY)
+		return (struct lb_flow_key){.src = dst, .dst = client, .sport_be = RTE_BE16(8080), .dport_be = port_be};
+	return (struct lb_flow_key){.src = client, .dst = dst, .sport_be = port_be, .dport_be = RTE_BE16(80)};
+}
+
+// One packet of flow number `flow`, 60 bytes or what the headers need.
+static void lay_out(const struct scenario *s, struct rte_mbuf *mbuf, uint32_t flow,
+	const struct lb_addr *dsts, bool syn)
+{
+	uint8_t *frame = (uint8_t *)mbuf->buf_addr + RTE_PKTMBUF_HEADROOM;
+	unsigned family = s->kind == KIND_REPLY ? family_of_backends(s) : s->family;
+	uint8_t *l4 = frame + 14 + (family == 4 ? 20 : 40);
+	uint16_t l4_bytes = s->proto == IPPROTO_TCP ? 20 : 26;
+	struct lb_flow_key key = key_of(s, flow, dsts);
+	uint16_t length = (uint16_t)RTE_MAX(l4 + l4_bytes - frame, 60);
+
+	memset(frame, 2, 12);
+	frame[12] = family == 4 ? 0x08 : 0x86;
+	frame[13] = family == 4 ? 0x00 : 0xdd;
+	lay_out_l3(s, family, frame + 14, &key.src, &key.dst, l4_bytes);
 	memset(l4, 0, l4_bytes);
-	memcpy(l4, s->kind == KIND_REPLY ? &(uint16_t){RTE_BE16(8080)} : &port, 2);
-	memcpy(l4 + 2, s->kind == KIND_REPLY ? &port : &(uint16_t){RTE_BE16(80)}, 2);
+	memcpy(l4, &key.sport_be, 2);
+	memcpy(l4 + 2, &key.dport_be, 2);
 	if (s->proto == IPPROTO_TCP) {
 		struct rte_tcp_hdr *tcp = (void *)l4;
 
 		tcp->data_off = 0x50;
 		tcp->tcp_flags = syn ? 0x02 : 0x10;
-		tcp->cksum = s->family == 4 ? rte_ipv4_udptcp_cksum((void *)(frame + 14), tcp)
+		tcp->sent_seq = rte_cpu_to_be_32(syn ? ISN : ISN + 1000);
+		tcp->recv_ack = rte_cpu_to_be_32(syn ? 0 : ISN + 1000);
+		tcp->cksum = family == 4 ? rte_ipv4_udptcp_cksum((void *)(frame + 14), tcp)
 					    : rte_ipv6_udptcp_cksum((void *)(frame + 14), tcp);
 	} else {
 		((struct rte_udp_hdr *)(void *)l4)->dgram_len = rte_cpu_to_be_16(l4_bytes);
@@ -204,8 +262,48 @@ static void fail(const char *what)
 	abort();
 }
 
+// Bytes of the PROXY header, or of the TOA option.
+static unsigned told_bytes(const struct scenario *s)
+{
+	bool is_ipv4 = s->family == 4;
+
+	return s->client_address == LB_CLIENT_ADDRESS_TOA	 ? is_ipv4 ? 8 : 20
+	       : s->client_address == LB_CLIENT_ADDRESS_PROXY_V2 ? is_ipv4 ? 28 : 52
+								 : 0;
+}
+
+// Mode fullnat: both sides' addresses and ports, and the numbers behind a PROXY header.
+static void check_fullnat(const struct scenario *s, const struct lb_worker *worker, unsigned i, const uint8_t *l4,
+	bool syn)
+{
+	const struct lb_burst *burst = &worker->burst;
+	const struct lb_backend *backend = &worker->dp->backends[burst->packets[i].backend];
+	const struct rte_tcp_hdr *tcp = (const void *)l4;
+	unsigned family = s->kind == KIND_REPLY ? s->family : family_of_backends(s);
+	const uint8_t *dst = l4 - (family == 4 ? 4 : 16), *src = dst - (family == 4 ? 4 : 16);
+	const struct lb_addr *wanted = s->kind == KIND_REPLY ? &backend->vip : &backend->addr;
+	unsigned n_told = told_bytes(s);
+	uint32_t shift = s->client_address == LB_CLIENT_ADDRESS_PROXY_V2 && !syn ? n_told : 0;
+
+	if (memcmp(s->kind == KIND_REPLY ? src : dst, wanted->bytes + (family == 4 ? 12 : 0), family == 4 ? 4 : 16) != 0)
+		fail("address");
+	if (s->kind != KIND_REPLY &&
+		memcmp(src, worker->dp->locals->addrs[family == 4 ? 0 : 1].bytes + (family == 4 ? 12 : 0),
+			family == 4 ? 3 : 15) != 0)
+		fail("local address");
+	if (s->kind == KIND_REPLY && (backend->service >= s->n_services || *(const uint16_t *)l4 != RTE_BE16(80)))
+		fail("VIP's port");
+	if (s->proto != IPPROTO_TCP)
+		return;
+	if (rte_be_to_cpu_32(s->kind == KIND_REPLY ? tcp->recv_ack : tcp->sent_seq) !=
+		(syn ? ISN : ISN + 1000) + (s->kind == KIND_REPLY ? -shift : shift))
+		fail("sequence number");
+	if (syn && s->client_address == LB_CLIENT_ADDRESS_TOA && (l4[20] != 254 || l4[21] != n_told))
+		fail("TOA option");
+}
+
 // What came out of the last burst must be what the mode is to make of it.
-static void check(const struct scenario *s, const struct lane *lane)
+static void check(const struct scenario *s, const struct lane *lane, bool syn)
 {
 	const struct lb_burst *burst = &lane->worker->burst;
 	uint8_t expected = s->kind == KIND_OTHER   ? LB_VERDICT_HOST
@@ -216,14 +314,16 @@ static void check(const struct scenario *s, const struct lane *lane)
 		const uint8_t *frame = rte_pktmbuf_mtod(burst->mbufs[i], const uint8_t *);
 		const struct rte_ipv4_hdr *outer = (const void *)(frame + 14);
 		const struct rte_ipv4_hdr *ip = (const void *)(frame + 14 + outer_bytes(s));
-		const uint8_t *l4 = (const uint8_t *)ip + (s->family == 4 ? 20 : 40);
-		uint16_t port, port_wanted = s->mode == LB_MODE_NAT ? RTE_BE16(8080) : RTE_BE16(80);
+		unsigned family = s->kind == KIND_REPLY ? s->family : lb_mode_is_tunnel(s->mode) ? s->family
+													: family_of_backends(s);
+		const uint8_t *l4 = (const uint8_t *)ip + (family == 4 ? 20 : 40);
+		uint16_t port, port_wanted = changes_port(s) ? RTE_BE16(8080) : RTE_BE16(80);
 
 		if (burst->packets[i].verdict != expected)
 			fail(lb_verdict_name(burst->packets[i].verdict));
 		if (expected == LB_VERDICT_HOST)
 			continue;
-		if (s->family == 4 && rte_ipv4_cksum(outer) != 0)
+		if (family == 4 && rte_ipv4_cksum(outer) != 0)
 			fail("outer IP checksum");
 		if (s->family == 6 && s->mode == LB_MODE_GUE &&
 			rte_ipv6_udptcp_cksum_verify((const void *)outer, frame + 54) != 0)
@@ -231,10 +331,12 @@ static void check(const struct scenario *s, const struct lane *lane)
 		memcpy(&port, l4 + (s->kind == KIND_REPLY ? 0 : 2), 2);
 		if (port != (s->kind == KIND_REPLY ? RTE_BE16(80) : port_wanted))
 			fail("port");
-		if (s->family == 4 && rte_ipv4_cksum(ip) != 0)
+		if (family == 4 && rte_ipv4_cksum(ip) != 0)
 			fail("IP checksum");
+		if (s->mode == LB_MODE_FULLNAT)
+			check_fullnat(s, lane->worker, i, l4, syn);
 		if (s->proto == IPPROTO_TCP &&
-			(s->family == 4 ? rte_ipv4_udptcp_cksum_verify(ip, l4)
+			(family == 4 ? rte_ipv4_udptcp_cksum_verify(ip, l4)
 					: rte_ipv6_udptcp_cksum_verify((const void *)ip, l4)) != 0)
 			fail("TCP checksum");
 	}
@@ -260,7 +362,7 @@ static uint64_t stretch(
 		lb_count_verdicts(lane->worker, burst);
 	}
 	start = rte_rdtsc_precise() - start;
-	check(s, lane);
+	check(s, lane, syn);
 	return start;
 }
 
@@ -269,8 +371,13 @@ static void forget_flows(void)
 	static uint8_t everyone[LB_MAX_BACKENDS + 1];
 
 	memset(everyone, 1, sizeof(everyone));
-	for (unsigned i = 0; i < n_lanes; i++)
-		lb_flowtable_purge(&lanes[i].worker->flowtable, everyone);
+	for (unsigned i = 0; i < n_lanes; i++) {
+		struct lb_worker *worker = lanes[i].worker;
+
+		lb_flowtable_purge(&worker->flowtable, everyone);
+		if (pipeline.dp.fullnat != NULL)
+			lb_sessions_purge_range(&worker->sessions, everyone, 0, worker->sessions.n_entries);
+	}
 }
 
 // One run of one lane, on its core.
@@ -331,15 +438,19 @@ static void shuffle(uint32_t n)
 
 static void name_of(const struct scenario *s, const char *kind, unsigned n_workers, char *name, size_t n_bytes)
 {
+	static const char *const client_addresses[] = {"", "&client_address=toa", "&client_address=proxy_v2"};
 	char backends[32] = "", workers[32] = "";
+	const char *other_family = s->backend_family == 0 || s->backend_family == s->family ? ""
+				   : s->backend_family == 4				     ? "&backend_family=4"
+											     : "&backend_family=6";
 
 	if (s->n_backends != DEFAULT_BACKENDS)
 		snprintf(backends, sizeof(backends), "&backends=%u", s->n_backends);
 	if (n_workers != 1)
 		snprintf(workers, sizeof(workers), "&workers=%u", n_workers);
-	snprintf(name, n_bytes, "pipeline/%s/ipv%u/%s/%s?flows=%u&services=%u%s%s", lb_mode_name(s->mode),
+	snprintf(name, n_bytes, "pipeline/%s/ipv%u/%s/%s?flows=%u&services=%u%s%s%s%s", lb_mode_name(s->mode),
 		s->family, s->proto == IPPROTO_TCP ? "tcp" : "udp", kind, s->n_flows, s->n_services,
-		backends, workers);
+		client_addresses[s->client_address], other_family, backends, workers);
 }
 
 static void report(const char *name, double *samples)
@@ -353,6 +464,27 @@ static void report(const char *name, double *samples)
 	bench.note[0] = '\0';
 }
 
+/*
+ * The first worker's sessions as they are after the handshake and a segment of the backend, which tells that the client's
+ * address has arrived.
+ */
+static void establish(void)
+{
+	struct lb_sessions *sessions = &lanes[0].worker->sessions;
+
+	n_replied = 0;
+	for (uint32_t i = 0; i < sessions->n_entries; i++) {
+		struct lb_session *session = &sessions->entries[i];
+
+		if (session->state == LB_FLOW_FREE)
+			continue;
+		if (session->state == LB_FLOW_SYN)
+			session->state = LB_FLOW_ESTABLISHED;
+		session->flags |= LB_SESSION_TOLD | LB_SESSION_HEARD;
+		replied[n_replied++] = session;
+	}
+}
+
 // Services, destinations and, for hits, the flows that @p n_workers will meet.
 static void prepare(const struct scenario *s, struct lb_addr *dsts, unsigned n_workers)
 {
@@ -362,15 +494,21 @@ static void prepare(const struct scenario *s, struct lb_addr *dsts, unsigned n_w
 	forget_flows();
 	shuffle(s->n_flows);
 	for (unsigned i = 0; i < s->n_services; i++) {
-		if (s->kind == KIND_REPLY)
+		if (s->kind == KIND_REPLY && s->mode != LB_MODE_FULLNAT)
 			backend_of(s, i, 0, text, sizeof(text));
 		else
 			vip_of(s, i, text, sizeof(text));
 		if (lb_addr_parse(text, &dsts[i]) < 0)
 			abort();
 	}
-	if (s->kind == KIND_HIT)
-		run(s, dsts, s->n_flows / n_workers + STRETCH_PKTS, n_workers, true);
+	if (s->kind == KIND_HIT || (s->kind == KIND_REPLY && s->mode == LB_MODE_FULLNAT)) {
+		struct scenario begin = *s;
+
+		begin.kind = KIND_HIT;
+		run(&begin, dsts, s->n_flows / n_workers + STRETCH_PKTS, n_workers, true);
+	}
+	if (s->mode == LB_MODE_FULLNAT)
+		establish();
 }
 
 static void measure(const struct scenario *s)
@@ -444,6 +582,30 @@ static void measure_workers(const struct scenario *s)
 	free(dsts);
 }
 
+// Last: what comes after it pays for its stage too.
+static void measure_fullnat(void)
+{
+	uint32_t n_flows = 100000;
+
+	for (unsigned family = 4; family <= 6; family += 2) {
+		for (enum lb_client_address told = 0; told < LB_CLIENT_ADDRESS_N; told++) {
+			measure(&(struct scenario){KIND_HIT, family, IPPROTO_TCP, n_flows, 1, 10, LB_MODE_FULLNAT, told, 0});
+			if (bench.quick && family == 6 && told != LB_CLIENT_ADDRESS_NONE)
+				continue;
+			measure(&(struct scenario){KIND_REPLY, family, IPPROTO_TCP, n_flows, 1, 10, LB_MODE_FULLNAT, told, 0});
+			if (told != LB_CLIENT_ADDRESS_PROXY_V2) // whose SYNs are as those of none
+				measure(&(struct scenario){
+					KIND_MISS, family, IPPROTO_TCP, n_flows, 1, 10, LB_MODE_FULLNAT, told, 0});
+		}
+		measure(&(struct scenario){KIND_HIT, family, IPPROTO_UDP, n_flows, 1, 10, LB_MODE_FULLNAT, 0, 0});
+		measure(&(struct scenario){KIND_HIT, family, IPPROTO_TCP, n_flows, 1, 10, LB_MODE_FULLNAT, 0, 10 - family});
+		measure(&(struct scenario){KIND_REPLY, family, IPPROTO_TCP, n_flows, 1, 10, LB_MODE_FULLNAT, 0, 10 - family});
+		for (n_flows = 1000; !bench.quick && n_flows <= 1000000; n_flows *= 1000)
+			measure(&(struct scenario){KIND_HIT, family, IPPROTO_TCP, n_flows, 1, 10, LB_MODE_FULLNAT, 0, 0});
+		n_flows = 100000;
+	}
+}
+
 // The lanes that there are cores for: the main lcore, and one more.
 static void set_up_lanes(void)
 {
@@ -467,14 +629,17 @@ int main(int argc, char **argv)
 		"--log-level", "error", NULL};
 	static const uint32_t flows[] = {1, 1000, 100000, 1000000, 10000000};
 	static const uint8_t protos[] = {IPPROTO_TCP, IPPROTO_UDP};
-	uint32_t max_flows;
+	uint32_t max_flows, n_sessions;
 
 	bench_parse_args(argc, argv);
 	max_flows = bench.quick ? 1000000 : 10000000;
 	order = malloc(max_flows * sizeof(*order));
 	pipeline_start_eal(eal_args);
 	pipeline_start(&pipeline, rte_lcore_count(), max_flows + max_flows / 8, 8191);
-	if (order == NULL)
+	n_sessions = bench.quick ? 150000 : 1125000;
+	pipeline.dp.sessions_per_worker = n_sessions;
+	replied = malloc(n_sessions * sizeof(*replied));
+	if (order == NULL || replied == NULL)
 		abort();
 	set_up_lanes();
 	pipeline_sync_begin(&pipeline);
@@ -494,17 +659,20 @@ int main(int argc, char **argv)
 		measure(&(struct scenario){KIND_REPLY, family, IPPROTO_TCP, 100000, 1, 10});
 		measure(&(struct scenario){KIND_OTHER, family, IPPROTO_TCP, 100000, 1, 10});
 		for (enum lb_mode mode = LB_MODE_DSR; mode <= LB_MODE_GUE; mode++)
-			measure(&(struct scenario){KIND_HIT, family, IPPROTO_TCP, 100000, 1, 10, mode});
+			for (unsigned i = 0; i < RTE_DIM(protos); i++)
+				measure(&(struct scenario){KIND_HIT, family, protos[i], 100000, 1, 10, mode});
 	}
 	measure(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 100000, 1, 1000});
 	measure(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 100000, 100, 10});
 	measure(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 100000, 1000, 10});
 	measure_workers(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 100000, 1, 10});
 	measure_workers(&(struct scenario){KIND_HIT, 4, IPPROTO_TCP, 1000000, 1, 10});
+	measure_fullnat();
 	for (unsigned i = 0; i < n_lanes; i++)
 		rte_pktmbuf_free_bulk(lanes[i].mbufs, STRETCH_PKTS);
 	pipeline_stop(&pipeline);
 	rte_eal_cleanup();
+	free(replied);
 	free(order);
 	return bench_finish();
 }
