@@ -11,12 +11,11 @@ import os
 import re
 import shutil
 import socket
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from benchlib import TOP, Bench
+from benchlib import TOP, Bench, run_main
 from netns import Namespace, wait_for
 
 BUILD = Path(os.environ.get("FULCRUM_BUILD", TOP / "build"))
@@ -139,8 +138,6 @@ def main():
 
     bench = Bench(__doc__, options)
     args = bench.args
-    if os.geteuid():
-        sys.exit("a network namespace needs root")
     what = f"type={args.type}&backends={args.backends}&interval_ms={args.interval_ms}"
     with Rig(args.backends, args.interval_ms, args.type) as rig:
         rig.start()
@@ -151,8 +148,8 @@ def main():
         bench.result(f"checks/api{path.replace('?', '/')}?{what}", "ms", values)
     bench.result(f"checks/rate?{what}", "1/s", [rate])
     bench.result(f"checks/cpu?{what}", "%", [cpu])
-    sys.exit(bench.finish())
+    return bench.finish()
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

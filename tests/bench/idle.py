@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchlib import Bench
+from benchlib import Bench, run_main
 from netns import Namespace, veth
 from rig import VIP, Balancer, Rig, checksum, config, service, take_place
 
@@ -85,4 +85,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)
