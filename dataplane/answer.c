@@ -14,6 +14,7 @@
 #include <rte_tcp.h>
 
 #include "dataplane/checksum.h"
+#include "dataplane/classify.h"
 #include "dataplane/icmp.h"
 #include "dataplane/stages.h"
 #include "dataplane/worker.h"
@@ -67,7 +68,10 @@ static void send_answer(struct lb_worker *worker, struct lb_burst *burst, unsign
 {
 	struct lb_packet *packet = &burst->packets[i];
 	uint8_t *frame = lb_packet_at(burst, i, 0);
-	uint64_t nexthop = lb_fib_lookup(&worker->dp->fib, packet->family, &burst->keys[i].src);
+	// What came to a local address is of a backend, which no route to clients leads to: back as it came.
+	uint64_t nexthop = lb_classify_is_vip(worker->dp, &burst->keys[i].dst)
+				   ? lb_fib_lookup(&worker->dp->fib, packet->family, &burst->keys[i].src)
+				   : LB_NEXTHOP_NONE;
 	uint64_t word = nexthop == LB_NEXTHOP_NONE || nexthop == LB_NEXTHOP_HOST
 				? LB_NEXTHOP_UNRESOLVED
 				: lb_fib_nexthop_word(&worker->dp->fib, nexthop);
@@ -132,6 +136,7 @@ static bool put_error(struct lb_burst *burst, unsigned i, const struct error *er
 	uint16_t sum;
 
 	n_quoted = RTE_MIN(n_quoted, n_max - n_headers);
+	n_quoted = RTE_MIN(n_quoted, mbuf->pkt_len - packet->l3); // of one that was quoted itself, not all is there
 	frame = (uint8_t *)rte_pktmbuf_prepend(mbuf, (uint16_t)n_headers);
 	if (frame == NULL)
 		return false;
@@ -257,6 +262,7 @@ static void answer_one(struct lb_worker *worker, struct lb_burst *burst, unsigne
 		answer_echo(worker, burst, i);
 		break;
 	case LB_VERDICT_TOO_BIG:
+	case LB_VERDICT_TUNNEL_TOO_BIG:
 		answer_too_big(worker, burst, i);
 		break;
 	case LB_VERDICT_TTL_EXPIRED:
@@ -265,6 +271,7 @@ static void answer_one(struct lb_worker *worker, struct lb_burst *burst, unsigne
 	case LB_VERDICT_NO_BACKEND:
 	case LB_VERDICT_NO_TABLE:
 	case LB_VERDICT_BACKEND_DOWN:
+	case LB_VERDICT_NO_SESSION:
 		if (burst->packets[i].pending == LB_VERDICT_FRAGMENT)
 			break; // how long is the segment? And it is no host's business to ask
 		if (burst->keys[i].proto == IPPROTO_TCP)

@@ -192,6 +192,8 @@ static uint8_t insert(struct lb_burst *burst, unsigned i, unsigned at_l4, const 
 	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
 	uint8_t *l4;
 
+	if (unlikely(burst->packets[i].pending == LB_VERDICT_FRAGMENT))
+		return LB_VERDICT_FRAGMENT; // the others' places would be others
 	if (unlikely(ip_bytes(burst, i) + n_bytes > mtu)) {
 		burst->mtus[i] = (uint16_t)(mtu - n_bytes);
 		return LB_VERDICT_TOO_BIG;
@@ -304,6 +306,8 @@ static uint8_t proxy_out(struct lb_worker *worker, struct lb_burst *burst, unsig
 			session->isn = seq;
 			session->flags &= (uint8_t)~(LB_SESSION_TOLD | LB_SESSION_HEARD);
 		}
+		if (unlikely(burst->packets[i].pending == LB_VERDICT_FRAGMENT))
+			return LB_VERDICT_FRAGMENT;
 		cut_data(burst, i);
 		return LB_VERDICT_FORWARD;
 	}
@@ -382,4 +386,30 @@ uint8_t lb_client_address_back(struct lb_burst *burst, unsigned i, struct lb_ses
 		proxy_back(tcp, session);
 	}
 	return LB_VERDICT_FORWARD;
+}
+
+uint16_t lb_client_address_added(
+	const struct lb_dp *dp, const struct lb_session *session, uint32_t seq, int32_t *seq_change)
+{
+	uint16_t n_bytes = (uint16_t)proxy_bytes(session);
+	uint32_t begin = session->isn + 1;
+
+	*seq_change = 0;
+	if (session->flags & LB_SESSION_TOA)
+		return session->flags & LB_SESSION_TOLD ? 0 : (uint16_t)toa_bytes(session);
+	if ((session->flags & LB_SESSION_PROXY) == 0)
+		return 0;
+	if (dp->backends[session->backend].proto == IPPROTO_UDP)
+		return n_bytes; // of the first datagram; which one it was cannot be seen
+	// Behind the header they are shifted; the first one, which begins where the header does, is not, but has it.
+	if (seq - begin >= n_bytes && seq - begin <= INT32_MAX)
+		*seq_change = -(int32_t)n_bytes;
+	return seq == begin ? n_bytes : 0;
+}
+
+int32_t lb_client_address_ack_shift(const struct lb_session *session)
+{
+	uint8_t both = LB_SESSION_PROXY | LB_SESSION_HEARD;
+
+	return (session->flags & both) == both ? (int32_t)proxy_bytes(session) : 0;
 }

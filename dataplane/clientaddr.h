@@ -23,4 +23,14 @@ uint8_t lb_client_address_out(struct lb_worker *worker, struct lb_burst *burst, 
 /** The same for a reply: acknowledgements, SACK blocks, MSS. @return FORWARD, TRUNCATED_L4. Worker. */
 uint8_t lb_client_address_back(struct lb_burst *burst, unsigned i, struct lb_session *session);
 
+/**
+ * How many bytes we have put into the packet of a client that an ICMP error quotes, whose sequence number was @p seq, host
+ * order (UDP: anything). @p seq_change: what makes that number the client's own. Worker.
+ */
+uint16_t lb_client_address_added(
+	const struct lb_dp *dp, const struct lb_session *session, uint32_t seq, int32_t *seq_change);
+
+/** What makes the acknowledgement in a quoted packet to the client the backend's own. Worker. */
+int32_t lb_client_address_ack_shift(const struct lb_session *session);
+
 #endif

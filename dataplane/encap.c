@@ -24,8 +24,6 @@
 
 #define OUTER_TTL 64u
 #define IP4_DF 0x4000u
-// RFC 6335, section 6: the dynamic ports, 49152..65535.
-#define ENTROPY_PORTS 0xc000u
 #define ENTROPY_PORT_MASK 0x3fffu
 #define FLOW_LABEL_MASK 0xfffffu
 
@@ -242,7 +240,7 @@ static inline void finish_udp(uint8_t *outer_l4, uint64_t hash, uint32_t n_bytes
 {
 	struct rte_udp_hdr *udp = (void *)outer_l4;
 
-	udp->src_port = rte_cpu_to_be_16((uint16_t)(ENTROPY_PORTS | (hash & ENTROPY_PORT_MASK)));
+	udp->src_port = rte_cpu_to_be_16((uint16_t)(LB_ENCAP_ENTROPY_PORTS | (hash & ENTROPY_PORT_MASK)));
 	udp->dgram_len = rte_cpu_to_be_16((uint16_t)n_bytes);
 }
 

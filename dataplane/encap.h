@@ -10,6 +10,9 @@
 /* IPv6, UDP and GUE: the longest of the outer headers. */
 #define LB_ENCAP_MAX_BYTES 52u
 
+/* The source ports of gue: RFC 6335, section 6: the dynamic ports, 49152..65535. */
+#define LB_ENCAP_ENTROPY_PORTS 0xc000u
+
 enum lb_encap_kind { LB_ENCAP_NONE, LB_ENCAP_IPIP4, LB_ENCAP_IPIP6, LB_ENCAP_GUE4, LB_ENCAP_GUE6 };
 
 /*

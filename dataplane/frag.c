@@ -3,7 +3,7 @@
  * Fragments: see frag.h. On a port with several queues RSS spreads fragments by their addresses alone, so that they
  * may come to another worker than the flow's whole packets. All of one datagram come to the same one, and that
  * chooses by its own table and the slots: by the same rules, hence the same backend, but for a flow that only an
- * entry of the other worker holds where it is.
+ * entry of the other worker holds where it is. In mode fullnat the worker that has the session gets them all.
  */
 #include "dataplane/frag.h"
 
@@ -14,6 +14,7 @@
 #include <rte_udp.h>
 
 #include "dataplane/classify.h"
+#include "dataplane/fullnat.h"
 #include "dataplane/worker.h"
 #include "lb/decide.h"
 
@@ -22,15 +23,6 @@
 #define MAX_EXT_HEADERS 8u // parse has let no more pass
 #define SWEEP_DATAGRAMS 8u
 static_assert(LB_VERDICT_N <= UINT8_MAX, "a fate is a verdict or FATE_UNKNOWN");
-
-/* One fragment, as its headers say. */
-struct piece {
-	struct lb_frag_key key;
-	uint32_t from, to; /* its data: where in the datagram's */
-	uint32_t at;       /* its data: where in the frame */
-	bool more;
-	uint8_t proto;
-};
 
 struct lb_frags *lb_frag_create(int socket_id)
 {
@@ -44,13 +36,13 @@ void lb_frag_destroy(struct lb_frags *frags)
 	rte_free(frags);
 }
 
-static void read_piece(const struct lb_burst *burst, unsigned i, struct piece *piece)
+void lb_frag_read(const struct lb_burst *burst, unsigned i, struct lb_frag_piece *piece)
 {
 	const struct lb_packet *packet = &burst->packets[i];
 	const uint8_t *l3 = lb_packet_at(burst, i, packet->l3);
 	uint32_t end = packet->l3 + lb_packet_ip_bytes(burst, i);
 
-	*piece = (struct piece){.key = {.src = burst->keys[i].src, .dst = burst->keys[i].dst}};
+	*piece = (struct lb_frag_piece){.key = {.src = burst->keys[i].src, .dst = burst->keys[i].dst}};
 	if (packet->family == 4) {
 		const struct rte_ipv4_hdr *ip = (const void *)l3;
 		uint16_t word = rte_be_to_cpu_16(ip->fragment_offset);
@@ -80,7 +72,7 @@ static void read_piece(const struct lb_burst *burst, unsigned i, struct piece *p
 }
 
 // @return FORWARD, or why no stack would make such a fragment.
-static uint8_t check_piece(const struct piece *piece)
+static uint8_t check_piece(const struct lb_frag_piece *piece)
 {
 	if (piece->from == piece->to || piece->to > DATA_MAX || (piece->more && piece->to % 8 != 0))
 		return LB_VERDICT_FRAGMENT_BAD;
@@ -190,7 +182,7 @@ static void add_range(struct lb_frag_datagram *datagram, uint32_t from, uint32_t
 }
 
 // Whether the datagram cannot be as both this and what came before say.
-static bool contradicts(const struct lb_frag_datagram *datagram, const struct piece *piece)
+static bool contradicts(const struct lb_frag_datagram *datagram, const struct lb_frag_piece *piece)
 {
 	if (datagram->n_bytes != 0 && (piece->more ? piece->to >= datagram->n_bytes : piece->to != datagram->n_bytes))
 		return true;
@@ -203,7 +195,7 @@ static bool contradicts(const struct lb_frag_datagram *datagram, const struct pi
 	return false;
 }
 
-static bool is_repeated(const struct lb_frag_datagram *datagram, const struct piece *piece)
+static bool is_repeated(const struct lb_frag_datagram *datagram, const struct lb_frag_piece *piece)
 {
 	for (unsigned i = 0; i < datagram->n_ranges; i++)
 		if (piece->from >= datagram->ranges[i].from && piece->to <= datagram->ranges[i].to)
@@ -216,7 +208,7 @@ static bool is_repeated(const struct lb_frag_datagram *datagram, const struct pi
  * (and whoever gets the datagram gets the first of both). One that overlaps in another way ends its datagram
  * (RFC 5722, section 4), as does one hole too many. @return FORWARD, or why it is dropped.
  */
-static uint8_t note_piece(struct lb_worker *worker, struct lb_frag_datagram *datagram, const struct piece *piece)
+static uint8_t note_piece(struct lb_worker *worker, struct lb_frag_datagram *datagram, const struct lb_frag_piece *piece)
 {
 	if (datagram->fate == LB_VERDICT_FRAGMENT_OVERLAP || datagram->fate == LB_VERDICT_FRAGMENT_LIMIT)
 		return datagram->fate;
@@ -283,30 +275,52 @@ static uint8_t read_l4(struct lb_burst *burst, unsigned i, uint32_t end)
 	return LB_VERDICT_FORWARD;
 }
 
-// As classify does for whole packets. fullnat would have to rewrite the others' addresses by the flow: not done.
-static uint8_t classify_first(const struct lb_dp *dp, struct lb_packet *packet, const struct lb_flow_key *key)
+// Whether this is one of fullnat's local addresses.
+static bool is_local(const struct lb_dp *dp, const struct lb_addr *addr)
 {
+	const struct lb_fullnat *fullnat = atomic_load_explicit(&dp->fullnat, memory_order_acquire);
+
+	return fullnat != NULL && lb_fullnat_local(atomic_load_explicit(&fullnat->locals, memory_order_acquire), addr) !=
+					  LB_MAX_LOCALS;
+}
+
+// As classify does for whole packets; what is of mode fullnat is settled with it.
+static uint8_t classify_first(struct lb_worker *worker, struct lb_burst *burst, unsigned i,
+	struct lb_frag_datagram *datagram)
+{
+	const struct lb_dp *dp = worker->dp;
+	const struct lb_flow_key *key = &burst->keys[i];
+	struct lb_packet *packet = &burst->packets[i];
+
 	packet->service = lb_classify_service(dp, &key->dst, key->dport_be, key->proto);
-	if (packet->service != LB_CLASSIFY_NONE)
-		return dp->services[packet->service].mode == LB_MODE_FULLNAT ? LB_VERDICT_FRAGMENT
-									     : LB_VERDICT_FORWARD;
+	if (packet->service != LB_CLASSIFY_NONE) {
+		if (dp->services[packet->service].mode != LB_MODE_FULLNAT)
+			return LB_VERDICT_FORWARD;
+		// Its first service is there before its sessions are.
+		return atomic_load_explicit(&dp->fullnat, memory_order_acquire) != NULL
+			       ? lb_fullnat_first(worker, burst, i, &datagram->hash, &datagram->owner)
+			       : LB_VERDICT_MODE_UNSUPPORTED;
+	}
 	if (lb_classify_is_vip(dp, &key->dst))
 		return LB_VERDICT_VIP_NO_SERVICE;
+	if (is_local(dp, &key->dst)) // as lb_stage_fullnat() does, ahead of nat's replies
+		return lb_fullnat_first(worker, burst, i, &datagram->hash, &datagram->owner);
 	packet->backend = lb_classify_endpoint(dp, &key->src, key->sport_be, key->proto);
 	return packet->backend != LB_CLASSIFY_NONE ? LB_VERDICT_REPLY : LB_VERDICT_HOST;
 }
 
 // What can be said of a fragment without its datagram. @return FORWARD: nothing.
 static uint8_t judge(const struct lb_worker *worker, const struct lb_burst *burst, unsigned i,
-	const struct piece *piece)
+	const struct lb_frag_piece *piece)
 {
 	const struct lb_packet *packet = &burst->packets[i];
 	const uint8_t *l3 = lb_packet_at(burst, i, packet->l3);
 	bool to_vip = lb_classify_is_vip(worker->dp, &piece->key.dst);
+	bool to_local = is_local(worker->dp, &piece->key.dst);
 	uint8_t proto = piece->from == 0 ? burst->keys[i].proto : piece->proto;
 	bool other = proto != IPPROTO_TCP && proto != IPPROTO_UDP;
 
-	if (!to_vip && (lb_fib_lookup(&worker->dp->fib, packet->family, &piece->key.dst) == LB_NEXTHOP_HOST))
+	if (!to_vip && !to_local && (lb_fib_lookup(&worker->dp->fib, packet->family, &piece->key.dst) == LB_NEXTHOP_HOST))
 		return LB_VERDICT_HOST;
 	if (other && !(packet->family == 6 && piece->from != 0 && proto != IPPROTO_ICMPV6))
 		return to_vip ? LB_VERDICT_VIP_PROTOCOL : LB_VERDICT_HOST;
@@ -320,10 +334,10 @@ static void begin_one(struct lb_worker *worker, struct lb_burst *burst, unsigned
 	struct lb_packet *packet = &burst->packets[i];
 	struct lb_frags *frags = worker->frags;
 	struct lb_frag_datagram *datagram;
-	struct piece piece;
+	struct lb_frag_piece piece;
 
 	frags->firsts[i].datagram = UINT16_MAX;
-	read_piece(burst, i, &piece);
+	lb_frag_read(burst, i, &piece);
 	frags->firsts[i].is_first = piece.from == 0;
 	if (piece.from != 0)
 		return;
@@ -336,7 +350,10 @@ static void begin_one(struct lb_worker *worker, struct lb_burst *burst, unsigned
 	packet->verdict = note_piece(worker, datagram, &piece);
 	if (packet->verdict != LB_VERDICT_FORWARD)
 		return;
-	packet->verdict = classify_first(worker->dp, packet, &burst->keys[i]);
+	datagram->sport_be = burst->keys[i].sport_be;
+	datagram->dport_be = burst->keys[i].dport_be;
+	datagram->proto = burst->keys[i].proto;
+	packet->verdict = classify_first(worker, burst, i, datagram);
 	frags->firsts[i].datagram = (uint16_t)(datagram - frags->datagrams);
 	frags->firsts[i].serial = datagram->serial;
 }
@@ -357,6 +374,8 @@ void lb_frag_begin(struct lb_worker *worker, struct lb_burst *burst)
 	burst->n_to_service = 0;
 	burst->n_to_client = 0;
 	for (unsigned i = 0; i < burst->n; i++) { // the lists are in the burst's order
+		if (worker->dp->backends[burst->packets[i].backend].mode == LB_MODE_FULLNAT)
+			continue; // settled already
 		if (burst->packets[i].verdict == LB_VERDICT_FORWARD)
 			burst->to_service[burst->n_to_service++] = (uint8_t)i;
 		else if (burst->packets[i].verdict == LB_VERDICT_REPLY)
@@ -424,10 +443,30 @@ static void hold(struct lb_worker *worker, struct lb_burst *burst, unsigned i, s
 	burst->packets[i].verdict = LB_VERDICT_FRAGMENT; // not counted: it has another one when its time comes
 }
 
-static void go_on(struct lb_burst *burst, unsigned i, const struct lb_frag_datagram *datagram)
+// One of mode fullnat goes to the worker that got the first, or by its session.
+static uint8_t go_on_fullnat(
+	struct lb_worker *worker, struct lb_burst *burst, unsigned i, const struct lb_frag_datagram *datagram)
+{
+	struct lb_flow_key key = {.src = datagram->key.src, .dst = datagram->key.dst, .sport_be = datagram->sport_be,
+		.dport_be = datagram->dport_be, .proto = datagram->proto};
+
+	if (datagram->fate == LB_VERDICT_TAKEN)
+		return lb_handover_give(worker, burst, i, datagram->owner);
+	return lb_fullnat_follow(worker, burst, i, &key, datagram->hash,
+		datagram->fate == LB_VERDICT_FORWARD ? LB_SESSION_CLIENT : LB_SESSION_REPLY);
+}
+
+static void go_on(struct lb_worker *worker, struct lb_burst *burst, unsigned i,
+	const struct lb_frag_datagram *datagram)
 {
 	struct lb_packet *packet = &burst->packets[i];
+	bool sent = datagram->fate == LB_VERDICT_FORWARD || datagram->fate == LB_VERDICT_REPLY;
 
+	if (datagram->fate == LB_VERDICT_TAKEN ||
+		(sent && worker->dp->backends[datagram->backend].mode == LB_MODE_FULLNAT)) {
+		packet->verdict = go_on_fullnat(worker, burst, i, datagram);
+		return;
+	}
 	packet->verdict = datagram->fate;
 	packet->service = datagram->service;
 	packet->backend = datagram->backend;
@@ -442,7 +481,7 @@ static void go_on(struct lb_burst *burst, unsigned i, const struct lb_frag_datag
 }
 
 // A fragment that has waited: it is noted already.
-static void replay(struct lb_worker *worker, struct lb_burst *burst, unsigned i, const struct piece *piece)
+static void replay(struct lb_worker *worker, struct lb_burst *burst, unsigned i, const struct lb_frag_piece *piece)
 {
 	struct lb_frag_datagram *datagram = find_datagram(worker, &piece->key);
 
@@ -451,7 +490,7 @@ static void replay(struct lb_worker *worker, struct lb_burst *burst, unsigned i,
 		return;
 	}
 	datagram->n_held--;
-	go_on(burst, i, datagram);
+	go_on(worker, burst, i, datagram);
 	free_if_whole(worker->frags, datagram);
 }
 
@@ -459,11 +498,11 @@ void lb_frag_follow(struct lb_worker *worker, struct lb_burst *burst, unsigned i
 {
 	struct lb_packet *packet = &burst->packets[i];
 	struct lb_frag_datagram *datagram;
-	struct piece piece;
+	struct lb_frag_piece piece;
 
 	if (worker->frags->firsts[i].is_first)
 		return;
-	read_piece(burst, i, &piece);
+	lb_frag_read(burst, i, &piece);
 	if (worker->frags->replaying) {
 		replay(worker, burst, i, &piece);
 		return;
@@ -479,7 +518,7 @@ void lb_frag_follow(struct lb_worker *worker, struct lb_burst *burst, unsigned i
 		hold(worker, burst, i, datagram);
 		return;
 	}
-	go_on(burst, i, datagram);
+	go_on(worker, burst, i, datagram);
 	free_if_whole(worker->frags, datagram);
 }
 

@@ -27,6 +27,15 @@ struct lb_frag_key {
 	uint32_t proto; /* IPv6: 44 */
 };
 
+/* One fragment, as its headers say. */
+struct lb_frag_piece {
+	struct lb_frag_key key;
+	uint32_t from, to; /* its data: where in the datagram's */
+	uint32_t at;       /* its data: where in the frame */
+	bool more;
+	uint8_t proto;
+};
+
 struct lb_frag_range {
 	uint32_t from, to; /* bytes of the datagram's data: from .. to - 1 */
 };
@@ -35,12 +44,15 @@ struct lb_frag_range {
 struct lb_frag_datagram {
 	struct lb_frag_key key;
 	uint64_t hash;    /* of the flow, once the first has come */
+	uint16_t sport_be, dport_be; /* likewise */
 	uint32_t tick;    /* of its last fragment */
 	uint32_t serial;  /* tells lives of this place apart */
 	uint32_t n_bytes; /* of its data; 0: the last has not come */
 	uint16_t service, backend;
 	uint16_t n_held;
 	uint8_t fate; /* enum lb_verdict of the first fragment; LB_VERDICT_N: it has not come */
+	uint8_t proto; /* of the first fragment's L4 header */
+	uint8_t owner; /* fate TAKEN: the worker that has the flow's session */
 	uint8_t n_ranges;
 	bool in_use;
 	struct lb_frag_range ranges[LB_FRAG_RANGES];
@@ -74,6 +86,9 @@ struct lb_frags *lb_frag_create(int socket_id);
 
 /** Frees what waits, too; @p frags may be NULL. Main lcore, when the worker has stopped. */
 void lb_frag_destroy(struct lb_frags *frags);
+
+/** Read the headers of fragment @p i. Worker. */
+void lb_frag_read(const struct lb_burst *burst, unsigned i, struct lb_frag_piece *piece);
 
 /** Before the flow stage: the first fragments of burst->odd_list join the packets to services and clients. Worker. */
 void lb_frag_begin(struct lb_worker *worker, struct lb_burst *burst);

@@ -9,9 +9,13 @@
 #include <netinet/in.h>
 
 #include "dataplane/checksum.h"
+#include "dataplane/classify.h"
 #include "dataplane/clientaddr.h"
 #include "dataplane/flow.h"
 #include "dataplane/stages.h"
+
+// How many ports of one that has none left may be looked at for one that only a SYN has taken.
+#define EVICT_TRIES 16u
 
 // How often a port that is free in its pool may turn out to be another pool's, see choose_port().
 #define PORT_TRIES 16u
@@ -64,6 +68,16 @@ struct lb_session *lb_fullnat_find(const struct lb_worker *worker, const struct 
 			client_matches, &match);
 	return lb_sessions_find(
 		&worker->sessions, hash, LB_SESSION_REPLY, worker->tick, reply_matches, &match);
+}
+
+unsigned lb_fullnat_owner(const struct lb_worker *worker, const struct lb_flow_key *key, uint64_t hash)
+{
+	const struct lb_dp *dp = worker->dp;
+
+	for (unsigned k = 0; k < dp->n_workers; k++)
+		if (k != worker->idx && lb_fullnat_find(dp->workers[k], key, hash, LB_SESSION_CLIENT) != NULL)
+			return k;
+	return dp->n_workers;
 }
 
 void lb_fullnat_prepare(const struct lb_dp *dp, struct lb_session *session)
@@ -125,9 +139,11 @@ static void pick_replies(struct lb_worker *worker, const struct lb_fullnat *full
 		if ((packet->verdict != LB_VERDICT_HOST && packet->verdict != LB_VERDICT_REPLY) ||
 			lb_fullnat_local(locals, &burst->keys[i].dst) == LB_MAX_LOCALS)
 			continue;
-		if (unlikely(packet->pending != 0)) { // fragments and ICMP errors are not followed
-			if (packet->pending == LB_VERDICT_TTL_EXPIRED)
-				packet->verdict = LB_VERDICT_TTL_EXPIRED;
+		if (unlikely(packet->pending != 0)) { // ICMP is in the odd_list by now
+			if (packet->pending != LB_VERDICT_VIP_PROTOCOL)
+				packet->verdict = packet->pending;
+			if (packet->pending == LB_VERDICT_FRAGMENT)
+				burst->odd_list[burst->n_odd++] = i;
 			continue;
 		}
 		if (packet->verdict == LB_VERDICT_REPLY)
@@ -197,8 +213,7 @@ static void note_backend(const struct lb_worker *worker, struct lb_session *sess
 }
 
 // Both MACs in front of the packet, from the next-hop word. The VLAN tag, if any, stays.
-static uint8_t send_to(struct lb_worker *worker, struct lb_burst *burst, unsigned i, uint64_t nexthop,
-	uint8_t verdict)
+uint8_t lb_fullnat_send(struct lb_worker *worker, struct lb_burst *burst, unsigned i, uint64_t nexthop, uint8_t verdict)
 {
 	uint16_t port = lb_nexthop_port(nexthop);
 	uint8_t *frame = lb_packet_at(burst, i, 0);
@@ -211,37 +226,55 @@ static uint8_t send_to(struct lb_worker *worker, struct lb_burst *burst, unsigne
 	return verdict;
 }
 
+// Dropped; the sender is told, if that is proper, how large it may be.
+static uint8_t too_big(struct lb_burst *burst, unsigned i, uint32_t room)
+{
+	burst->mtus[i] = (uint16_t)room;
+	lb_burst_answer(burst, i);
+	return LB_VERDICT_TOO_BIG;
+}
+
 static uint8_t forward(struct lb_worker *worker, struct lb_burst *burst, unsigned i, struct lb_session *session)
 {
 	const struct lb_backend *backend = &worker->dp->backends[session->backend];
 	struct lb_packet *packet = &burst->packets[i];
 	struct lb_backend_counters *counters = &worker->counters->backends[session->backend];
 	uint32_t wire_bytes = packet->wire_bytes;
-	uint16_t mtu;
+	uint32_t room;
 	uint64_t nexthop = atomic_load_explicit(&backend->nexthop, memory_order_relaxed);
 	uint8_t verdict;
 
 	packet->backend = session->backend;
-	note_client(worker, session, packet->tcp_flags);
+	if (likely(packet->l4 != 0))
+		note_client(worker, session, packet->tcp_flags);
+	else
+		session->time = (uint16_t)worker->tick;
 	if (unlikely(lb_nexthop_port(nexthop) >= worker->n_ports))
 		return LB_VERDICT_NEXTHOP_UNRESOLVED;
-	mtu = worker->mtus[lb_nexthop_port(nexthop)];
-	verdict = lb_client_address_out(worker, burst, i, session, mtu);
-	if (unlikely(verdict != LB_VERDICT_FORWARD))
-		return verdict;
+	// In terms of the packet as it is, before anything is changed: its sender may have to see it.
+	room = lb_translate_room(burst, i, &backend->addr, worker->mtus[lb_nexthop_port(nexthop)]);
+	if (unlikely(lb_packet_ip_bytes(burst, i) > room))
+		return too_big(burst, i, room);
+	if (likely(packet->l4 != 0)) {
+		verdict = lb_client_address_out(
+			worker, burst, i, session, (uint16_t)RTE_MIN(room, (uint32_t)UINT16_MAX));
+		if (unlikely(verdict == LB_VERDICT_TOO_BIG))
+			return too_big(burst, i, burst->mtus[i]);
+		if (unlikely(verdict != LB_VERDICT_FORWARD))
+			return verdict;
+	}
 	verdict = lb_translate(worker, burst, i,
 		&(struct lb_translation){.src = &session->local,
 			.dst = &backend->addr,
 			.sport_be = session->local_port_be,
 			.dport_be = backend->port_be != 0 ? backend->port_be : session->vip_port_be,
 			.ip_sum = session->ip_sum,
-			.l4_sum = session->l4_sum,
-			.mtu = mtu});
+			.l4_sum = session->l4_sum});
 	if (unlikely(verdict != LB_VERDICT_FORWARD))
 		return verdict;
 	counters->in_pkts++;
 	counters->in_bytes += wire_bytes;
-	return send_to(worker, burst, i, nexthop, LB_VERDICT_FORWARD);
+	return lb_fullnat_send(worker, burst, i, nexthop, LB_VERDICT_FORWARD);
 }
 
 /*
@@ -249,7 +282,7 @@ static uint8_t forward(struct lb_worker *worker, struct lb_burst *burst, unsigne
  * service for all ports has a pool of its own, whose sessions may look to the server like those of another: then
  * somewhere else, as the other's ports lie side by side.
  */
-static uint8_t choose_port(struct lb_worker *worker, const struct lb_fullnat *fullnat,
+static uint8_t find_port(struct lb_worker *worker, const struct lb_fullnat *fullnat,
 	struct lb_session *session, uint64_t *reply_hash)
 {
 	const struct lb_fullnat_locals *locals =
@@ -288,9 +321,66 @@ static uint8_t choose_port(struct lb_worker *worker, const struct lb_fullnat *fu
 	return verdict;
 }
 
-static struct lb_session *begin(struct lb_worker *worker, const struct lb_fullnat *fullnat,
-	struct lb_packet *packet, const struct lb_flow_key *key, uint64_t hash)
+/*
+ * All ports to the backend are taken: one of a session of which only a SYN has been seen is given back, if there is one
+ * among the next few in turn, which are those that were taken longest ago. Established ones stay.
+ */
+static bool make_way(struct lb_worker *worker, const struct lb_fullnat *fullnat, const struct lb_session *session)
 {
+	const struct lb_fullnat_locals *locals =
+		atomic_load_explicit(&fullnat->locals, memory_order_acquire);
+	struct lb_session holder = *session;
+
+	for (unsigned local = 0; local < locals->n; local++) {
+		struct lb_ports *ports = lb_fullnat_share(fullnat, worker, session->backend, local);
+
+		if (ports == NULL || !locals->usable[local])
+			continue;
+		holder.local = locals->addrs[local];
+		for (unsigned try = 0; try < EVICT_TRIES; try++) {
+			uint32_t idx = ports->cursor;
+			struct lb_session *found;
+			struct lb_flow_key key;
+			uint64_t hash;
+
+			holder.local_port_be = rte_cpu_to_be_16(lb_ports_number(idx, worker->idx, fullnat->n_shares));
+			key = lb_fullnat_reply_key(worker->dp, &holder);
+			lb_hash_flows(&worker->dp->hash_key, &key, &hash, 1);
+			found = lb_fullnat_find(worker, &key, hash, LB_SESSION_REPLY);
+			if (found != NULL && found->state == LB_FLOW_SYN) {
+				lb_sessions_evict(&worker->sessions, found);
+				lb_ports_skip(ports, idx);
+				return true;
+			}
+			lb_ports_skip(ports, idx + 1);
+		}
+	}
+	return false;
+}
+
+static uint8_t choose_port(struct lb_worker *worker, const struct lb_fullnat *fullnat,
+	struct lb_session *session, uint64_t *reply_hash)
+{
+	uint8_t verdict = find_port(worker, fullnat, session, reply_hash);
+
+	if (unlikely(verdict == LB_VERDICT_PORTS_EXHAUSTED) && make_way(worker, fullnat, session))
+		verdict = find_port(worker, fullnat, session, reply_hash);
+	return verdict;
+}
+
+// With `on_empty: reset` the client is told (answer.c).
+static void refuse(struct lb_worker *worker, struct lb_burst *burst, unsigned i, uint8_t verdict)
+{
+	burst->packets[i].verdict = verdict;
+	if (worker->dp->services[burst->packets[i].service].on_empty == LB_ON_EMPTY_RESET)
+		lb_burst_answer(burst, i);
+}
+
+static struct lb_session *begin(struct lb_worker *worker, const struct lb_fullnat *fullnat, struct lb_burst *burst,
+	unsigned i, uint64_t hash)
+{
+	struct lb_packet *packet = &burst->packets[i];
+	const struct lb_flow_key *key = &burst->keys[i];
 	bool is_tcp = key->proto == IPPROTO_TCP;
 	struct lb_choice choice = lb_flow_choose(worker, packet->service, key, hash, true, true);
 	struct lb_session content = {.client = key->src, .client_port_be = key->sport_be,
@@ -302,10 +392,11 @@ static struct lb_session *begin(struct lb_worker *worker, const struct lb_fullna
 	struct lb_session *session;
 
 	if (unlikely(choice.backend == LB_BACKEND_NONE)) {
-		packet->verdict = atomic_load_explicit(&worker->dp->services[packet->service].table,
-					  memory_order_relaxed) != NULL
-					  ? LB_VERDICT_NO_BACKEND
-					  : LB_VERDICT_NO_TABLE;
+		refuse(worker, burst, i,
+			atomic_load_explicit(&worker->dp->services[packet->service].table,
+				memory_order_relaxed) != NULL
+				? LB_VERDICT_NO_BACKEND
+				: LB_VERDICT_NO_TABLE);
 		worker->counters->services[packet->service].no_backend++;
 		return NULL;
 	}
@@ -317,6 +408,8 @@ static struct lb_session *begin(struct lb_worker *worker, const struct lb_fullna
 		return NULL;
 	}
 	lb_fullnat_prepare(worker->dp, &content);
+	if (unlikely(lb_sessions_full(&worker->sessions)))
+		lb_sessions_make_way(&worker->sessions, worker->tick);
 	session = lb_sessions_insert(&worker->sessions, &content, hashes, worker->tick);
 	worker->counters->locals[content.local_idx].ports_used++;
 	if (unlikely(session == NULL)) {
@@ -349,7 +442,11 @@ static void settle_client(struct lb_worker *worker, const struct lb_fullnat *ful
 	const struct lb_flow_key *key = &burst->keys[i];
 	struct lb_session *session = lb_fullnat_find(worker, key, hash, LB_SESSION_CLIENT);
 
+	uint8_t lost = LB_VERDICT_NO_SESSION;
+
 	if (session != NULL && unlikely(!goes_on(worker, session, packet))) {
+		if (worker->dp->services[packet->service].on_empty == LB_ON_EMPTY_RESET)
+			lost = LB_VERDICT_BACKEND_DOWN;
 		lb_sessions_del(&worker->sessions, session);
 		session = NULL;
 	}
@@ -357,32 +454,14 @@ static void settle_client(struct lb_worker *worker, const struct lb_fullnat *ful
 	if (unlikely(session == NULL)) {
 		worker->counters->flow.miss++;
 		if (key->proto == IPPROTO_TCP && !is_syn(packet)) {
-			packet->verdict = LB_VERDICT_NO_SESSION;
+			refuse(worker, burst, i, lost);
 			return;
 		}
-		session = begin(worker, fullnat, packet, key, hash);
+		session = begin(worker, fullnat, burst, i, hash);
 		if (session == NULL)
 			return;
 	}
 	packet->verdict = forward(worker, burst, i, session);
-}
-
-static uint64_t route_to(const struct lb_fib *fib, const struct lb_addr *addr)
-{
-	bool is_ipv4 = lb_addr_is_ipv4(addr);
-	uint64_t id = atomic_load_explicit(&fib->single[!is_ipv4], memory_order_relaxed);
-	uint32_t ipv4 = rte_be_to_cpu_32(lb_addr_ipv4_be(addr));
-	uint8_t ipv6[1][RTE_FIB6_IPV6_ADDR_SIZE];
-
-	if (likely(id != 0))
-		return id;
-	if (is_ipv4) {
-		rte_fib_lookup_bulk(fib->ipv4, &ipv4, &id, 1);
-	} else {
-		memcpy(ipv6[0], addr, sizeof(ipv6[0]));
-		rte_fib6_lookup_bulk(fib->ipv6, ipv6, &id, 1);
-	}
-	return id;
 }
 
 static uint8_t reply(struct lb_worker *worker, struct lb_burst *burst, unsigned i, struct lb_session *session)
@@ -391,9 +470,9 @@ static uint8_t reply(struct lb_worker *worker, struct lb_burst *burst, unsigned 
 	const struct lb_backend *backend = &dp->backends[session->backend];
 	struct lb_packet *packet = &burst->packets[i];
 	struct lb_backend_counters *counters = &worker->counters->backends[session->backend];
-	uint64_t route = route_to(&dp->fib, &session->client);
+	uint64_t route = lb_fib_lookup(&dp->fib, lb_addr_is_ipv4(&session->client) ? 4 : 6, &session->client);
 	uint64_t nexthop = lb_fib_nexthop_word(&dp->fib, route);
-	uint32_t wire_bytes = packet->wire_bytes;
+	uint32_t wire_bytes = packet->wire_bytes, room;
 	uint8_t verdict;
 
 	packet->backend = session->backend;
@@ -403,7 +482,10 @@ static uint8_t reply(struct lb_worker *worker, struct lb_burst *burst, unsigned 
 		return LB_VERDICT_NO_ROUTE;
 	if (unlikely(lb_nexthop_port(nexthop) >= worker->n_ports))
 		return LB_VERDICT_NEXTHOP_UNRESOLVED;
-	if (unlikely(session->flags & (LB_SESSION_TOA | LB_SESSION_PROXY))) {
+	room = lb_translate_room(burst, i, &session->client, worker->mtus[lb_nexthop_port(nexthop)]);
+	if (unlikely(lb_packet_ip_bytes(burst, i) > room))
+		return too_big(burst, i, room);
+	if (unlikely(session->flags & (LB_SESSION_TOA | LB_SESSION_PROXY)) && packet->l4 != 0) {
 		verdict = lb_client_address_back(burst, i, session);
 		if (unlikely(verdict != LB_VERDICT_FORWARD))
 			return verdict;
@@ -415,17 +497,22 @@ static uint8_t reply(struct lb_worker *worker, struct lb_burst *burst, unsigned 
 			.dport_be = session->client_port_be,
 			// The way back: each change is undone, which in one's complement is the negative.
 			.ip_sum = (uint16_t)~session->ip_sum,
-			.l4_sum = (uint16_t)~session->l4_sum,
-			.mtu = worker->mtus[lb_nexthop_port(nexthop)]});
+			.l4_sum = (uint16_t)~session->l4_sum});
 	if (unlikely(verdict != LB_VERDICT_FORWARD))
 		return verdict;
 	counters->out_pkts++;
 	counters->out_bytes += wire_bytes;
 	counters->resets += (packet->tcp_flags & LB_TCP_RST) != 0;
-	return send_to(worker, burst, i, nexthop, LB_VERDICT_REPLY);
+	return lb_fullnat_send(worker, burst, i, nexthop, LB_VERDICT_REPLY);
 }
 
-// Without a session: the host's own if the address is (its routes say so), else nobody's.
+uint8_t lb_fullnat_not_ours(const struct lb_worker *worker, const struct lb_addr *local, uint8_t verdict)
+{
+	uint64_t route = lb_fib_lookup(&worker->dp->fib, lb_addr_is_ipv4(local) ? 4 : 6, local);
+
+	return route == LB_NEXTHOP_HOST ? LB_VERDICT_HOST : verdict;
+}
+
 static void settle_reply(struct lb_worker *worker, struct lb_burst *burst, unsigned i, uint64_t hash)
 {
 	const struct lb_flow_key *key = &burst->keys[i];
@@ -433,8 +520,46 @@ static void settle_reply(struct lb_worker *worker, struct lb_burst *burst, unsig
 
 	if (likely(session != NULL))
 		burst->packets[i].verdict = reply(worker, burst, i, session);
-	else if (route_to(&worker->dp->fib, &key->dst) != LB_NEXTHOP_HOST)
-		burst->packets[i].verdict = LB_VERDICT_NO_SESSION;
+	else
+		burst->packets[i].verdict = lb_fullnat_not_ours(worker, &key->dst, LB_VERDICT_NO_SESSION);
+}
+
+uint8_t lb_fullnat_first(struct lb_worker *worker, struct lb_burst *burst, unsigned i, uint64_t *hash, uint8_t *owner)
+{
+	const struct lb_fullnat *fullnat =
+		atomic_load_explicit(&worker->dp->fullnat, memory_order_acquire);
+	const struct lb_flow_key *key = &burst->keys[i];
+	bool is_reply = burst->packets[i].service == LB_CLASSIFY_NONE;
+	unsigned has_it = worker->idx;
+
+	lb_hash_flows(&worker->dp->hash_key, key, hash, 1);
+	if (is_reply)
+		has_it = lb_ports_owner(rte_be_to_cpu_16(key->dport_be), fullnat->n_shares);
+	else if (lb_fullnat_find(worker, key, *hash, LB_SESSION_CLIENT) == NULL)
+		has_it = lb_fullnat_owner(worker, key, *hash);
+	if (has_it != worker->idx && has_it < worker->dp->n_workers) {
+		*owner = (uint8_t)has_it;
+		return lb_handover_give(worker, burst, i, has_it);
+	}
+	if (is_reply)
+		settle_reply(worker, burst, i, *hash);
+	else
+		settle_client(worker, fullnat, burst, i, *hash);
+	return burst->packets[i].verdict;
+}
+
+uint8_t lb_fullnat_follow(struct lb_worker *worker, struct lb_burst *burst, unsigned i, const struct lb_flow_key *key,
+	uint64_t hash, enum lb_session_dir dir)
+{
+	struct lb_packet *packet = &burst->packets[i];
+	struct lb_session *session = lb_fullnat_find(worker, key, hash, dir);
+
+	packet->l4 = 0;
+	packet->tcp_flags = 0;
+	if (session == NULL)
+		return LB_VERDICT_NO_SESSION; // has ended meanwhile
+	packet->service = session->service;
+	return dir == LB_SESSION_CLIENT ? forward(worker, burst, i, session) : reply(worker, burst, i, session);
 }
 
 void lb_stage_fullnat(struct lb_worker *worker, struct lb_burst *burst)

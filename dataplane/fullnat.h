@@ -12,9 +12,10 @@
  * the reply comes back to us wherever the backend's routes lead. Made when the first fullnat service is; there
  * until the end.
  *
- *   fullnat.c    the stage: sessions of packets from clients and of replies
- *   translate.c  headers of both sides, also from one family to the other
- *   handover.c   replies that RSS brought to another worker than their session's
+ *   fullnat.c      the stage: sessions of packets from clients and of replies; frag.c asks it about fragments
+ *   translate.c    headers of both sides, also from one family to the other
+ *   icmp_session.c ICMP errors that quote a session's packets; icmp_family.c turns them into those of the other family
+ *   handover.c     what RSS brought to another worker than its session's
  *   pools.c      local addresses, ports, tables: what the main lcore does
  */
 
@@ -92,6 +93,30 @@ static inline struct lb_flow_key lb_fullnat_reply_key(
 struct lb_session *lb_fullnat_find(const struct lb_worker *worker, const struct lb_flow_key *key,
 	uint64_t hash, enum lb_session_dir dir);
 
+/**
+ * Which other worker has the session of a client's packet that RSS cannot have brought to it: a fragment's, or one that an
+ * ICMP error quotes. Reads their tables as the display does: they may be in change, so it is a hint.
+ * @return its number; dp->n_workers: nobody. Worker.
+ */
+unsigned lb_fullnat_owner(const struct lb_worker *worker, const struct lb_flow_key *key, uint64_t hash);
+
+/** What is to local address @p local, but none of ours: the host's if the address is (its routes say so), else @p verdict. Worker. */
+uint8_t lb_fullnat_not_ours(const struct lb_worker *worker, const struct lb_addr *local, uint8_t verdict);
+
+/** Put both MACs in front of packet @p i. @return @p verdict, or NEXTHOP_UNRESOLVED. Worker. */
+uint8_t lb_fullnat_send(struct lb_worker *worker, struct lb_burst *burst, unsigned i, uint64_t nexthop, uint8_t verdict);
+
+/**
+ * Settle the first fragment of a datagram, to a fullnat service or to a local address, whose ports have been read: as any
+ * packet, but that it cannot grow. @p hash: of its key, filled in; @p owner: with verdict TAKEN, the worker that has
+ * it now. @return its verdict. Worker.
+ */
+uint8_t lb_fullnat_first(struct lb_worker *worker, struct lb_burst *burst, unsigned i, uint64_t *hash, uint8_t *owner);
+
+/** Settle a later one, of the flow @p key: its IP header is rewritten. @return its verdict. Worker. */
+uint8_t lb_fullnat_follow(struct lb_worker *worker, struct lb_burst *burst, unsigned i, const struct lb_flow_key *key,
+	uint64_t hash, enum lb_session_dir dir);
+
 /** Fill in what follows from a session's identity: checksum differences. */
 void lb_fullnat_prepare(const struct lb_dp *dp, struct lb_session *session);
 
@@ -114,12 +139,17 @@ struct lb_translation {
 	uint16_t sport_be, dport_be;
 	uint16_t ip_sum; /* ~m + m' of the addresses, RFC 1624; used within one family */
 	uint16_t l4_sum; /* ~m + m' of addresses and ports */
-	uint16_t mtu;    /* of the way out; only a change of family makes a packet larger */
 };
 
 /**
- * Rewrite packet @p i. With another family its IP header is replaced (RFC 7915): no options and extension headers,
- * TTL and traffic class kept. @return FORWARD; NO_HEADROOM, TOO_BIG: unchanged. Worker.
+ * The largest IP packet that, with the headers of packet @p i, still fits into @p mtu on its way to @p dst: only a
+ * change of family makes a packet larger. May be more than 65535. Worker.
+ */
+uint32_t lb_translate_room(const struct lb_burst *burst, unsigned i, const struct lb_addr *dst, uint16_t mtu);
+
+/**
+ * Rewrite packet @p i; packet->l4 0: its IP header alone. With another family that is replaced (RFC 7915): no options and
+ * extension headers, TTL and traffic class kept. @return FORWARD; NO_HEADROOM, FRAGMENT: unchanged. Worker.
  */
 uint8_t lb_translate(struct lb_worker *worker, struct lb_burst *burst, unsigned i,
 	const struct lb_translation *change);

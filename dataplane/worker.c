@@ -165,6 +165,18 @@ void lb_worker_process(struct lb_worker *worker)
 		lb_stage_answer(worker, burst);
 }
 
+static void pass_burst(struct lb_worker *worker)
+{
+	struct lb_burst *burst = &worker->burst;
+
+	lb_worker_process(worker);
+	lb_stage_tx(worker, burst);
+	while (unlikely(burst->n_odd != 0) && lb_frag_release(worker, burst)) {
+		lb_worker_process(worker);
+		lb_stage_tx(worker, burst);
+	}
+}
+
 static unsigned poll_port(struct lb_worker *worker, uint16_t port)
 {
 	struct lb_burst *burst = &worker->burst;
@@ -181,25 +193,18 @@ static unsigned poll_port(struct lb_worker *worker, uint16_t port)
 		n_bytes += burst->mbufs[i]->pkt_len;
 	worker->counters->rx_pkts += burst->n;
 	worker->counters->rx_bytes += n_bytes;
-	lb_worker_process(worker);
-	lb_stage_tx(worker, burst);
-	while (unlikely(burst->n_odd != 0) && lb_frag_release(worker, burst)) {
-		lb_worker_process(worker);
-		lb_stage_tx(worker, burst);
-	}
+	pass_burst(worker);
 	return n_rx;
 }
 
 // Packets that other workers have passed on: counted as received by those.
 static unsigned poll_handover(struct lb_worker *worker)
 {
-	struct lb_burst *burst = &worker->burst;
+	unsigned n = lb_handover_take(worker, &worker->burst);
 
-	if (lb_handover_take(worker, burst) == 0)
-		return 0;
-	lb_worker_process(worker);
-	lb_stage_tx(worker, burst);
-	return burst->n;
+	if (n != 0)
+		pass_burst(worker);
+	return n;
 }
 
 int lb_worker_run(void *arg)

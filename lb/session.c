@@ -134,6 +134,36 @@ void lb_sessions_del(struct lb_sessions *table, struct lb_session *session)
 	push_free(table, session);
 }
 
+void lb_sessions_evict(struct lb_sessions *table, struct lb_session *session)
+{
+	lb_sessions_del(table, session);
+	table->counters->evicted++;
+}
+
+bool lb_sessions_make_way(struct lb_sessions *table, uint32_t now_tick)
+{
+	// A table full of established ones is not searched for each SYN of a flood.
+	if (table->barren_tick == now_tick)
+		return false;
+	for (uint32_t n = 0; n < LB_SESSION_EVICT_TRIES; n++) {
+		struct lb_session *session = &table->entries[table->evict_at];
+
+		if (++table->evict_at == table->n_entries)
+			table->evict_at = 0;
+		if (session->state != LB_FLOW_SYN)
+			continue;
+		lb_sessions_evict(table, session);
+		table->n_barren = 0;
+		return true;
+	}
+	table->n_barren += LB_SESSION_EVICT_TRIES;
+	if (table->n_barren >= table->n_entries) {
+		table->n_barren = 0;
+		table->barren_tick = now_tick;
+	}
+	return false;
+}
+
 unsigned lb_sessions_sweep(struct lb_sessions *table, uint32_t now_tick, uint32_t n)
 {
 	unsigned n_ended = 0;
@@ -236,6 +266,7 @@ int64_t lb_sessions_init(struct lb_sessions *table, const struct lb_sessions_con
 		.release = config->release,
 		.ctx = config->ctx,
 		.header = header,
+		.barren_tick = now_tick - 1,
 	};
 	table->index = (struct lb_flow_bucket *)(table->entries + table->n_entries);
 	memset(table->index, 0, table->n_buckets * sizeof(table->index[0]));

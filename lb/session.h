@@ -73,6 +73,9 @@ struct lb_sessions {
 	uint32_t n_buckets;
 	uint32_t free_head; /* n_entries: none */
 	uint32_t sweep_at;  /* where the sweep goes on */
+	uint32_t evict_at;  /* where lb_sessions_make_way() does */
+	uint32_t n_barren;  /* entries since it last found one */
+	uint32_t barren_tick; /* it went round in vain */
 	const uint16_t *idle_ticks; /* per backend id; 0: no such backend, its sessions are dead */
 	int64_t *active;
 	size_t active_stride;
@@ -195,6 +198,23 @@ struct lb_session *lb_sessions_insert(struct lb_sessions *table, const struct lb
 
 /** End a session: its port is released and its entry free. Worker. */
 void lb_sessions_del(struct lb_sessions *table, struct lb_session *session);
+
+/** Whether there is no entry for another session. Worker. */
+static inline bool lb_sessions_full(const struct lb_sessions *table)
+{
+	return table->free_head == table->n_entries;
+}
+
+/**
+ * End a session of which only a SYN has been seen, for want of room; the search goes on where it was, over
+ * LB_SESSION_EVICT_TRIES entries at most, so that they go about in the order in which they came. Established ones never make
+ * way. @return whether there was one. Worker.
+ */
+#define LB_SESSION_EVICT_TRIES 64u
+bool lb_sessions_make_way(struct lb_sessions *table, uint32_t now_tick);
+
+/** End this one, and count it as having made way. Worker. */
+void lb_sessions_evict(struct lb_sessions *table, struct lb_session *session);
 
 /**
  * Go on with the sweep over at most @p n entries, ending what has expired. Must go round in less than 16 bits of

@@ -140,7 +140,8 @@ struct lb_session_counters {
 	uint64_t taken_over;      /* and received */
 	uint64_t toa_added, toa_no_room, toa_removed; /* segments with a TOA option */
 	uint64_t proxy_headers;   /* PROXY headers sent, again or not */
-	uint64_t zero[4];
+	uint64_t evicted;         /* of which only a SYN was seen: made way for another one */
+	uint64_t zero[3];
 };
 
 /* One local address at one worker: ports in use, over all backends, and how often none was free. */

@@ -25,7 +25,7 @@
 	X(IP_OPTIONS_BAD, "ip_bad_options", "source-routing or malformed IPv4 options")             \
 	X(IP6_EXT_HEADERS, "ip6_ext_headers", "IPv6 extension headers malformed or too many")       \
 	X(IP6_ROUTING, "ip6_routing", "IPv6 routing header with segments left")                     \
-	X(FRAGMENT, "fragment", "an IP fragment, to a service of mode fullnat")                                                   \
+	X(FRAGMENT, "fragment", "fullnat: a fragment that cannot be as the backend's side needs it")   \
 	X(TTL_EXPIRED, "ttl_expired", "TTL or hop limit would reach 0")                             \
 	X(TCP_BAD_HEADER, "tcp_bad_header", "TCP data offset below 20 bytes or beyond the packet")  \
 	X(TCP_BAD_FLAGS, "tcp_bad_flags", "TCP flags that no stack sends: SYN with FIN or RST, none") \
@@ -45,7 +45,7 @@
 	X(BACKEND_DOWN, "backend_down",                                                             \
 		"TCP connection whose backend is down, of a service with on_empty: reset")          \
 	X(ECHO, "echo", "ICMP echo request to a VIP: answered")                                     \
-	X(ICMP_MALFORMED, "icmp_malformed", "ICMP error to a VIP that quotes no TCP or UDP packet from it") \
+	X(ICMP_MALFORMED, "icmp_malformed", "ICMP error that quotes no TCP or UDP packet of ours, or is damaged") \
 	X(ICMP_NO_FLOW, "icmp_no_flow", "ICMP error to a VIP about a port and protocol of no service") \
 	X(FRAGMENT_BAD, "fragment_bad",                                                             \
 		"fragment that is empty, not a multiple of 8 bytes long, or ends beyond 65535")     \
@@ -58,7 +58,15 @@
 	X(NO_SESSION, "no_session", "fullnat: in mid-stream, or a reply, but its session is not known") \
 	X(PORTS_EXHAUSTED, "ports_exhausted", "fullnat: no local port is free towards the backend") \
 	X(SESSIONS_FULL, "sessions_full", "fullnat: the session table is full")                     \
-	X(HANDOVER_FULL, "handover_full", "fullnat: the worker that has the session does not keep up")
+	X(HANDOVER_FULL, "handover_full", "fullnat: the worker that has the session does not keep up") \
+	X(ICMP_UNTRANSLATED, "icmp_untranslated",                                                  \
+		"fullnat: ICMP error that has no counterpart in the other address family (RFC 7915)") \
+	X(TUNNEL_TOO_BIG, "tunnel_too_big",                                                        \
+		"ICMP error: a tunnel's packet was too big on its way; its sender is told")          \
+	X(TUNNEL_ERROR, "tunnel_error",                                                            \
+		"ICMP error: a tunnel's packet did not arrive for another reason than its size")     \
+	X(TUNNEL_QUOTE, "tunnel_quote",                                                            \
+		"ICMP error about a tunnel's packet that quotes too little of it, or none of ours")
 
 enum lb_verdict {
 #define X(id, name, meaning) LB_VERDICT_##id,
@@ -70,7 +78,8 @@ enum lb_verdict {
 /** Whether a packet with this verdict was lost to its sender: not forwarded, handed on or answered as asked. */
 static inline bool lb_verdict_is_drop(unsigned verdict)
 {
-	return verdict >= LB_VERDICT_TRUNCATED_L2 && verdict != LB_VERDICT_ECHO;
+	return verdict >= LB_VERDICT_TRUNCATED_L2 && verdict != LB_VERDICT_ECHO &&
+	       verdict != LB_VERDICT_TUNNEL_TOO_BIG;
 }
 
 /*

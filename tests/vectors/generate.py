@@ -7,6 +7,7 @@ usage: generate.py [--check]     --check: fail if vectors.json is not what this 
 What is expected is built from scratch by scapy, checksums included; nothing is taken from what the balancer does.
 """
 import json
+import logging
 import socket
 import struct
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 from scapy.all import (ICMP, IP, TCP, UDP, Dot1Q, Ether, ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest,
                        ICMPv6PacketTooBig, ICMPv6ParamProblem, ICMPv6TimeExceeded, ICMPv6ND_NS, IPOption, IPv6,
                        IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, Raw)
+
+logging.getLogger("scapy.runtime").setLevel(logging.ERROR)  # upper layers are also built alone, to be measured
 
 # MAC addresses: the balancer's on ports 0 (clients) and 1 (backends), the router, the backends' next hop.
 LB = {0: "02:00:00:00:00:01", 1: "02:00:00:00:01:01"}
@@ -1014,9 +1017,358 @@ def fullnat_cases():
         make()
 
 
+# -- fullnat: ICMP errors, fragments, answers
+
+# (family of the VIP, of the backend): (VIP, backend)
+ODD_MIXES = {(c, b): ({4: f"203.0.113.{170 + b}", 6: f"2001:db8::17{b}"}[c], {4: f"10.8.0.{c}", 6: f"fd00:8::{c}"}[b])
+         for c in (4, 6) for b in (4, 6)}
+BPORT = {"tcp": 8080, "udp": 5353}
+LPORT = LOCAL_PORT
+
+
+def setup_fullnat_odd():
+    services, backends = [], []
+    for vip, backend in ODD_MIXES.values():
+        for proto in ("tcp", "udp"):
+            services.append({"id": len(services), "vip": vip, "port": PORT[proto], "proto": PROTO[proto], "mode": "fullnat",
+                             "on_empty": "reset", "slot": len(backends)})
+            backends.append({"id": len(backends), "service": len(backends), "address": backend, "port": BPORT[proto]})
+    return {"services": services, "backends": backends, "locals": list(LOCAL.values())}
+
+
+SETUPS["fullnat_odd"] = setup_fullnat_odd()
+
+# ICMPv4 errors and what they become, and back (RFC 7915, figures of 4.2 and 5.2); None: dropped.
+TO_IPV6 = {
+    **{f"unreachable {code}": (ICMP(type=3, code=code), ICMPv6DestUnreach(code=to)) for code, to in {
+        0: 0, 1: 0, 3: 4, 5: 0, 6: 0, 7: 0, 8: 0, 9: 1, 10: 1, 11: 0, 12: 0, 13: 1, 15: 1}.items()},
+    "unreachable 2": (ICMP(type=3, code=2), ICMPv6ParamProblem(code=1, ptr=6)),
+    "unreachable 14": (ICMP(type=3, code=14), None),
+    "unreachable 16": (ICMP(type=3, code=16), None),
+    "too big 1300": (ICMP(type=3, code=4, nexthopmtu=1300), ICMPv6PacketTooBig(mtu=1320)),
+    "too big 1000": (ICMP(type=3, code=4, nexthopmtu=1000), ICMPv6PacketTooBig(mtu=1280)),
+    "too big 0": (ICMP(type=3, code=4, nexthopmtu=0), ICMPv6PacketTooBig(mtu=1280)),
+    "time 0": (ICMP(type=11, code=0), ICMPv6TimeExceeded(code=0)),
+    "time 1": (ICMP(type=11, code=1), ICMPv6TimeExceeded(code=1)),
+    "time 2": (ICMP(type=11, code=2), None),
+    **{f"parameter {ptr}": (ICMP(type=12, code=0, ptr=ptr), None if to is None else ICMPv6ParamProblem(code=0, ptr=to))
+       for ptr, to in {0: 0, 1: 1, 2: 4, 3: 4, 4: None, 6: None, 8: 7, 9: 6, 10: None, 12: 8, 15: 8, 16: 24, 19: 24,
+                       20: None, 255: None}.items()},
+    "parameter of code 1": (ICMP(type=12, code=1), None),
+    "parameter of code 2": (ICMP(type=12, code=2, ptr=2), ICMPv6ParamProblem(code=0, ptr=4)),
+}
+TO_IPV4 = {
+    **{f"unreachable {code}": (ICMPv6DestUnreach(code=code), ICMP(type=3, code=to)) for code, to in {
+        0: 1, 1: 10, 2: 1, 3: 1, 4: 3}.items()},
+    "unreachable 5": (ICMPv6DestUnreach(code=5), None),
+    "too big 1400": (ICMPv6PacketTooBig(mtu=1400), ICMP(type=3, code=4, nexthopmtu=1380)),
+    "too big 60": (ICMPv6PacketTooBig(mtu=60), ICMP(type=3, code=4, nexthopmtu=68)),
+    "too big 4294967295": (ICMPv6PacketTooBig(mtu=0xffffffff), ICMP(type=3, code=4, nexthopmtu=65535)),
+    "time 0": (ICMPv6TimeExceeded(code=0), ICMP(type=11, code=0)),
+    "time 1": (ICMPv6TimeExceeded(code=1), ICMP(type=11, code=1)),
+    "time 2": (ICMPv6TimeExceeded(code=2), None),
+    **{f"parameter {ptr}": (ICMPv6ParamProblem(code=0, ptr=ptr), None if to is None else ICMP(type=12, code=0, ptr=to))
+       for ptr, to in {0: 0, 1: 1, 2: None, 4: 2, 5: 2, 6: 9, 7: 8, 8: 12, 23: 12, 24: 16, 39: 16, 40: None,
+                       0x1000000: None}.items()},
+    "parameter of code 1": (ICMPv6ParamProblem(code=1, ptr=40), ICMP(type=3, code=2)),
+    "parameter of code 2": (ICMPv6ParamProblem(code=2, ptr=6), None),
+}
+SAME = {4: {kind: (error, error) for kind, (error, _) in TO_IPV6.items()
+            if kind.split()[0] != "unreachable" or kind.split()[1] in ("3", "14")},
+        6: {kind: (error, error) for kind, (error, _) in TO_IPV4.items()}}
+ERRORS = {(4, 4): SAME[4], (6, 6): SAME[6], (4, 6): TO_IPV6, (6, 4): TO_IPV4}
+MESSAGE_MAX = 1280
+
+
+class Mix:
+    """Packets of one session: of a client, and what becomes of them."""
+
+    def __init__(self, client, server, proto):
+        self.c, self.b, self.proto = client, server, proto
+        self.vip, self.backend = ODD_MIXES[client, server]
+        self.n_made = 0  # IPv4 packets made from IPv6 so far: their ids
+
+    def ip(self, family, other, src, dst, ttl, n_bytes, **fields):
+        """The header of a translated packet of n_bytes behind it; other: the family that it was of."""
+        if family == 4 and other == 6:
+            large = 20 + n_bytes > 1260
+            fields = {"id": 0 if large else IPV4_ID + self.n_made, **({"flags": "DF"} if large else {}), **fields}
+            self.n_made += not large
+        return network(family, src, dst, ttl, **fields)
+
+    def request(self, upper_in, upper_out):
+        arrives = network(self.c, CLIENT[self.c], self.vip) / upper_in
+        leaves = self.ip(self.b, self.c, LOCAL[self.b], self.backend, 63, len(bytes(upper_out))) / upper_out
+        return step(arriving(arrives), "forward", [(1, leaving(leaves, 1))])
+
+    def first(self):
+        if self.proto == "tcp":
+            return self.request(l4("tcp", SPORT, 80, flags="S"), l4("tcp", LPORT, 8080, flags="S"))
+        return self.request(l4("udp", SPORT, 53, data(30)), l4("udp", LPORT, 5353, data(30)))
+
+    def quote(self, family, to_client, n_l4, other=None, n_data=600, inside=False, **fields):
+        """A packet to the client or from it, as that knows it, or (inside) as the backend does. other: its family before."""
+        sides = [(self.backend, BPORT[self.proto]), (LOCAL[self.b], LPORT)] if inside else [
+            (self.vip, PORT[self.proto]), (CLIENT[self.c], SPORT)]
+        (src, sport), (dst, dport) = sides if to_client else sides[::-1]
+        if family == 4 and other == 6:
+            large = 20 + (20 if self.proto == "tcp" else 8) + n_data > 1260
+            fields = {"id": 0, **({"flags": "DF"} if large else {}), **fields}
+        return quoted(family, src, dst, sport, dport, self.proto, n_l4, n_data=n_data, **fields)
+
+    def error_to_backend(self, error, wanted, n_l4, verdict="forward", tail=b"", **quote):
+        arrives = network(self.c, ROUTER[self.c], self.vip) / error / self.quote(self.c, True, n_l4, tail=tail, **quote)
+        if wanted is None:
+            return step(arriving(arrives), verdict)
+        if self.b != self.c:
+            tail = b""
+        payload = wanted / self.quote(self.b, True, n_l4, self.c, inside=True, tail=tail, **quote)
+        leaves = self.ip(self.b, self.c, LOCAL[self.b], self.backend, 63, len(bytes(payload))) / payload
+        return step(arriving(arrives), verdict, [(1, leaving(leaves, 1))])
+
+    def error_to_client(self, error, wanted, n_l4, verdict="reply", src=None, tail=b"", **quote):
+        arrives = network(self.b, src or self.backend, LOCAL[self.b]) / error / self.quote(
+            self.b, False, n_l4, inside=True, tail=tail, **quote)
+        if wanted is None:
+            return step(arriving(arrives, 1), verdict, port=1)
+        if self.b != self.c:
+            tail = b""
+        payload = wanted / self.quote(self.c, False, n_l4, self.b, tail=tail, **quote)
+        leaves = self.ip(self.c, self.b, self.vip, CLIENT[self.c], 63, len(bytes(payload))) / payload
+        return step(arriving(arrives, 1), verdict, [(0, leaving(leaves, 0))], port=1)
+
+
+def odd_case(name, *steps):
+    case(f"fullnat {name}", *steps, setup="fullnat_odd")
+
+
+def fullnat_icmp_cases():
+    for (c, b) in ODD_MIXES:
+        for proto in ("tcp", "udp"):
+            v = f"icmp {c} to {b} {proto}"
+
+            def mix():
+                return Mix(c, b, proto)
+
+            for kind, (error, wanted) in ERRORS[c, b].items():
+                m = mix()
+                fate = "forward" if wanted is not None else "icmp_untranslated"
+                odd_case(f"{v}: {kind} of a router before us", m.first(), m.error_to_backend(error, wanted, 8, fate))
+            for kind, (error, wanted) in ERRORS[b, c].items():
+                m = mix()
+                fate = "reply" if wanted is not None else "icmp_untranslated"
+                odd_case(f"{v}: {kind} of the backend", m.first(), m.error_to_client(error, wanted, 8, fate))
+            time_c, time_b = ERRORS[c, b]["time 0"], ERRORS[b, c]["time 0"]
+            for n in (9, 16, 18, 19, 20, 60, 501):
+                m = mix()
+                odd_case(f"{v}: {n} bytes quoted", m.first(), m.error_to_backend(*time_c, n), m.error_to_client(*time_b, n))
+            m = mix()
+            odd_case(f"{v}: large ones quoted in short", m.first(), m.error_to_backend(*time_c, 64, n_data=1300),
+                         m.error_to_client(*time_b, 64, n_data=1300))
+            m = mix()
+            odd_case(f"{v}: a router behind us", m.first(),
+                         m.error_to_client(*time_b, 28, src={4: "10.9.9.9", 6: "fd00:9::9"}[b]))
+            n_whole = (20 if proto == "tcp" else 8) + 600
+            extension = bytes.fromhex("2000dead00080101fffff140")
+            m = mix()
+            n_quoted = {f: (128 - HEADERS[f]) for f in (4, 6)}  # as RFC 4884 has it: 128 bytes in all
+
+            def with_length(error, family):
+                error = error.copy()
+                error.length = 128 // (4 if family == 4 else 8)
+                return error
+            if c == b:
+                odd_case(f"{v}: extensions behind the quote stay", m.first(), m.error_to_backend(
+                    with_length(time_c[0], c), with_length(time_c[1], c), n_quoted[c], tail=extension))
+            else:
+                odd_case(f"{v}: extensions behind the quote go", m.first(), m.error_to_backend(
+                    with_length(time_c[0], c), time_c[1], n_quoted[c], tail=extension))
+                m = mix()
+                odd_case(f"{v}: a wrong length of the quote", m.first(), m.error_to_backend(
+                    with_length(time_c[0], c), None, n_quoted[c] - 1, "icmp_malformed"))
+                m = mix()
+                damaged = m.error_to_backend(time_c[0], None, 28, "icmp_malformed")
+                damaged["in"] = damaged["in"][:-2] + f"{int(damaged['in'][-2:], 16) ^ 1:02x}"
+                odd_case(f"{v}: a wrong checksum", m.first(), damaged)
+            m = mix()
+            odd_case(f"{v}: without a session", m.error_to_backend(time_c[0], None, 8, "no_session"),
+                         m.error_to_client(time_b[0], None, 8, "no_session"))
+            m = mix()
+            odd_case(f"{v}: 7 bytes quoted", m.first(), m.error_to_backend(time_c[0], None, 7, "icmp_malformed"),
+                         m.error_to_client(time_b[0], None, 7, "icmp_malformed"))
+            whole = m.quote(b, False, 8, inside=True)
+            odd_case(f"{v}: to another local address than it quotes", mix().first(), step(arriving(
+                network(b, m.backend, LOCAL[b]) / time_b[0] / quoted(b, OTHER[b], m.backend, LPORT, BPORT[proto], proto, 8),
+                1), "icmp_malformed", port=1), step(arriving(
+                    network(b, m.backend, OTHER[b]) / time_b[0] / whole, 1), "host", port=1))
+            odd_case(f"{v}: another session's port quoted", mix().first(), step(arriving(
+                network(b, m.backend, LOCAL[b]) / time_b[0] / quoted(b, LOCAL[b], m.backend, LPORT + 1, BPORT[proto], proto,
+                                                                     8), 1), "no_session", port=1))
+            odd_case(f"{v}: hop limit 1", mix().first(), step(arriving(
+                network(b, m.backend, LOCAL[b], 1) / time_b[0] / whole, 1), "ttl_expired", port=1))
+    # IPv4 cannot say of a fragment what IPv6 does, and the other way round, but in a header of its own.
+    m = Mix(4, 6, "udp")
+    first = bytes(network(4, m.vip, CLIENT[4], 50, id=0x4321, flags="MF") / l4("udp", 53, SPORT, data(1000)))
+    inside = IPv6(src=m.backend, dst=LOCAL[6], hlim=50) / IPv6ExtHdrFragment(nh=17, m=1, id=0x4321) / Raw(
+        bytes(IPv6(src=m.backend, dst=LOCAL[6]) / l4("udp", 5353, LPORT, data(1000)))[40:])
+    odd_case("icmp 4 to 6 udp: a first fragment quoted", m.first(), step(
+        arriving(network(4, ROUTER[4], m.vip) / ICMP(type=3, code=4, nexthopmtu=1300) / Raw(first[:20 + 100])), "forward",
+        [(1, leaving(network(6, LOCAL[6], m.backend, 63) / ICMPv6PacketTooBig(mtu=1328) / Raw(
+            bytes(inside)[:48 + 100]), 1))]))
+    m = Mix(6, 4, "udp")
+    first = bytes(IPv6(src=m.vip, dst=CLIENT[6], hlim=50) / IPv6ExtHdrFragment(nh=17, m=1, id=0x87654321) / Raw(
+        bytes(IPv6(src=m.vip, dst=CLIENT[6]) / l4("udp", 53, SPORT, data(1000)))[40:]))
+    inside = network(4, m.backend, LOCAL[4], 50, id=0x4321, flags="MF") / l4("udp", 5353, LPORT, data(1000))
+    begin = m.first()
+    odd_case("icmp 6 to 4 udp: a first fragment quoted", begin, step(
+        arriving(network(6, ROUTER[6], m.vip) / ICMPv6PacketTooBig(mtu=1300) / Raw(first[:48 + 100])), "forward",
+        [(1, leaving(network(4, LOCAL[4], m.backend, 63, id=IPV4_ID + 1) / ICMP(type=3, code=4, nexthopmtu=1272) / Raw(
+            bytes(inside)[:20 + 100]), 1))]))
+
+
+def fullnat_fragment_cases():
+    for (c, b) in ODD_MIXES:
+        for proto in ("udp", "tcp"):
+            v = f"fragments {c} to {b} {proto}"
+            m = Mix(c, b, proto)
+
+            def as_other(family, other, packet, cuts, ident):
+                """The pieces of a packet with ids of the other family."""
+                if family == 4 and other == 6:
+                    ident &= 0xffff
+                return pieces(family, packet, cuts, ident)
+
+            def both(n, cuts, reply=False, ident=0x1234):
+                """[(as it arrives, as it leaves)]"""
+                ident |= 0xabcd0000 if (b if reply else c) == 6 else 0
+                if reply:
+                    packet = network(b, m.backend, LOCAL[b]) / l4(proto, BPORT[proto], LPORT, data(n))
+                    wanted = network(c, m.vip, CLIENT[c], 63) / l4(proto, PORT[proto], SPORT, data(n))
+                    return [(arriving(x, 1), (0, leaving(y, 0))) for x, y in zip(
+                        pieces(b, packet, cuts, ident), as_other(c, b, wanted, cuts, ident))]
+                packet = network(c, CLIENT[c], m.vip) / l4(proto, SPORT, PORT[proto], data(n))
+                wanted = network(b, LOCAL[b], m.backend, 63) / l4(proto, LPORT, BPORT[proto], data(n))
+                return [(arriving(x), (1, leaving(y, 1))) for x, y in zip(
+                    pieces(c, packet, cuts, ident), as_other(b, c, wanted, cuts, ident))]
+
+            def begin():
+                return Mix(c, b, proto).first()
+
+            for reply in (False, True):
+                word, fate, side = ("reply", "reply", 1) if reply else ("request", "forward", 0)
+                parts = both(1000, (200, 600), reply)
+                odd_case(f"{v}: {word}, in order", begin(), *[step(x, fate, [y], side) for x, y in parts])
+                odd_case(f"{v}: {word}, reversed", begin(),
+                             step(parts[2][0], "held", port=side), step(parts[1][0], "held", port=side),
+                             step(parts[0][0], fate, [parts[0][1], parts[2][1], parts[1][1]], side))
+                cuts = tuple(range(1400, 8000, 1400))
+                parts = both(8000, cuts, reply)
+                odd_case(f"{v}: {word}, 8 000 bytes reversed", begin(),
+                             *[step(x, "held", port=side) for x, _ in parts[:0:-1]],
+                             step(parts[0][0], fate, [parts[0][1]] + [y for _, y in parts[:0:-1]], side))
+            if proto == "udp":  # a session may begin with one
+                odd_case(f"{v}: of the first datagram", *[step(x, "forward", [y]) for x, y in both(1000, (200, 600))])
+            else:
+                parts = both(1000, (200, 600))
+                odd_case(f"{v}: without a session", *[step(x, "no_session") for x, _ in parts])
+            stray = both(1000, (200, 600), True)
+            odd_case(f"{v}: replies without a session", *[step(x, "no_session", port=1) for x, _ in stray])
+            if c != b:
+                # The largest that has room for the other header, and for one of its own.
+                room = 1500 - (48 if b == 6 else 20)
+                arrives = 1500 - (48 if c == 6 else 20)
+                cut = min(room, arrives) // 8 * 8
+                parts = both(3000, (cut, 2 * cut))
+                odd_case(f"{v}: the largest that fit", begin(), *[step(x, "forward", [y]) for x, y in parts])
+                if c == 4:
+                    parts = both(3000, (1480, 2960))
+                    odd_case(f"{v}: full-sized ones do not fit", begin(), step(parts[0][0], "too_big"),
+                                 step(parts[1][0], "too_big"), step(parts[2][0], "too_big"))
+    m = Mix(4, 6, "udp")
+    packet = bytes(network(4, CLIENT[4], m.vip) / UDP(sport=SPORT, dport=53, chksum=0) / data(100))
+    odd_case("fragments 4 to 6 udp: without a checksum", *[
+        step(arriving(x), "fragment") for x in pieces(4, packet, (48,))])
+    m = Mix(6, 4, "udp")
+    packet = IPv6(src=CLIENT[6], dst=m.vip) / IPv6ExtHdrFragment(id=6, m=1) / IPv6ExtHdrDestOpt() / l4(
+        "udp", SPORT, 53, data(48))
+    odd_case("fragments 6 to 4 udp: extension headers behind the fragment header", step(arriving(packet), "fragment"))
+
+
+def fullnat_answer_cases():
+    for (c, b), (vip, backend) in ODD_MIXES.items():
+        v = f"{c} to {b}"
+        room = 1500 + (20 if (c, b) == (6, 4) else -20 if (c, b) == (4, 6) else 0)
+
+        def tcp(**fields):
+            return network(c, CLIENT[c], vip) / l4("tcp", SPORT, 80, **fields)
+        answer = own(c, vip, CLIENT[c]) / TCP(sport=80, dport=SPORT, flags="R", seq=2000, ack=0, window=0)
+        odd_case(f"reset {v}: in mid-stream, without a session", step(arriving(tcp(flags="PA")), "no_session", [
+            (0, leaving(answer, 0))]), step(arriving(tcp(flags="R")), "no_session"))
+        m = Mix(c, b, "tcp")
+        ids = {s["vip"]: s["id"] for s in SETUPS["fullnat_odd"]["services"] if s["proto"] == 6}
+        odd_case(f"reset {v}: whose backend is down", m.first(), step(arriving(tcp(flags="A")), "backend_down", [
+            (0, leaving(answer, 0))], states={str(ids[vip]): "down"}))
+        if (c, b) != (4, 6):
+            continue
+        flags = {"flags": "DF"}
+        n = room - 28
+        packet = network(4, CLIENT[4], vip, **flags) / l4("udp", SPORT, 53, data(n + 1))
+        odd_case(f"too big {v}: one byte", step(arriving(packet), "too_big", [
+            (0, leaving(error_about(4, vip, packet, ICMP(type=3, code=4, nexthopmtu=room)), 0))]))
+    # The other way: a backend's answer, back to whom it came from.
+    m = Mix(6, 4, "udp")
+    packet = network(4, m.backend, LOCAL[4], flags="DF") / l4("udp", 5353, LPORT, data(1480 - 28 + 1))
+    answer = own(4, LOCAL[4], m.backend, tos=0xc0) / ICMP(type=3, code=4, nexthopmtu=1480) / Raw(bytes(packet)[:576 - 28])
+    odd_case("too big 6 to 4: of the backend", m.first(), step(arriving(packet, 1), "too_big", [
+        (1, leaving(answer, 1))], port=1))
+
+
+def tunnel_error_cases():
+    for (mode, inner, outer), (vip, backend) in DIRECT.items():
+        if mode == "dsr":
+            continue
+        v = f"tunnel error {mode} {inner}in{outer}"
+        n_outer = HEADERS[outer] + (12 if mode == "gue" else 0)
+
+        def sent(proto="tcp", n=1000, src=None, dst=None, to=None):
+            """What we put on the wire, as a router quotes it."""
+            fields = {"flags": "DF"} if inner == 4 else {}
+            packet = network(inner, src or CLIENT[inner], dst or vip, 63, **fields) / l4(proto, SPORT, PORT[proto], data(n))
+            _, frame, _ = wrapped(mode, outer, to or backend, packet)
+            return bytes(frame)[14:], bytes(packet)
+
+        def too_big(mtu):
+            return ICMP(type=3, code=4, nexthopmtu=mtu) if outer == 4 else ICMPv6PacketTooBig(mtu=mtu)
+
+        def told(packet, mtu, n_quoted):
+            header = ICMP(type=3, code=4, nexthopmtu=mtu) if inner == 4 else ICMPv6PacketTooBig(mtu=max(1280, mtu))
+            return own(inner, vip, CLIENT[inner], tos=0xc0) / header / Raw(
+                packet[:min(n_quoted, {4: 576 - 28, 6: 1280 - 48}[inner])])
+
+        def error(header, quote):
+            return arriving(network(outer, ROUTER[outer], LOCAL[outer]) / header / Raw(quote), 1)
+
+        for proto in ("tcp", "udp"):
+            quote, packet = sent(proto)
+            for mtu in (1400, 1300):
+                for n in (HEADERS[inner] + 8, len(packet)):
+                    case(f"{v}: {mtu}, {proto}, {n} bytes quoted", step(
+                        error(too_big(mtu), quote[:n_outer + n]), "tunnel_too_big",
+                        [(0, leaving(told(packet, mtu - n_outer, n), 0))], port=1), setup="direct")
+        quote, packet = sent()
+        for n in (0, 8, HEADERS[inner], HEADERS[inner] + 7):
+            case(f"{v}: {n} bytes of the inner packet quoted", step(
+                error(too_big(1400), quote[:n_outer + n]), "tunnel_quote", port=1), setup="direct")
+        unreachable = ICMP(type=3, code=1) if outer == 4 else ICMPv6DestUnreach(code=0)
+        case(f"{v}: unreachable", step(error(unreachable, quote[:200]), "tunnel_error", port=1), setup="direct")
+        for name, other in (("to a VIP that is none", {"dst": OTHER[inner]}),
+                            ("to another backend", {"to": {4: "10.7.0.99", 6: "fd00:7::99"}[outer]})):
+            case(f"{v}: {name}", step(error(too_big(1400), sent(**other)[0][:200]), "tunnel_quote", port=1), setup="direct")
+
+
 def main():
     for make in (nat_cases, drop_cases, icmp_cases, echo_cases, reset_cases, fragment_cases, direct_cases,
-                 fullnat_cases):
+                 fullnat_cases, fullnat_icmp_cases, fullnat_fragment_cases, fullnat_answer_cases, tunnel_error_cases):
         make()
     path = Path(__file__).with_name("vectors.json")
     lines = ",\n".join("  " + json.dumps(c) for c in CASES)
