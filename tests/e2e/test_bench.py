@@ -111,6 +111,8 @@ def test_quick_run_has_the_promised_names(documents, name):
         assert 0 <= result["min"] <= result["median"] <= result["max"]
     if name == "config":
         assert found["config/packets_lost?during=health"]["sent"] > 0
+        # nothing passes without a data plane: losses are seen where there are some
+        assert found["config/dataplane_gap?services=20&backends=4"]["min"] > 0
 
 
 @pytest.mark.parametrize("program, says", [("/nonexistent/pktgen", "PKTGEN=/nonexistent/pktgen: no such program"),
