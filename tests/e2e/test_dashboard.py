@@ -42,12 +42,40 @@ def text(page, selector):
     return page.script("return document.querySelector(arguments[0]).textContent", selector)
 
 
-def test_a_backend_that_fails_is_shown_with_the_reason(lab, page):
+# When the page first shows a backend down, in its line and in its list of events: by the clock that events have too.
+WATCH = """
+window.seen = {};
+const look = () => {
+    for (const row of document.querySelectorAll('.backends tr')) {
+        const pill = row.cells[1].querySelector('.pill');
+        if (!seen.line && pill && pill.textContent === 'down' && row.cells[0].firstChild.textContent === arguments[0])
+            seen.line = Date.now();
+    }
+    if (!seen.event && document.querySelector('#events').textContent.includes(`backend web/${arguments[0]} up → down`))
+        seen.event = Date.now();
+};
+new MutationObserver(look).observe(document.body, {subtree: true, childList: true, characterData: true, attributes: true});
+"""
+
+
+def test_a_backend_that_fails_is_shown_with_the_reason(lab, page, capsys):
     wait_for(lambda: page.script(ROWS).get("api-2", [""])[0] == "up", "api-2 up", 20)
+    page.script(WATCH, "api-2")
     lab.backends[1].kill_nginx()
     wait_for(lambda: page.script(ROWS)["api-2"] == ["down", "connection refused"], lambda: page.script(ROWS), 20)
     assert text(page, ".service .pill") == "degraded"
     wait_for(lambda: "backend web/api-2 up → down" in text(page, "#events"), lambda: text(page, "#events"))
+    # What is shown came after what happened, and the events stand in the order of their numbers, the newest first.
+    # How long it took is printed: how busy this machine is decides it, so no bound is asserted.
+    event_ms = lab.events(kind="backend_state", subject="backend web/api-2", to="down")[-1]["time_ns"] // 10**6
+    seen = page.script("return seen")
+    assert seen["line"] >= event_ms and seen["event"] >= event_ms
+    with capsys.disabled():
+        print(f"\ndashboard: a backend's line shows it down {seen['line'] - event_ms} ms after the event, the list of events "
+              f"after {seen['event'] - event_ms} ms")
+    in_the_page = page.script("return [...document.querySelector('#events').children].map(e => e.textContent)")
+    expected = [e["subject"] for e in reversed(lab.events())][:len(in_the_page)]
+    assert len(in_the_page) > 3 and all(s in line for s, line in zip(expected, in_the_page)), (expected, in_the_page)
     # the worst comes first
     assert text(page, ".backends tr:nth-child(2) td").startswith("api-2")
     lab.backends[1].start_nginx()
