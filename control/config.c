@@ -53,6 +53,14 @@ const char *lb_config_protocol_name(unsigned proto)
 	return proto == IPPROTO_UDP ? "udp" : proto == IPPROTO_TCP ? "tcp" : "?";
 }
 
+char *lb_config_format_mss(uint16_t mss, char buf[LB_CONFIG_MSS_BYTES])
+{
+	if (mss == LB_MSS_AUTO || mss == LB_MSS_NONE)
+		return strcpy(buf, mss == LB_MSS_AUTO ? "auto" : "none");
+	snprintf(buf, LB_CONFIG_MSS_BYTES, "%u", mss);
+	return buf;
+}
+
 char *lb_config_format_ratio(uint16_t percent, char buf[LB_CONFIG_RATIO_BYTES])
 {
 	if (percent == 0)

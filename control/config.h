@@ -122,6 +122,7 @@ struct lb_config_service {
 	enum lb_on_empty on_empty;
 	uint32_t min_healthy;
 	uint32_t slow_start_ms;
+	uint16_t mss; /* LB_MSS_NONE, LB_MSS_AUTO, or the largest; AUTO where the mode has no use for it */
 	uint16_t gue_port; /* host byte order; 0 but for mode gue: default 6080 */
 	uint16_t max_load_percent;  /* 0: none; of maglev, ring, source */
 	uint16_t panic_threshold;   /* per cent; 0: never */

@@ -166,6 +166,16 @@ static void differ_duration(struct diff *diff, const char *key, uint32_t from_ms
 			lb_config_format_duration(to_ms, b));
 }
 
+static void differ_mss(struct diff *diff, uint16_t from, uint16_t to)
+{
+	char text[64], a[LB_CONFIG_MSS_BYTES], b[LB_CONFIG_MSS_BYTES];
+
+	if (from == to)
+		return;
+	snprintf(text, sizeof(text), "mss %s -> %s", lb_config_format_mss(from, a), lb_config_format_mss(to, b));
+	tell(diff, '~', text);
+}
+
 static const char *port_text(uint16_t port, const char *zero, char buf[8])
 {
 	if (!port)
@@ -306,6 +316,7 @@ static void diff_service(struct diff *diff, const struct lb_config_service *from
 	differ(diff, "tracking", lb_tracking_name(from->tracking), lb_tracking_name(to->tracking));
 	differ(diff, "client_address", lb_client_address_name(from->client_address),
 		lb_client_address_name(to->client_address));
+	differ_mss(diff, from->mss, to->mss);
 	differ_duration(diff, "idle_timeout", from->idle_timeout_ms, to->idle_timeout_ms);
 	differ(diff, "on_empty", lb_on_empty_name(from->on_empty), lb_on_empty_name(to->on_empty));
 	differ_number(diff, "min_healthy", from->min_healthy, to->min_healthy);

@@ -118,6 +118,10 @@ static json_t *service_json(const struct lb_config_service *service)
 		put_text(&f, "tracking", lb_tracking_name(service->tracking));
 	if (service->client_address != LB_CLIENT_ADDRESS_NONE)
 		put_text(&f, "client_address", lb_client_address_name(service->client_address));
+	if (service->mss == LB_MSS_NONE)
+		put_text(&f, "mss", "none");
+	else if (service->mss != LB_MSS_AUTO)
+		put_number(&f, "mss", service->mss);
 	if (service->idle_timeout_ms != lb_config_default_idle_ms(service->key.proto))
 		put_duration(&f, "idle_timeout", service->idle_timeout_ms);
 	if (service->on_empty != LB_ON_EMPTY_DROP)

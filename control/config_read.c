@@ -184,12 +184,12 @@ int lb_config_read_backend(struct lb_config_reader *reader, const struct lb_node
 
 enum {
 	S_NAME, S_VIP, S_PORT, S_PROTOCOL, S_MODE, S_SCHEDULER, S_MAX_LOAD, S_TABLE_SIZE, S_TRACKING,
-	S_CLIENT_ADDRESS, S_IDLE_TIMEOUT, S_ON_EMPTY, S_MIN_HEALTHY, S_PANIC_THRESHOLD, S_SLOW_START, S_GUE_PORT,
+	S_CLIENT_ADDRESS, S_MSS, S_IDLE_TIMEOUT, S_ON_EMPTY, S_MIN_HEALTHY, S_PANIC_THRESHOLD, S_SLOW_START, S_GUE_PORT,
 	S_HEALTH_CHECK, S_AGENT, S_PASSIVE, S_BACKENDS, S_N
 };
 static const char *const service_keys[S_N] = {
 	"name", "vip", "port", "protocol", "mode", "scheduler", "max_load", "table_size", "tracking",
-	"client_address", "idle_timeout", "on_empty", "min_healthy", "panic_threshold", "slow_start", "gue_port",
+	"client_address", "mss", "idle_timeout", "on_empty", "min_healthy", "panic_threshold", "slow_start", "gue_port",
 	"health_check", "agent", "passive", "backends",
 };
 
@@ -363,6 +363,24 @@ static void read_gue_port(struct lb_config_reader *reader, const struct lb_node 
 	lb_config_read_u16(reader, node, 1, UINT16_MAX, &service->gue_port);
 }
 
+/* Where both directions pass only; a change to another mode or protocol forgets it. */
+static void read_mss(struct lb_config_reader *reader, const struct lb_node *node,
+	struct lb_config_service *service)
+{
+	if (reader->rc)
+		return;
+	if (lb_mode_has_mss(service->mode, service->key.proto)) {
+		lb_config_read_mss(reader, node, &service->mss);
+		return;
+	}
+	if (node && service->key.proto != IPPROTO_TCP)
+		lb_config_fail(reader, node, "only with protocol tcp");
+	else if (node)
+		lb_config_fail(reader, node, "only with modes nat and fullnat, not with mode %s: the "
+			"backends' packets do not pass here", lb_mode_name(service->mode));
+	service->mss = LB_MSS_AUTO;
+}
+
 /* The service's port has changed, and the backends' cannot be another. */
 static void move_port(struct lb_config_service *service, uint16_t from_be)
 {
@@ -378,6 +396,7 @@ static int init_service(struct lb_config_service *service, const struct lb_node 
 		.scheduler = LB_SCHED_MAGLEV,
 		.table_size = LB_CONFIG_DEFAULT_TABLE_SIZE,
 		.tracking = LB_TRACKING_ALL,
+		.mss = LB_MSS_AUTO,
 		.min_healthy = 1,
 		.line = node->line,
 		.n_refs = 1,
@@ -437,6 +456,7 @@ int lb_config_read_service(struct lb_config_reader *reader, const struct lb_node
 	if (!reader->rc)
 		check_scheduler(reader, node, v, service);
 	read_gue_port(reader, v[S_GUE_PORT], service);
+	read_mss(reader, v[S_MSS], service);
 	if (!is_new && lb_mode_keeps_port(service->mode))
 		move_port(service, old_port_be);
 	read_health(reader, node, is_new, v, service);

@@ -382,6 +382,32 @@ void lb_config_read_ratio(struct lb_config_reader *reader, const struct lb_node 
 		*percent = (uint16_t)v;
 }
 
+void lb_config_read_mss(struct lb_config_reader *reader, const struct lb_node *node, uint16_t *mss)
+{
+	char expected[64];
+	uint64_t v;
+
+	// in a change, null or an empty text takes it back to its default
+	if (!reader->rc && !reader->file && node && node->kind == LB_NODE_SCALAR &&
+		(node->is_null || node->len_bytes == 0)) {
+		*mss = LB_MSS_AUTO;
+		return;
+	}
+	snprintf(expected, sizeof(expected), "a whole number %u..%u, auto or none", LB_MSS_MIN,
+		LB_MSS_MAX);
+	if (!is_scalar(reader, node, expected))
+		return;
+	if (!strcmp(node->text, "none"))
+		*mss = LB_MSS_NONE;
+	else if (!strcmp(node->text, "auto"))
+		*mss = LB_MSS_AUTO;
+	else if (!node->is_plain || parse_digits(node->text, node->len_bytes, &v) ||
+		v < LB_MSS_MIN || v > LB_MSS_MAX)
+		refuse(reader, node, expected);
+	else
+		*mss = (uint16_t)v;
+}
+
 void lb_config_read_port_be(struct lb_config_reader *reader, const struct lb_node *node,
 	uint16_t *port_be)
 {

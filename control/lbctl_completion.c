@@ -85,6 +85,7 @@ static const char *const service_keys[] = {
 	"table_size=",
 	"tracking=",
 	"client_address=",
+	"mss=",
 	"idle_timeout=",
 	"on_empty=",
 	"min_healthy=",
@@ -142,6 +143,11 @@ static const char *bool_name(unsigned i)
 	return i == 0 ? "true" : "false";
 }
 
+static const char *mss_name(unsigned i)
+{
+	return i == 0 ? "auto" : "none";
+}
+
 static const struct {
 	const char *key;
 	const char *(*name)(unsigned value);
@@ -152,6 +158,7 @@ static const struct {
 	{"scheduler=", lb_scheduler_name, LB_SCHED_N},
 	{"tracking=", lb_tracking_name, LB_TRACKING_N},
 	{"client_address=", lb_client_address_name, LB_CLIENT_ADDRESS_N},
+	{"mss=", mss_name, 2},
 	{"on_empty=", lb_on_empty_name, LB_ON_EMPTY_N},
 	{"state=", lb_admin_state_name, LB_ADMIN_DISABLED + 1},
 	{"backup=", bool_name, 2},

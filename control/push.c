@@ -39,6 +39,8 @@ static void service_msg(const struct lb_service *service, struct lb_msg *msg)
 				.gue_port_be = htons(config->gue_port),
 				.idle_timeout_ms = config->idle_timeout_ms,
 				.client_address = (uint8_t)config->client_address,
+				.mss = lb_mode_has_mss(config->mode, service->key.proto)
+					? config->mss : (uint16_t)LB_MSS_NONE,
 			},
 	};
 }

@@ -25,13 +25,10 @@
 #include <rte_udp.h>
 
 #include "dataplane/checksum.h"
+#include "dataplane/tcpopt.h"
 #include "lb/decide.h"
 
 #define TCP_HEADER_MAX 60u
-#define OPTION_MSS 2u
-#define OPTION_SACK 5u
-#define OPTION_TOA 254u
-#define MSS_MIN 88u // what Linux takes as the least (TCP_MIN_MSS)
 
 #define ADDED_MAX 52u // the longest that is put into a packet: a PROXY header of IPv6
 
@@ -50,11 +47,6 @@ static inline struct rte_tcp_hdr *tcp_of(const struct lb_burst *burst, unsigned 
 	return (void *)lb_packet_at(burst, i, burst->packets[i].l4);
 }
 
-static inline unsigned header_bytes(const struct rte_tcp_hdr *tcp)
-{
-	return (tcp->data_off >> 4) * 4u;
-}
-
 // Write a number of 32 bits, at an even place of the header.
 static inline void put_u32(struct rte_tcp_hdr *tcp, size_t offset, uint32_t value)
 {
@@ -65,81 +57,57 @@ static inline void put_u32(struct rte_tcp_hdr *tcp, size_t offset, uint32_t valu
 	memcpy(at, &value_be, 4);
 }
 
-/* Options, one by one; as Linux reads them: what follows a malformed one is not read. */
-struct option {
-	uint8_t *at; /* kind, length, ... */
-	unsigned kind, n_bytes;
-};
-
-static bool next_option(uint8_t **at, const uint8_t *end, struct option *option)
-{
-	while (*at < end && **at == 1) // NOP
-		(*at)++;
-	if (end - *at < 2 || (*at)[0] == 0)
-		return false;
-	*option = (struct option){.at = *at, .kind = (*at)[0], .n_bytes = (*at)[1]};
-	if (option->n_bytes < 2 || option->n_bytes > (size_t)(end - *at))
-		return false;
-	*at += option->n_bytes;
-	return true;
-}
-
-static uint16_t option_sum(const struct rte_tcp_hdr *tcp)
-{
-	return lb_sum_words(tcp + 1, (header_bytes(tcp) - (unsigned)sizeof(*tcp)) / 2);
-}
-
 static bool remove_toa(struct rte_tcp_hdr *tcp)
 {
-	uint8_t *at = (uint8_t *)(tcp + 1), *end = (uint8_t *)tcp + header_bytes(tcp);
-	uint16_t before = option_sum(tcp);
-	struct option option;
+	uint8_t *at = (uint8_t *)(tcp + 1), *end = (uint8_t *)tcp + lb_tcp_header_bytes(tcp);
+	uint16_t before = lb_tcpopt_sum(tcp);
+	struct lb_tcpopt option;
 	bool found = false;
 
-	while (next_option(&at, end, &option)) {
-		if (option.kind != OPTION_TOA)
+	while (lb_tcpopt_next(&at, end, &option)) {
+		if (option.kind != LB_TCPOPT_TOA)
 			continue;
 		memset(option.at, 1, option.n_bytes);
 		found = true;
 	}
 	if (unlikely(found))
-		tcp->cksum = lb_checksum_change(tcp->cksum, lb_sum_change(before, option_sum(tcp)));
+		lb_tcpopt_changed(tcp, before);
 	return found;
 }
 
 static void lower_mss(struct rte_tcp_hdr *tcp, unsigned n_bytes)
 {
-	uint8_t *at = (uint8_t *)(tcp + 1), *end = (uint8_t *)tcp + header_bytes(tcp);
-	uint16_t before = option_sum(tcp);
-	struct option option;
+	uint8_t *at = (uint8_t *)(tcp + 1), *end = (uint8_t *)tcp + lb_tcp_header_bytes(tcp);
+	uint16_t before = lb_tcpopt_sum(tcp);
+	struct lb_tcpopt option;
 
-	while (next_option(&at, end, &option)) {
+	while (lb_tcpopt_next(&at, end, &option)) {
 		unsigned mss = option.n_bytes == 4 ? option.at[2] * 256u + option.at[3] : 0;
 
-		if (option.kind != OPTION_MSS || mss < MSS_MIN + n_bytes)
+		if (option.kind != LB_TCPOPT_MSS || mss < LB_MSS_MIN + n_bytes)
 			continue;
 		option.at[2] = (uint8_t)((mss - n_bytes) >> 8);
 		option.at[3] = (uint8_t)(mss - n_bytes);
 	}
-	tcp->cksum = lb_checksum_change(tcp->cksum, lb_sum_change(before, option_sum(tcp)));
+	lb_tcpopt_changed(tcp, before);
 }
 
 // RFC 2018: edges of blocks, in the backend's numbers.
 static void shift_sack(struct rte_tcp_hdr *tcp, uint32_t back_by)
 {
-	uint8_t *at = (uint8_t *)(tcp + 1), *end = (uint8_t *)tcp + header_bytes(tcp);
-	uint16_t before = option_sum(tcp);
-	struct option option;
+	uint8_t *at = (uint8_t *)(tcp + 1), *end = (uint8_t *)tcp + lb_tcp_header_bytes(tcp);
+	uint16_t before = lb_tcpopt_sum(tcp);
+	struct lb_tcpopt option;
 
-	while (next_option(&at, end, &option))
-		for (unsigned k = 2; option.kind == OPTION_SACK && k + 4 <= option.n_bytes; k += 4) {
+	while (lb_tcpopt_next(&at, end, &option))
+		for (unsigned k = 2; option.kind == LB_TCPOPT_SACK && k + 4 <= option.n_bytes; k += 4) {
 			uint32_t edge;
 
 			memcpy(&edge, option.at + k, 4);
 			edge = rte_cpu_to_be_32(rte_be_to_cpu_32(edge) - back_by);
 			memcpy(option.at + k, &edge, 4);
 		}
-	tcp->cksum = lb_checksum_change(tcp->cksum, lb_sum_change(before, option_sum(tcp)));
+	lb_tcpopt_changed(tcp, before);
 }
 
 // The IP header's and UDP's lengths, and the checksums that have them. @p change in bytes.
@@ -223,12 +191,12 @@ static void add_toa(struct lb_worker *worker, struct lb_burst *burst, unsigned i
 {
 	struct rte_tcp_hdr *tcp = tcp_of(burst, i);
 	unsigned n_bytes = toa_bytes(session);
-	uint8_t option[20] = {OPTION_TOA, (uint8_t)n_bytes};
+	uint8_t option[20] = {LB_TCPOPT_TOA, (uint8_t)n_bytes};
 	uint16_t before;
 
 	memcpy(option + 2, &session->client_port_be, 2);
 	memcpy(option + 4, session->client.bytes + 16 - (n_bytes - 4), n_bytes - 4);
-	if (header_bytes(tcp) + n_bytes > TCP_HEADER_MAX ||
+	if (lb_tcp_header_bytes(tcp) + n_bytes > TCP_HEADER_MAX ||
 		insert(burst, i, sizeof(*tcp), option, n_bytes, mtu) != LB_VERDICT_FORWARD) {
 		worker->counters->sessions.toa_no_room++;
 		return;
@@ -283,7 +251,7 @@ static void cut_data(struct lb_burst *burst, unsigned i)
 	struct lb_packet *packet = &burst->packets[i];
 	struct rte_mbuf *mbuf = burst->mbufs[i];
 	struct rte_tcp_hdr *tcp = tcp_of(burst, i);
-	unsigned at = packet->l4 + header_bytes(tcp);
+	unsigned at = packet->l4 + lb_tcp_header_bytes(tcp);
 	unsigned n_bytes = packet->l3 + ip_bytes(burst, i) - at;
 	uint16_t sum = 0;
 
@@ -315,7 +283,7 @@ static uint8_t proxy_out(struct lb_worker *worker, struct lb_burst *burst, unsig
 		return LB_VERDICT_FORWARD; // the backend expects what the client does
 	if (unlikely((session->flags & LB_SESSION_HEARD) == 0 && seq == session->isn + 1 &&
 		    (tcp->tcp_flags & LB_TCP_RST) == 0))
-		return insert_proxy_header(worker, burst, i, session, header_bytes(tcp), mtu);
+		return insert_proxy_header(worker, burst, i, session, lb_tcp_header_bytes(tcp), mtu);
 	put_u32(tcp, offsetof(struct rte_tcp_hdr, sent_seq), seq + n_bytes);
 	return LB_VERDICT_FORWARD;
 }
@@ -339,12 +307,6 @@ static void proxy_back(struct rte_tcp_hdr *tcp, struct lb_session *session)
 	put_u32(tcp, offsetof(struct rte_tcp_hdr, recv_ack), ack - n_bytes);
 }
 
-// parse has checked the first 20 bytes only.
-static bool header_is_readable(const struct lb_burst *burst, unsigned i)
-{
-	return burst->packets[i].l4 + header_bytes(tcp_of(burst, i)) <= burst->mbufs[i]->data_len;
-}
-
 uint8_t lb_client_address_out(struct lb_worker *worker, struct lb_burst *burst, unsigned i,
 	struct lb_session *session, uint16_t mtu)
 {
@@ -355,8 +317,8 @@ uint8_t lb_client_address_out(struct lb_worker *worker, struct lb_burst *burst, 
 			return LB_VERDICT_FORWARD;
 		return insert_proxy_header(worker, burst, i, session, sizeof(struct rte_udp_hdr), mtu);
 	}
-	if (header_bytes(tcp) > sizeof(*tcp)) {
-		if (unlikely(!header_is_readable(burst, i)))
+	if (lb_tcp_header_bytes(tcp) > sizeof(*tcp)) {
+		if (unlikely(!lb_tcp_header_is_readable(burst, i)))
 			return LB_VERDICT_TRUNCATED_L4;
 		worker->counters->sessions.toa_removed += remove_toa(tcp);
 	}
@@ -374,14 +336,14 @@ uint8_t lb_client_address_back(struct lb_burst *burst, unsigned i, struct lb_ses
 
 	if (burst->keys[i].proto == IPPROTO_UDP)
 		return LB_VERDICT_FORWARD;
-	if (unlikely(!header_is_readable(burst, i)))
+	if (unlikely(!lb_tcp_header_is_readable(burst, i)))
 		return LB_VERDICT_TRUNCATED_L4;
 	if (unlikely(tcp->tcp_flags & LB_TCP_SYN))
 		lower_mss(tcp, is_proxy ? proxy_bytes(session) : toa_bytes(session));
 	else if (!is_proxy)
 		session->flags |= LB_SESSION_TOLD;
 	if (is_proxy) {
-		if (header_bytes(tcp) > sizeof(*tcp))
+		if (lb_tcp_header_bytes(tcp) > sizeof(*tcp))
 			shift_sack(tcp, proxy_bytes(session));
 		proxy_back(tcp, session);
 	}

@@ -33,7 +33,7 @@ struct lb_service {
 	uint8_t scheduler;
 	bool in_use;
 	bool mentioned; /* main lcore: in the sync under way */
-	uint8_t zero[2];
+	uint16_t mss; /* largest in a SYN, LB_MSS_*; may change at any time */
 	uint16_t gue_port_be; /* main lcore */
 	uint8_t client_address; /* enum lb_client_address; mode fullnat */
 	uint8_t zero2;

@@ -12,6 +12,7 @@
 #include "dataplane/classify.h"
 #include "dataplane/clientaddr.h"
 #include "dataplane/flow.h"
+#include "dataplane/mss.h"
 #include "dataplane/stages.h"
 
 // How many ports of one that has none left may be looked at for one that only a SYN has taken.
@@ -255,6 +256,8 @@ static uint8_t forward(struct lb_worker *worker, struct lb_burst *burst, unsigne
 	room = lb_translate_room(burst, i, &backend->addr, worker->mtus[lb_nexthop_port(nexthop)]);
 	if (unlikely(lb_packet_ip_bytes(burst, i) > room))
 		return too_big(burst, i, room);
+	if (unlikely(packet->tcp_flags & LB_TCP_SYN))
+		lb_mss_clamp(worker, burst, i, backend, burst->port, lb_nexthop_port(nexthop));
 	if (likely(packet->l4 != 0)) {
 		verdict = lb_client_address_out(
 			worker, burst, i, session, (uint16_t)RTE_MIN(room, (uint32_t)UINT16_MAX));
@@ -485,6 +488,8 @@ static uint8_t reply(struct lb_worker *worker, struct lb_burst *burst, unsigned 
 	room = lb_translate_room(burst, i, &session->client, worker->mtus[lb_nexthop_port(nexthop)]);
 	if (unlikely(lb_packet_ip_bytes(burst, i) > room))
 		return too_big(burst, i, room);
+	if (unlikely(packet->tcp_flags & LB_TCP_SYN))
+		lb_mss_clamp(worker, burst, i, backend, lb_nexthop_port(nexthop), burst->port);
 	if (unlikely(session->flags & (LB_SESSION_TOA | LB_SESSION_PROXY)) && packet->l4 != 0) {
 		verdict = lb_client_address_back(burst, i, session);
 		if (unlikely(verdict != LB_VERDICT_FORWARD))

@@ -116,6 +116,14 @@ static bool all_zero(const void *bytes, size_t n_bytes)
 	return true;
 }
 
+static bool mss_valid(const struct lb_msg_service *msg)
+{
+	if (msg->mss == LB_MSS_NONE)
+		return true;
+	return lb_mode_has_mss(msg->mode, msg->key.proto) &&
+	       (msg->mss == LB_MSS_AUTO || (msg->mss >= LB_MSS_MIN && msg->mss <= LB_MSS_MAX));
+}
+
 static bool service_msg_valid(const struct lb_msg_service *msg)
 {
 	return msg->id < LB_MAX_SERVICES && lb_addr_is_usable(&msg->key.addr) &&
@@ -124,7 +132,7 @@ static bool service_msg_valid(const struct lb_msg_service *msg)
 	       msg->on_empty < LB_ON_EMPTY_N && msg->tracking < LB_TRACKING_N &&
 	       msg->scheduler < LB_SCHED_N && msg->client_address < LB_CLIENT_ADDRESS_N &&
 	       (msg->client_address == LB_CLIENT_ADDRESS_NONE || msg->mode == LB_MODE_FULLNAT) &&
-	       all_zero(msg->zero, sizeof(msg->zero)) && (msg->gue_port_be != 0) == (msg->mode == LB_MODE_GUE) &&
+	       msg->zero == 0 && mss_valid(msg) && (msg->gue_port_be != 0) == (msg->mode == LB_MODE_GUE) &&
 	       msg->idle_timeout_ms >= LB_IDLE_TIMEOUT_MIN_MS &&
 	       msg->idle_timeout_ms <= LB_IDLE_TIMEOUT_MAX_MS;
 }
@@ -136,6 +144,7 @@ static void service_update(struct lb_dp *dp, struct lb_service *service, uint16_
 	service->tracking = msg->tracking;
 	service->scheduler = msg->scheduler;
 	service->client_address = msg->client_address;
+	service->mss = msg->mss;
 	service->mentioned = true;
 	if (service->idle_ticks == lb_flow_idle_ticks(msg->idle_timeout_ms))
 		return;

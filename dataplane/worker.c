@@ -10,6 +10,7 @@
 
 #include "dataplane/frag.h"
 #include "dataplane/fullnat.h"
+#include "dataplane/mss.h"
 #include "dataplane/stages.h"
 
 // One round of the sweep takes 8 ticks (16 s): well within what entries need (lb/flowtable.h), and a
@@ -161,6 +162,8 @@ void lb_worker_process(struct lb_worker *worker)
 	lb_stage_rewrite(worker, burst);
 	if (unlikely(burst->n_odd != 0))
 		lb_stage_odd(worker, burst);
+	if (unlikely(lb_mss_any_syn(burst)))
+		lb_stage_mss(worker, burst);
 	if (unlikely(burst->n_answer != 0))
 		lb_stage_answer(worker, burst);
 }

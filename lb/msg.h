@@ -3,6 +3,7 @@
 #define LB_MSG_H
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lb/addr.h"
@@ -75,6 +76,18 @@ static inline bool lb_mode_keeps_port(unsigned mode)
 	return mode == LB_MODE_DSR || lb_mode_is_tunnel(mode);
 }
 
+/* TCP's MSS option, as both directions pass: lowered where it is larger. */
+#define LB_MSS_NONE 0u            /* left alone */
+#define LB_MSS_AUTO UINT16_MAX    /* to what the ports' MTUs have room for; always done but with NONE */
+#define LB_MSS_MIN 88u            /* what Linux takes as the least (TCP_MIN_MSS) */
+#define LB_MSS_MAX (65535u - 40u) /* of the largest IP packet */
+
+/* Both sides' SYNs pass: the protocol is IANA's number. */
+static inline bool lb_mode_has_mss(unsigned mode, unsigned proto)
+{
+	return proto == 6 && (mode == LB_MODE_NAT || mode == LB_MODE_FULLNAT);
+}
+
 /* Mode fullnat: how the backend learns of the client's address. */
 enum lb_client_address {
 	LB_CLIENT_ADDRESS_NONE, LB_CLIENT_ADDRESS_TOA, LB_CLIENT_ADDRESS_PROXY_V2, LB_CLIENT_ADDRESS_N
@@ -105,7 +118,8 @@ struct lb_msg_service {
 	uint16_t gue_port_be; /* mode gue: UDP port of the backends' tunnel ends, else 0 */
 	uint32_t idle_timeout_ms; /* 1000..LB_IDLE_TIMEOUT_MAX_MS */
 	uint8_t client_address; /* enum lb_client_address; NONE but in mode fullnat */
-	uint8_t zero[3];
+	uint8_t zero;
+	uint16_t mss; /* LB_MSS_*, or the largest in a SYN, LB_MSS_MIN..MAX; NONE unless lb_mode_has_mss() */
 };
 
 struct lb_msg_backend {

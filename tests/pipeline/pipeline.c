@@ -198,6 +198,7 @@ void pipeline_service_of_mode(struct pipeline *pipeline, uint16_t id, const char
 	msg.service.key.port_be = rte_cpu_to_be_16(port);
 	msg.service.key.proto = proto;
 	msg.service.gue_port_be = mode == LB_MODE_GUE ? RTE_BE16(6080) : 0;
+	msg.service.mss = lb_mode_has_mss(mode, proto) ? LB_MSS_AUTO : LB_MSS_NONE;
 	CHECK(pipeline_command(pipeline, &msg, NULL));
 }
 

@@ -279,6 +279,9 @@ static void random_service(uint64_t *state, const struct lb_config *config, unsi
 		service->gue_port = chance(state, 50) ? 6080 : (uint16_t)random_in(state, 1, 65535);
 	service->table_size = sizes[random_below(state, N(sizes))];
 	service->tracking = (enum lb_tracking)random_below(state, LB_TRACKING_N);
+	service->mss = LB_MSS_AUTO;
+	if (lb_mode_has_mss(service->mode, service->key.proto) && chance(state, 60))
+		service->mss = chance(state, 30) ? LB_MSS_NONE : (uint16_t)random_in(state, LB_MSS_MIN, LB_MSS_MAX);
 	service->idle_timeout_ms = chance(state, 50) ?
 		random_duration(state, LB_IDLE_TIMEOUT_MIN_MS, LB_IDLE_TIMEOUT_MAX_MS) :
 		chance(state, 50) ? 900000 : 30000;
@@ -367,7 +370,7 @@ static bool same_service(const struct lb_config_service *a, const struct lb_conf
 	if (!same_text(a->name, b->name) || memcmp(&a->key, &b->key, sizeof(a->key)) ||
 		a->mode != b->mode || a->scheduler != b->scheduler ||
 		a->table_size != b->table_size || a->tracking != b->tracking ||
-		a->client_address != b->client_address ||
+		a->client_address != b->client_address || a->mss != b->mss ||
 		a->idle_timeout_ms != b->idle_timeout_ms || a->on_empty != b->on_empty ||
 		a->min_healthy != b->min_healthy || a->slow_start_ms != b->slow_start_ms ||
 		a->max_load_percent != b->max_load_percent ||

@@ -109,6 +109,7 @@ static void every_key_is_read(void **state)
 	assert_int_equal(web->table_size, 4099);
 	assert_int_equal(web->tracking, LB_TRACKING_CHANGED);
 	assert_int_equal(web->client_address, LB_CLIENT_ADDRESS_NONE);
+	assert_int_equal(web->mss, 1380);
 	assert_int_equal(web->idle_timeout_ms, 20 * 60 * 1000);
 	assert_int_equal(web->on_empty, LB_ON_EMPTY_DROP);
 	assert_int_equal(web->min_healthy, 2);
@@ -133,7 +134,7 @@ static void every_key_is_read(void **state)
 	assert_int_equal(b[0].weight, 256);
 	assert_int_equal(b[0].tier, 0);
 	assert_int_equal(b[0].admin, LB_ADMIN_ENABLED);
-	assert_int_equal(b[0].line, 31);
+	assert_int_equal(b[0].line, 32);
 	assert_int_equal(b[1].weight, 0);
 	assert_int_equal(b[1].admin, LB_ADMIN_DRAIN);
 	assert_int_equal(b[2].tier, 7);
@@ -160,6 +161,7 @@ static void defaults_are_filled_in(void **state)
 	assert_int_equal(s[0]->table_size, 65537);
 	assert_int_equal(s[0]->tracking, LB_TRACKING_ALL);
 	assert_int_equal(s[0]->client_address, LB_CLIENT_ADDRESS_NONE);
+	assert_int_equal(s[0]->mss, LB_MSS_AUTO);
 	assert_int_equal(s[0]->idle_timeout_ms, 15 * 60 * 1000);
 	assert_int_equal(s[0]->on_empty, LB_ON_EMPTY_DROP);
 	assert_int_equal(s[0]->min_healthy, 1);
@@ -237,6 +239,7 @@ static void yaml_is_written_as_documented(void **state)
 		"    mode: nat\n"
 		"    table_size: 4099\n"
 		"    tracking: changed\n"
+		"    mss: 1380\n"
 		"    idle_timeout: 20m\n"
 		"    min_healthy: 2\n"
 		"    health_check:\n"

@@ -272,6 +272,18 @@ static void service_keys_change_one_by_one(void **state)
 	assert_changed(f, "~ service web: vip 203.0.113.10 -> 203.0.113.11\n");
 	assert_int_equal(service_set(f, "web", "{\"port\": 8080}"), 0);
 	assert_changed(f, "~ service web: port 80 -> 8080\n");
+	assert_int_equal(service_set(f, "web", "{\"mss\": 1400}"), 0);
+	assert_changed(f, "~ service web: mss auto -> 1400\n");
+	assert_int_equal(service_set(f, "web", "{\"mss\": \"none\"}"), 0);
+	assert_changed(f, "~ service web: mss 1400 -> none\n");
+	assert_int_equal(service_set(f, "web", "{\"mss\": null}"), 0);
+	assert_changed(f, "~ service web: mss none -> auto\n");
+	assert_int_equal(service_set(f, "web", "{\"mss\": \"88\"}"), 0);
+	assert_changed(f, "~ service web: mss auto -> 88\n");
+	assert_refused(f, service_set(f, "web", "{\"mss\": 87}"), -EINVAL, "mss",
+		"expected a whole number 88..65495, auto or none, found 87");
+	assert_int_equal(service_set(f, "web", "{\"mss\": \"auto\"}"), 0);
+	assert_changed(f, "~ service web: mss 88 -> auto\n");
 	assert_int_equal(service_set(f, "web", "{\"protocol\": \"udp\"}"), 0);
 	assert_changed(f, "~ service web: protocol tcp -> udp\n");
 	assert_int_equal(service_set(f, "web", "{\"mode\": \"nat\", \"scheduler\": \"maglev\", "

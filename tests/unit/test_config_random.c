@@ -266,7 +266,7 @@ static json_t *random_value(uint64_t *random, unsigned depth)
 static json_t *random_body(uint64_t *random)
 {
 	static const char *const keys[] = {"name", "vip", "port", "protocol", "mode", "table_size",
-		"tracking", "idle_timeout", "min_healthy", "health_check", "backends", "address",
+		"tracking", "mss", "idle_timeout", "min_healthy", "health_check", "backends", "address",
 		"weight", "tier", "backup", "state", "weigth"};
 	json_t *object = json_object();
 

@@ -13,6 +13,7 @@ import struct
 import sys
 from pathlib import Path
 
+from scapy.utils import checksum as scapy_checksum
 from scapy.all import (ICMP, IP, TCP, UDP, Dot1Q, Ether, ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest,
                        ICMPv6PacketTooBig, ICMPv6ParamProblem, ICMPv6TimeExceeded, ICMPv6ND_NS, IPOption, IPv6,
                        IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, Raw)
@@ -78,7 +79,29 @@ def setup_direct():
     return {"services": services, "backends": backends, "locals": list(LOCAL.values())}
 
 
-SETUPS = {"nat": setup_nat(), "direct": setup_direct()}
+# name: (mode, mss as the messages have it: 0 is none, 65535 auto, last octet of VIP and backend)
+CLAMPED = {"1000": ("nat", 1000, 90), "auto": ("nat", 65535, 91), "none": ("nat", 0, 92), "dsr": ("dsr", 0, 93)}
+CLAMPED_MTUS = [1400, 1500]
+
+
+def clamped(name, family):
+    """VIP, backend."""
+    n = CLAMPED[name][2]
+    return {4: (f"203.0.113.{n}", f"10.9.0.{n}"), 6: (f"2001:db8::9:{n}", f"fd00:9::{n}")}[family]
+
+
+def setup_mss():
+    services, backends = [], []
+    for name, (mode, mss, _) in CLAMPED.items():
+        for family in (4, 6):
+            vip, backend = clamped(name, family)
+            services.append({"id": len(services), "vip": vip, "port": 80, "proto": 6, "mode": mode, "mss": mss,
+                             "on_empty": "drop", "slot": len(backends)})
+            backends.append({"id": len(backends), "service": len(backends), "address": backend, "port": 80})
+    return {"services": services, "backends": backends, "mtus": CLAMPED_MTUS}
+
+
+SETUPS = {"nat": setup_nat(), "direct": setup_direct(), "mss": setup_mss()}
 DEAD_IDS = {b["address"]: b["id"] for b in SETUPS["nat"]["backends"]}
 CASES = []
 
@@ -1366,9 +1389,73 @@ def tunnel_error_cases():
             case(f"{v}: {name}", step(error(too_big(1400), sent(**other)[0][:200]), "tunnel_quote", port=1), setup="direct")
 
 
+# -- the MSS clamp
+
+def mss_cases():
+    def syn(name, title, family, before, after=None, flags="S", vlan=None, upper=b"", **fields):
+        """Raw TCP options as a SYN or SYN/ACK has them, and as they leave (None: the same); a multiple of 4 bytes."""
+        vip, backend = clamped(name, family)
+        after = before if after is None else after
+
+        def segment(options, sport, dport):
+            bare = bytes(TCP(sport=sport, dport=dport, flags=flags, seq=1000, ack=2000 if "A" in flags else 0,
+                             dataofs=5 + len(options) // 4, chksum=0))[:20]
+            return bare + options + upper
+
+        def packet(src, dst, ttl, raw):
+            """The options are bytes: scapy would write some of them otherwise."""
+            fields_l3 = {"proto": 6} if family == 4 else {"nh": 6}
+            return network(family, src, dst, ttl, **fields, **fields_l3) / Raw(
+                raw[:16] + checksum(src, dst, raw) + raw[18:])
+
+        if "A" in flags:
+            frame = packet(backend, CLIENT[family], 64, segment(before, 80, SPORT))
+            wanted = packet(vip, CLIENT[family], 63, segment(after, 80, SPORT))
+            steps = step(arriving(frame, 1, vlan), "reply", [(0, leaving(wanted, 0, vlan))], 1)
+        else:
+            frame = packet(CLIENT[family], vip, 64, segment(before, SPORT, 80))
+            to = vip if name == "dsr" else backend
+            wanted = packet(CLIENT[family], to, 63, segment(after, SPORT, 80))
+            steps = step(arriving(frame, 0, vlan), "forward", [(1, leaving(wanted, 1, vlan))])
+        case(f"mss ipv{family}: {title}", steps, setup="mss")
+
+    def mss(n):
+        return b"\x02\x04" + n.to_bytes(2, "big")
+
+    linux = b"\x04\x02\x08\x0a\0\x01\x02\x03\0\0\0\0\x01\x03\x03\x07"
+    for family in (4, 6):
+        fits = CLAMPED_MTUS[0] - HEADERS[family] - 20
+        for flags, what in (("S", "SYN"), ("SA", "SYN-ACK")):
+            syn("1000", f"{what}: 1460 becomes 1000", family, mss(1460), mss(1000), flags)
+            syn("1000", f"{what}: 999 stays", family, mss(999), flags=flags)
+            syn("1000", f"{what}: without options", family, b"", flags=flags)
+            syn("1000", f"{what}: options of Linux", family, mss(1460) + linux, mss(1000) + linux, flags)
+            syn("1000", f"{what}: at an odd place", family, b"\x01" + mss(1460) + b"\x01\x01\x01",
+                b"\x01" + mss(1000) + b"\x01\x01\x01", flags)
+            syn("auto", f"{what}: what the smaller MTU has room for", family, mss(9000), mss(fits), flags)
+            syn("auto", f"{what}: what just fits stays", family, mss(fits), flags=flags)
+            syn("none", f"{what}: none leaves 65535", family, mss(65535), flags=flags)
+            syn("1000", f"{what}: tagged", family, mss(1460), mss(1000), flags, vlan=12)
+        syn("1000", "twice", family, mss(1460) + mss(1200), mss(1000) * 2)
+        syn("1000", "behind the end of the list", family, b"\0\0\0\0" + mss(1460))
+        syn("1000", "behind a malformed option", family, b"\x4d\0\x01\x01" + mss(1460))
+        syn("1000", "3 bytes long", family, b"\x02\x03\x05\0")
+        syn("1000", "cut off", family, b"\x01\x01\x02\x04")
+        syn("1000", "SYN with data (Fast Open)", family, mss(1460), mss(1000), upper=data(33))
+        syn("dsr", "dsr changes nothing", family, mss(9000))
+    syn("1000", "behind IP options", 4, mss(1460), mss(1000), options=[IPOption(b"\x94\x04\0\0")])
+
+
+def checksum(src, dst, segment):
+    """Of a TCP segment that scapy would write otherwise."""
+    pseudo = packed(src) + packed(dst) + len(segment).to_bytes(4, "big") + (6).to_bytes(4, "big")
+    return scapy_checksum(pseudo + segment[:16] + b"\0\0" + segment[18:]).to_bytes(2, "big")
+
+
 def main():
     for make in (nat_cases, drop_cases, icmp_cases, echo_cases, reset_cases, fragment_cases, direct_cases,
-                 fullnat_cases, fullnat_icmp_cases, fullnat_fragment_cases, fullnat_answer_cases, tunnel_error_cases):
+                 fullnat_cases, fullnat_icmp_cases, fullnat_fragment_cases, fullnat_answer_cases, tunnel_error_cases,
+                 mss_cases):
         make()
     path = Path(__file__).with_name("vectors.json")
     lines = ",\n".join("  " + json.dumps(c) for c in CASES)

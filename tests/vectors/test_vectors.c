@@ -3,7 +3,7 @@
  * The packet vectors: frames in, frames and verdicts out, byte for byte, through the real pipeline. The cases are in
  * vectors.json, written by generate.py with scapy, which computes every checksum anew.
  *
- * {"setups": {NAME: {"services": [...], "backends": [...]}},
+ * {"setups": {NAME: {"services": [...], "backends": [...], "locals": [...], "mtus": [of port 0, of port 1]}},
  *  "cases": [{"name", "setup", "states": {BACKEND: STATE}, "steps": [STEP...]}]}
  * STEP: {"in": HEX, "port": N, "verdict": NAME or "held", "out": [[PORT, HEX]...]}: the frame, what becomes of it, and
  * all frames that are sent on account of it; a third element [[OFFSET, LENGTH]...] excepts bytes from the comparison.
@@ -90,6 +90,7 @@ static void set_service(const json_t *json)
 	msg.service.mode = (uint8_t)by_name(text(json, "mode"), lb_mode_name, LB_MODE_N);
 	msg.service.client_address = (uint8_t)number(json, "client_address"); // enum lb_client_address
 	msg.service.gue_port_be = rte_cpu_to_be_16((uint16_t)number(json, "gue_port"));
+	msg.service.mss = (uint16_t)number(json, "mss");
 	msg.service.on_empty = (uint8_t)by_name(text(json, "on_empty"), lb_on_empty_name, LB_ON_EMPTY_N);
 	command(msg);
 }
@@ -142,7 +143,7 @@ static void forget_flows(void)
 static void configure(const char *setup)
 {
 	const json_t *json = json_object_get(json_object_get(vectors, "setups"), setup), *item;
-	const json_t *locals = json_object_get(json, "locals");
+	const json_t *locals = json_object_get(json, "locals"), *mtus = json_object_get(json, "mtus");
 	const char *addrs[4];
 	size_t i;
 
@@ -151,6 +152,8 @@ static void configure(const char *setup)
 	pipeline_sync_begin(&pipeline);
 	pipeline_sync_end(&pipeline); // what the setup before had goes
 	pipeline.worker->sweeps += 2; // and its ids are free
+	for (i = 0; i < 2; i++)
+		pipeline.worker->mtus[i] = mtus != NULL ? (uint16_t)json_integer_value(json_array_get(mtus, i)) : 1500;
 	pipeline_sync_begin(&pipeline);
 	assert_true(json_array_size(locals) <= 4);
 	json_array_foreach(locals, i, item)
