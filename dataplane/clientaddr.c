@@ -253,11 +253,10 @@ static void cut_data(struct lb_burst *burst, unsigned i)
 	struct rte_tcp_hdr *tcp = tcp_of(burst, i);
 	unsigned at = packet->l4 + lb_tcp_header_bytes(tcp);
 	unsigned n_bytes = packet->l3 + ip_bytes(burst, i) - at;
-	uint16_t sum = 0;
 
-	if (likely(n_bytes == 0) || rte_raw_cksum_mbuf(mbuf, at, n_bytes, &sum) != 0)
+	if (likely(n_bytes == 0))
 		return;
-	tcp->cksum = lb_checksum_change(tcp->cksum, lb_sum_change(sum, 0));
+	tcp->cksum = lb_checksum_change(tcp->cksum, lb_sum_change(lb_sum_mbuf(mbuf, at, n_bytes), 0));
 	if (mbuf->nb_segs == 1)
 		rte_pktmbuf_trim(mbuf, (uint16_t)(mbuf->pkt_len - at));
 	change_length(burst, i, -(int)n_bytes);

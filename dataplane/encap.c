@@ -20,6 +20,7 @@
 #include <rte_malloc.h>
 #include <rte_udp.h>
 
+#include "dataplane/checksum.h"
 #include "dataplane/worker.h"
 
 #define OUTER_TTL 64u
@@ -203,7 +204,6 @@ static uint64_t inner_sum(const struct rte_mbuf *mbuf, const struct lb_packet *p
 	uint16_t l4_bytes_be = rte_cpu_to_be_16((uint16_t)(n_bytes - (packet->l4 - packet->l3)));
 	bool plain = packet->family == 4 ? (ipv4->fragment_offset & RTE_BE16(0x3fff)) == 0
 					 : packet->l4 == packet->l3 + 40;
-	uint16_t sum;
 
 	if (likely(plain && (proto == IPPROTO_TCP || (proto == IPPROTO_UDP && udp->dgram_cksum != 0 &&
 							    udp->dgram_len == l4_bytes_be)))) {
@@ -214,9 +214,7 @@ static uint64_t inner_sum(const struct rte_mbuf *mbuf, const struct lb_packet *p
 		return sum_bytes(l3, 8) + (uint16_t)~fold(pseudo);
 	}
 	// Fragments, UDP without checksum, extension headers: rare.
-	if (rte_raw_cksum_mbuf(mbuf, packet->l3, n_bytes, &sum) != 0)
-		return 0; // parse has checked that it is all there
-	return sum;
+	return lb_sum_mbuf(mbuf, packet->l3, n_bytes);
 }
 
 static inline void finish_ipv4(uint8_t *outer, const struct lb_encap *encap, uint8_t tos, uint32_t n_bytes)

@@ -41,9 +41,8 @@ static void change_ipv6(struct rte_ipv6_hdr *ip, const struct lb_translation *ch
 static void make_udp_checksum(struct rte_mbuf *mbuf, const struct rte_ipv6_hdr *ip, uint16_t l4)
 {
 	struct rte_udp_hdr *udp = rte_pktmbuf_mtod_offset(mbuf, struct rte_udp_hdr *, l4);
-	uint16_t sum = 0;
+	uint16_t sum = lb_sum_mbuf(mbuf, l4, rte_be_to_cpu_16(udp->dgram_len));
 
-	rte_raw_cksum_mbuf(mbuf, l4, rte_be_to_cpu_16(udp->dgram_len), &sum); // all of it is there
 	sum = lb_sum_add(sum, lb_sum_words(ip->src_addr, 16)); // and the destination, behind it
 	sum = lb_sum_add(sum, lb_sum_add(udp->dgram_len, RTE_BE16(IPPROTO_UDP)));
 	udp->dgram_cksum = sum != 0xffff ? (uint16_t)~sum : 0xffff;

@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <cmocka.h>
 
@@ -48,9 +49,47 @@ static void change_and_change_back_restore_a_checksum(void **state)
 	}
 }
 
+#define N_BYTES 64u
+
+static struct rte_mbuf segment_of(uint8_t *bytes, uint16_t n, struct rte_mbuf *next)
+{
+	return (struct rte_mbuf){.buf_addr = bytes, .data_len = n, .next = next};
+}
+
+// As words of one piece, the last byte of an odd number as the first of a word.
+static uint16_t sum_of(const uint8_t *bytes, unsigned n)
+{
+	uint8_t copy[N_BYTES + 2] = {0};
+
+	memcpy(copy, bytes, n);
+	return lb_sum_words(copy, (n + 1) / 2);
+}
+
+// Wherever segments begin and end. Zeros of either kind are one.
+static void sum_of_a_chain_is_that_of_one_piece(void **state)
+{
+	uint8_t bytes[N_BYTES];
+
+	(void)state;
+	for (unsigned i = 0; i < N_BYTES; i++)
+		bytes[i] = (uint8_t)(255 - i * i % 7); // large: every sum carries
+	for (uint16_t first = 0; first <= N_BYTES; first++)
+		for (uint16_t second = 0; first + second <= N_BYTES; second++) {
+			struct rte_mbuf c = segment_of(bytes + first + second, (uint16_t)(N_BYTES - first - second), NULL);
+			struct rte_mbuf b = segment_of(bytes + first, second, &c), a = segment_of(bytes, first, &b);
+
+			for (unsigned offset = 0; offset < N_BYTES; offset += 5)
+				for (unsigned n = 0; offset + n <= N_BYTES; n += 3)
+					assert_int_equal(lb_sum_mbuf(&a, offset, n), sum_of(bytes + offset, n));
+			assert_int_equal(lb_sum_mbuf(&a, N_BYTES, 8), 0);
+			assert_int_equal(lb_sum_mbuf(&a, 60, 100), sum_of(bytes + 60, 4));
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(sum_of_a_chain_is_that_of_one_piece),
 		cmocka_unit_test(change_is_that_of_rfc_1624),
 		cmocka_unit_test(change_and_change_back_restore_a_checksum),
 	};
