@@ -98,6 +98,9 @@ void lbctl_cell_value(
 void lbctl_cell_si(struct lbctl_table *table, enum lbctl_colour colour, double value);
 void lbctl_cell_span(struct lbctl_table *table, double seconds);
 
+/** The state of an object of /v1/stats: a backend's own; of a service how many of its backends are up, "3/4 up". */
+void lbctl_cell_state(struct lbctl_table *table, const json_t *object);
+
 /**
  * "ADDRESS:PORT" of an object's @p address_key and "port", with brackets for IPv6; in new
  * memory. Port 0 shows as "all".

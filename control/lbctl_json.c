@@ -71,6 +71,21 @@ void lbctl_cell_si(struct lbctl_table *table, enum lbctl_colour colour, double v
 	lbctl_table_add(table, colour, lbctl_text_format_si(value, buf));
 }
 
+void lbctl_cell_state(struct lbctl_table *table, const json_t *object)
+{
+	const json_t *backends = json_object_get(object, "backends"), *backend;
+	const char *state = lbctl_json_text(object, "effective");
+	size_t i, n_up = 0, n = json_array_size(backends);
+
+	if (!json_is_array(backends)) {
+		lbctl_table_add(table, lbctl_state_colour(state), state);
+		return;
+	}
+	json_array_foreach (backends, i, backend)
+		n_up += strcmp(lbctl_json_text(backend, "effective"), "up") == 0;
+	lbctl_table_addf(table, n_up == n ? LBCTL_GREEN : n_up > 0 ? LBCTL_YELLOW : LBCTL_RED, "%zu/%zu up", n_up, n);
+}
+
 void lbctl_cell_span(struct lbctl_table *table, double seconds)
 {
 	char buf[LBCTL_TEXT_NUMBER_BYTES];

@@ -40,11 +40,9 @@ static void print_total_rates(const struct lbctl *ctl, const json_t *rates)
 static void add_rate_row(
 	struct lbctl_table *table, const char *service, const json_t *object, bool is_backend)
 {
-	const char *state = lbctl_json_text(object, "effective");
-
 	lbctl_table_add(table, is_backend ? LBCTL_PLAIN : LBCTL_BOLD, service);
 	lbctl_table_add(table, LBCTL_PLAIN, is_backend ? lbctl_json_text(object, "name") : "all");
-	lbctl_table_add(table, lbctl_state_colour(state), state);
+	lbctl_cell_state(table, object);
 	for (const char *const *name = lbctl_rate_names; *name != NULL; name++)
 		lbctl_cell_si(table, LBCTL_PLAIN, lbctl_json_number(object, *name));
 	lbctl_cell_value(table, LBCTL_PLAIN, object, "active_flows");
@@ -142,11 +140,10 @@ static void add_counter_row(
 		"resets",
 	};
 	const json_t *counters = json_object_get(object, "counters");
-	const char *state = lbctl_json_text(object, "effective");
 
 	lbctl_table_add(table, is_backend ? LBCTL_PLAIN : LBCTL_BOLD, service);
 	lbctl_table_add(table, LBCTL_PLAIN, is_backend ? lbctl_json_text(object, "name") : "all");
-	lbctl_table_add(table, lbctl_state_colour(state), state);
+	lbctl_cell_state(table, object);
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 		lbctl_cell_value(table, LBCTL_PLAIN, counters, keys[i]);
 }

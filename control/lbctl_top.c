@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
@@ -35,7 +36,11 @@ enum key {
 
 static const char *const sort_names[] = {
 	"name", "in_pps", "in_bps", "out_pps", "out_bps", "cps", "active_flows", "effective"};
+/* As the columns are called. */
+static const char *const sort_titles[] = {
+	"name", "in pkt/s", "in bit/s", "out pkt/s", "out bit/s", "new/s", "flows", "state"};
 #define N_SORTS (sizeof(sort_names) / sizeof(sort_names[0]))
+static_assert(N_SORTS == sizeof(sort_titles) / sizeof(sort_titles[0]), "a title each");
 
 /* One line of the table. Objects are borrowed from the sample. */
 struct row {
@@ -272,7 +277,7 @@ static char *format_table(const struct top *top, size_t first, size_t n)
 			row->is_backend                     ? lbctl_json_text(row->object, "name")
 			: shows_backends(top, row->service) ? "all"
 							    : "all (hidden)");
-		lbctl_table_add(table, LBCTL_PLAIN, lbctl_json_text(row->object, "effective"));
+		lbctl_cell_state(table, row->object);
 		for (const char *const *name = lbctl_rate_names; *name != NULL; name++)
 			lbctl_cell_si(table, LBCTL_PLAIN, lbctl_json_number(row->object, *name));
 		lbctl_cell_value(table, LBCTL_PLAIN, row->object, "active_flows");
@@ -340,7 +345,7 @@ static void draw_header(FILE *out, const struct top *top)
 	free(line);
 	line = lbctl_text_printf("sorted by %s%s%s   s sort  r reverse  enter/a backends  t "
 				 "trouble  p pause  q quit",
-		sort_names[top->sort], top->reverse ? ", reversed" : "",
+		sort_titles[top->sort], top->reverse ? ", reversed" : "",
 		top->trouble_only ? ", only trouble" : "");
 	fprintf(out, "\n%s", lbctl_table_sequence(LBCTL_DIM));
 	put_line(out, top, line);

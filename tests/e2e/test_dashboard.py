@@ -106,6 +106,11 @@ def test_the_page_is_readable_on_a_phone(page):
         wide = page.script("return [document.documentElement.scrollWidth, window.innerWidth]")
         assert wide[0] <= wide[1], f"scrolls sideways: {wide}"
         assert page.script("return getComputedStyle(document.querySelector('.backends td')).fontSize") == "13px"
+        units = page.script("return [...document.querySelectorAll('.service > button .num:not(.wide)')].map(e => "
+                            "getComputedStyle(e, '::after').content)")
+        assert units == ['" " attr(data-unit)'] * 2 or units == ['" up"', '" pkt/s"'], units
+        narrow = page.script("return [...document.querySelectorAll('.backends td:nth-child(3)')].map(e => e.clientWidth)")
+        assert min(narrow) >= 80, narrow  # "connection" in one piece
     finally:
         page.of_session("POST", "/goog/cdp/execute", {"cmd": "Emulation.clearDeviceMetricsOverride", "params": {}})
 

@@ -175,6 +175,7 @@ def test_rates_are_the_growth_between_two_samples(api, run_dir):
     out = lbctl(run_dir, "stats", "--interval", "100ms").out
     assert rows(out, "SERVICE")[1] == ["web", "api-1", "up", "1.50k", "0", "0", "0", "20", "4"]
     assert rows(out, "TOTAL")[0] == ["received", "2.50k", "1.00M"]
+    assert rows(out, "SERVICE")[0][:3] == ["web", "all", "2/3 up"]
 
 
 def test_rates_after_a_restart_of_the_data_plane_are_unknown(api, run_dir):

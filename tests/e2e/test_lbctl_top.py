@@ -140,10 +140,11 @@ def test_keys_sort_select_and_hide(top):
     top.type(b"r")
     top.wait(lambda lines: order(lines) == ["web", "dns"])
     top.type(b"rs")
-    lines = top.wait(lambda lines: "sorted by in_pps " in lines[2] and order(lines) == ["dns", "web"])
+    lines = top.wait(lambda lines: "sorted by in pkt/s " in lines[2] and order(lines) == ["dns", "web"])
     assert has(lines[4], "dns", "all") and lines[4].startswith("*")
     top.type(b"\r")
     lines = top.wait(lambda lines: "all (hidden)" in lines[4])
+    assert "1/2 up" in lines[4]  # what is in trouble shows with its backends hidden too
     assert has(lines[5], "web", "all") and len(lines) == 8
     top.type(b"\033[B\033[B")
     lines = top.wait(lambda lines: lines[6].startswith("*"))
