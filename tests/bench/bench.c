@@ -3,6 +3,7 @@
 
 #include <getopt.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,6 +94,12 @@ void bench_result_add(const char *name, const char *unit, double *samples, unsig
 {
 	double median;
 
+	for (unsigned i = 0; i < n; i++) {
+		if (isfinite(samples[i]))
+			continue;
+		fprintf(stderr, "%s: a result that is no number\n", name);
+		exit(1);
+	}
 	qsort(samples, n, sizeof(*samples), compare);
 	median = n % 2 == 1 ? samples[n / 2] : (samples[n / 2 - 1] + samples[n / 2]) / 2;
 	printf("%-64s %16s %12.4g %12.4g %12.4g %5u %s\n", name, unit, samples[0], median,

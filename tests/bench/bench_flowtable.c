@@ -173,6 +173,7 @@ static bool is_wanted(uint64_t n_flows)
 struct watch {
 	uint64_t tsc, n_switches;
 	uint64_t cycles, n_ops; /* counted so far */
+	uint64_t all_cycles, n_all_ops; /* with those in which another thread was run */
 };
 
 static uint64_t n_switches(void)
@@ -193,6 +194,8 @@ static void watch_stop(struct watch *watch, uint64_t n_ops)
 {
 	uint64_t cycles = rte_rdtsc_precise() - watch->tsc;
 
+	watch->all_cycles += cycles;
+	watch->n_all_ops += n_ops;
 	if (n_switches() != watch->n_switches)
 		return;
 	watch->cycles += cycles;
@@ -201,7 +204,9 @@ static void watch_stop(struct watch *watch, uint64_t n_ops)
 
 static double watch_cycles_per_op(const struct watch *watch)
 {
-	return watch->n_ops != 0 ? (double)watch->cycles / (double)watch->n_ops : 0;
+	if (watch->n_ops == 0) // disturbed throughout
+		return (double)watch->all_cycles / (double)watch->n_all_ops;
+	return (double)watch->cycles / (double)watch->n_ops;
 }
 
 /* ---- ours ---- */
