@@ -57,11 +57,12 @@ void lb_api_backend_counters(const struct lb_backend *backend, struct lb_backend
 
 json_t *lb_api_backend_counters_json(const struct lb_backend_counters *counters)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "in_pkts",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "in_pkts",
 		lb_json_u64(counters->in_pkts), "in_bytes", lb_json_u64(counters->in_bytes),
 		"out_pkts", lb_json_u64(counters->out_pkts), "out_bytes",
 		lb_json_u64(counters->out_bytes), "new_flows", lb_json_u64(counters->new_flows),
-		"active_flows", lb_json_u64((uint64_t)counters->active_flows), "resets",
+		"active_flows", lb_json_u64((uint64_t)counters->active_flows), "closing_flows",
+		lb_json_u64((uint64_t)counters->closing_flows), "resets",
 		lb_json_u64(counters->resets));
 }
 
@@ -84,6 +85,7 @@ json_t *lb_api_service_counters_json(const struct lb_service *service)
 		sum.out_bytes += one.out_bytes;
 		sum.new_flows += one.new_flows;
 		sum.active_flows += one.active_flows;
+		sum.closing_flows += one.closing_flows;
 		sum.resets += one.resets;
 	}
 	json = lb_api_backend_counters_json(&sum);

@@ -29,6 +29,8 @@ void lb_counters_backend(const struct lb_shm_map *map, uint16_t id, struct lb_ba
 	// one worker may be seen before, another after the same flow moved
 	if (sum->active_flows < 0)
 		sum->active_flows = 0;
+	if (sum->closing_flows < 0)
+		sum->closing_flows = 0;
 }
 
 uint64_t lb_counters_no_backend(const struct lb_shm_map *map, uint16_t id)

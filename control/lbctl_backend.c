@@ -12,6 +12,7 @@
 /* lbctl backend list|add|set|del|drain|enable|disable */
 
 #define DRAIN_POLL_MS 250
+#define DRAIN_QUIET_NS UINT64_C(5000000000)
 
 // What an operator should know beyond the states: why it is down, that it cannot be sent to.
 static char *backend_note(const json_t *backend)
@@ -246,19 +247,25 @@ static const json_t *find_backend(const json_t *answer, const char *name)
 	return NULL;
 }
 
-// One look at a draining backend. @return LBCTL_OK and @p n_flows, -1 while it is not known yet; or
-// after a message.
+// What is known of a draining backend.
+struct drain {
+	json_int_t n_open, n_closing; // flows; -1: not known yet
+	json_int_t in_pkts;           // from clients
+	bool is_down;                 // nothing goes to it: its flows are over or elsewhere
+};
+
+// One look at it. @return LBCTL_OK; or after a message.
 static enum lbctl_exit poll_drain(
-	const struct lbctl *ctl, const char *path, const char *name, json_int_t *n_flows)
+	const struct lbctl *ctl, const char *path, const char *name, struct drain *drain)
 {
 	json_t *answer;
-	const json_t *backend;
+	const json_t *backend, *counters;
 	enum lbctl_exit status = lbctl_api_get(ctl, path, &answer);
 
 	if (status != LBCTL_OK)
 		return status;
 	backend = find_backend(answer, name);
-	*n_flows = -1;
+	*drain = (struct drain){.n_open = -1, .n_closing = -1, .in_pkts = -1};
 	if (backend == NULL) {
 		status = lbctl_error(
 			ctl, LBCTL_FAILED, name, NULL, "was removed while it was draining");
@@ -271,24 +278,43 @@ static enum lbctl_exit poll_drain(
 			"down: how many flows are left is not known");
 	} else if (strcmp(lbctl_json_text(answer, "dataplane"), "up") == 0 &&
 		   strcmp(lbctl_json_text(backend, "effective"), "up") != 0) {
-		*n_flows = lbctl_json_integer(
-			json_object_get(backend, "counters"), "active_flows", -1);
+		counters = json_object_get(backend, "counters");
+		drain->n_open = lbctl_json_integer(counters, "active_flows", -1);
+		drain->n_closing = lbctl_json_integer(counters, "closing_flows", 0);
+		drain->in_pkts = lbctl_json_integer(counters, "in_pkts", -1);
+		drain->is_down = strcmp(lbctl_json_text(backend, "effective"), "down") == 0;
 	}
 	json_decref(answer);
 	return status;
 }
 
-static enum lbctl_exit give_up(const struct lbctl *ctl, const char *name, json_int_t n_flows)
+static enum lbctl_exit give_up(const struct lbctl *ctl, const char *name, const struct drain *drain)
 {
-	if (n_flows < 0)
+	json_int_t n_flows = drain->n_open + drain->n_closing;
+
+	if (drain->n_open < 0)
 		return lbctl_error(ctl, LBCTL_FAILED, name, "lbctl backend list shows its state",
 			"not draining yet when --wait ends");
 	return lbctl_error(ctl, LBCTL_FAILED, name,
-		"wait again with the same command (a closed connection counts for a minute "
-		"longer), "
-		"or end them with lbctl flows flush",
+		"wait again with the same command, or end them with lbctl flows flush",
 		"%" JSON_INTEGER_FORMAT " flow%s left when --wait ends", n_flows,
 		n_flows == 1 ? " is" : "s are");
+}
+
+// Whether nobody needs it any more. A client that has closed may still acknowledge what it is sent: those flows are
+// over when no packet has come for a while.
+static bool is_drained(const struct drain *drain, json_int_t *in_pkts, uint64_t *quiet_since_ns)
+{
+	uint64_t now_ns = lb_now_ns();
+
+	if (drain->in_pkts != *in_pkts || *quiet_since_ns == 0) {
+		*in_pkts = drain->in_pkts;
+		*quiet_since_ns = now_ns;
+	}
+	if (drain->is_down)
+		return true;
+	return drain->n_open == 0 &&
+	       (drain->n_closing == 0 || now_ns - *quiet_since_ns >= DRAIN_QUIET_NS);
 }
 
 static enum lbctl_exit wait_drained(
@@ -297,28 +323,35 @@ static enum lbctl_exit wait_drained(
 	const struct timespec pause = {.tv_nsec = DRAIN_POLL_MS * 1000000L};
 	const uint64_t end_ns = lb_now_ns() + wait_ms * UINT64_C(1000000);
 	const char *name = args->operands[1];
-	json_int_t n_flows = -1, n_shown = -1;
+	struct drain drain = {.n_open = -1}, shown = {.n_open = -1};
+	json_int_t in_pkts = -1;
+	uint64_t quiet_since_ns = 0;
 	char *path;
 	enum lbctl_exit status = lbctl_args_path(ctl, args, 1, "/v1/services/%s", &path);
 
 	while (status == LBCTL_OK) {
-		status = poll_drain(ctl, path, name, &n_flows);
-		if (status != LBCTL_OK || n_flows == 0)
+		status = poll_drain(ctl, path, name, &drain);
+		if (status != LBCTL_OK || is_drained(&drain, &in_pkts, &quiet_since_ns))
 			break;
-		if (!ctl->json && n_flows > 0 && n_flows != n_shown) {
-			printf("%" JSON_INTEGER_FORMAT " active flow%s left\n", n_flows,
-				n_flows == 1 ? "" : "s");
+		if (!ctl->json && drain.n_open >= 0 &&
+			(drain.n_open != shown.n_open || drain.n_closing != shown.n_closing)) {
+			printf("%" JSON_INTEGER_FORMAT " active flow%s left", drain.n_open,
+				drain.n_open == 1 ? "" : "s");
+			if (drain.n_closing > 0)
+				printf(", %" JSON_INTEGER_FORMAT " closing", drain.n_closing);
+			putchar('\n');
 			fflush(stdout);
-			n_shown = n_flows;
+			shown = drain;
 		}
 		if (lb_now_ns() >= end_ns)
-			status = give_up(ctl, name, n_flows);
+			status = give_up(ctl, name, &drain);
 		else
 			nanosleep(&pause, NULL);
 	}
 	free(path);
 	if (status == LBCTL_OK && !ctl->json)
-		puts("drained: no flow is left");
+		puts(drain.is_down ? "drained: it is down, no flow goes to it" :
+			"drained: no flow is left");
 	return status;
 }
 

@@ -380,7 +380,9 @@ static const struct backend_metric backend_counters[] = {
 	{"backend_out_bytes_total", "counter", "Bytes of the backend to clients.",
 		BACKEND(out_bytes)},
 	{"backend_new_flows_total", "counter", "Flows that began.", BACKEND(new_flows)},
-	{"backend_active_flows", "gauge", "Flow entries in use.", BACKEND(active_flows)},
+	{"backend_active_flows", "gauge", "Flows that are open.", BACKEND(active_flows)},
+	{"backend_closing_flows", "gauge", "Flows whose client has closed, until their entries go.",
+		BACKEND(closing_flows)},
 	{"backend_resets_total", "counter", "Resets sent by the backend.", BACKEND(resets)},
 };
 #define N_BACKEND_COUNTERS (sizeof(backend_counters) / sizeof(backend_counters[0]))

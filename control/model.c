@@ -319,7 +319,7 @@ static struct lb_backend *backend_create(
 	backend->was_judged = !model->is_starting || backend->health != LB_HEALTH_UNKNOWN;
 	if (!model->is_starting)
 		lb_counters_backend(lb_dp_map(model->dp), id, &backend->baseline);
-	backend->baseline.active_flows = 0;
+	backend->baseline.active_flows = backend->baseline.closing_flows = 0;
 	model->backend_by_id[id] = backend;
 	refresh_nexthop(backend);
 	if (!model->is_starting && backend->effective == LB_BACKEND_UP)
@@ -738,7 +738,7 @@ void lb_model_sweep_names(struct lb_model *model)
 				continue;
 			lb_counters_backend(lb_dp_map(model->dp), backend->id, &counters);
 			// without an entry for each flow none can be counted: then it is time that tells
-			if (lb_dp_state(model->dp) != LB_DP_UP || (int64_t)counters.active_flows > 0 ||
+			if (lb_dp_state(model->dp) != LB_DP_UP || counters.active_flows + counters.closing_flows > 0 ||
 				(lb_model_tracking_now(service) != LB_TRACKING_ALL &&
 					now_ns < backend->since_ns + idle_ns))
 				lb_names_mark_busy(model->names, backend->config->host,

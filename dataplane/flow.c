@@ -101,7 +101,7 @@ static void refresh(const struct lb_worker *worker, uint64_t *entry, const struc
 				 ? LB_FLOW_PINNED
 				 : 0;
 	}
-	lb_flowtable_touch(entry, state | pinned, worker->tick);
+	lb_flowtable_touch(&worker->flowtable, entry, state | pinned, worker->tick);
 }
 
 static inline void touch(const struct lb_worker *worker, uint64_t *entry, const struct lb_packet *packet,
@@ -176,7 +176,7 @@ static void record(struct lb_worker *worker, uint64_t *entry, uint64_t hash, uin
 			lb_flowtable_move(&worker->flowtable, entry, backend);
 			worker->counters->flow.moved++;
 		}
-		lb_flowtable_touch(entry, state, worker->tick);
+		lb_flowtable_touch(&worker->flowtable, entry, state, worker->tick);
 		return;
 	}
 	lb_flowtable_insert(&worker->flowtable, hash, backend, state, worker->tick, true);

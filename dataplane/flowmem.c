@@ -105,6 +105,7 @@ void lb_flowmem_adopt(struct lb_dp *dp)
 			.secret_id = secret_id,
 			.idle_ticks = dp->idle_ticks,
 			.active = &worker->counters->backends[0].active_flows,
+			.closing = &worker->counters->backends[0].closing_flows,
 			.active_stride = sizeof(worker->counters->backends[0]),
 			.counters = &worker->counters->flow,
 			.worker = i,
@@ -144,7 +145,8 @@ int lb_flowmem_count(const struct lb_dp *dp, const struct lb_msg_flush *msg, uin
 			(msg->backend != LB_BACKEND_NONE && msg->backend != id))
 			continue;
 		for (unsigned i = 0; i < dp->n_workers; i++)
-			n += dp->workers[i]->counters->backends[id].active_flows;
+			n += dp->workers[i]->counters->backends[id].active_flows +
+			     dp->workers[i]->counters->backends[id].closing_flows;
 	}
 	*n_flows = (uint64_t)RTE_MAX(n, 0);
 	return rc;

@@ -44,20 +44,15 @@ uint64_t lb_flowtable_bytes(uint64_t n_flows)
 	       n_buckets_for(n_flows) * sizeof(struct lb_flow_bucket);
 }
 
-static inline int64_t *active_of(const struct lb_flowtable *table, uint16_t backend)
+static inline void count_add(struct lb_flowtable *table, uint64_t entry)
 {
-	return (int64_t *)((char *)table->active + backend * table->active_stride);
-}
-
-static inline void count_add(struct lb_flowtable *table, uint16_t backend)
-{
-	++*active_of(table, backend);
+	++*lb_flowtable_count_of(table, lb_flow_entry_backend(entry), entry);
 	table->counters->used++;
 }
 
-static inline void count_del(struct lb_flowtable *table, uint16_t backend)
+static inline void count_del(struct lb_flowtable *table, uint64_t entry)
 {
-	--*active_of(table, backend);
+	--*lb_flowtable_count_of(table, lb_flow_entry_backend(entry), entry);
 	table->counters->used--;
 }
 
@@ -141,7 +136,7 @@ static int64_t adopt(struct lb_flowtable *table, uint32_t last_tick, uint32_t no
 			entry_store(entry, 0);
 			continue;
 		}
-		count_add(table, lb_flow_entry_backend(*entry));
+		count_add(table, *entry);
 		n_adopted++;
 	}
 	return n_adopted;
@@ -153,7 +148,8 @@ static bool config_valid(const struct lb_flowtable_config *config)
 
 	return config->mem != NULL && (uintptr_t)config->mem % 64 == 0 && n_bytes != 0 &&
 	       config->mem_bytes >= n_bytes && config->idle_ticks != NULL &&
-	       config->active != NULL && config->active_stride % sizeof(int64_t) == 0 &&
+	       config->active != NULL && config->closing != NULL &&
+	       config->active_stride % sizeof(int64_t) == 0 &&
 	       config->counters != NULL;
 }
 
@@ -173,6 +169,7 @@ int64_t lb_flowtable_init(struct lb_flowtable *table, const struct lb_flowtable_
 		.n_buckets = (uint32_t)n_buckets_for(config->n_flows),
 		.idle_ticks = config->idle_ticks,
 		.active = config->active,
+		.closing = config->closing,
 		.active_stride = config->active_stride,
 		.counters = config->counters,
 	};
@@ -345,7 +342,7 @@ static uint64_t *find_dead(const struct lb_flowtable *table, struct lb_flow_buck
 
 static void reclaim(struct lb_flowtable *table, uint64_t *entry)
 {
-	count_del(table, lb_flow_entry_backend(*entry));
+	count_del(table, *entry);
 	table->counters->expire++;
 	entry_store(entry, 0);
 }
@@ -524,7 +521,7 @@ static uint64_t *evict(struct lb_flowtable *table, const struct victim *victim)
 {
 	if (victim->rank == RANK_FREE)
 		return victim->entry;
-	count_del(table, lb_flow_entry_backend(*victim->entry));
+	count_del(table, *victim->entry);
 	if (victim->rank == RANK_EXPIRED)
 		table->counters->expire++;
 	else
@@ -652,7 +649,7 @@ uint64_t *lb_flowtable_insert(struct lb_flowtable *table, uint64_t hash, uint16_
 	if ((state & ~LB_FLOW_PINNED) == LB_FLOW_SYN)
 		entry = close_gap(entry);
 	entry_store(entry, lb_flow_entry_make(signature, backend, now_tick, state));
-	count_add(table, backend);
+	count_add(table, *entry);
 	table->counters->insert++;
 	return entry;
 }
@@ -663,14 +660,14 @@ void lb_flowtable_move(struct lb_flowtable *table, uint64_t *entry, uint16_t bac
 {
 	uint64_t old = *entry;
 
-	--*active_of(table, lb_flow_entry_backend(old));
-	++*active_of(table, backend);
+	--*lb_flowtable_count_of(table, lb_flow_entry_backend(old), old);
+	++*lb_flowtable_count_of(table, backend, old);
 	entry_store(entry, (old & ~(UINT64_C(0xffff) << 16)) | (uint64_t)backend << 16);
 }
 
 void lb_flowtable_del(struct lb_flowtable *table, uint64_t *entry)
 {
-	count_del(table, lb_flow_entry_backend(*entry));
+	count_del(table, *entry);
 	entry_store(entry, 0);
 }
 

@@ -130,7 +130,7 @@ struct lb_flow_header; /* at the start of the memory; private to flowtable.c */
 struct lb_flowtable {
 	struct lb_flow_bucket *buckets; /* 1 <= n_buckets < 2^31 */
 	const uint16_t *idle_ticks; /* per backend id; 0: no such backend, its entries are dead */
-	int64_t *active;
+	int64_t *active, *closing; /* entries of flows that are open, and that are not: lb_flow_state_is_open() */
 	size_t active_stride;
 	struct lb_flow_counters *counters;
 	uint32_t n_buckets;
@@ -152,7 +152,8 @@ struct lb_flowtable_config {
 	uint64_t secret_id; /* hash of the fleet secret: an adopted table must have the same */
 	const uint16_t
 		*idle_ticks; /* per backend id, LB_MAX_BACKENDS + 1; written by the main lcore */
-	int64_t *active; /* per backend id: entries in use, with a stride of active_stride bytes */
+	int64_t *active; /* per backend id: entries of open flows, with a stride of active_stride bytes */
+	int64_t *closing; /* the same of the others */
 	size_t active_stride;
 	struct lb_flow_counters
 		*counters; /* this worker's; insert, expire, evict, used are kept here */
@@ -343,11 +344,27 @@ unsigned lb_flowtable_lookup_burst(struct lb_flowtable *table, const uint64_t *h
 uint64_t *lb_flowtable_lookup_next(
 	struct lb_flowtable *table, uint64_t hash, uint64_t *entry, uint32_t now_tick);
 
+/** Whether a flow of this state (with LB_FLOW_PINNED or without) is load, rather than over but for stragglers. */
+static inline bool lb_flow_state_is_open(uint64_t state)
+{
+	return (1u << LB_FLOW_SYN | 1u << LB_FLOW_ESTABLISHED | 1u << LB_FLOW_UDP) >> (state & 7) & 1;
+}
+
+/** Where entries of @p backend in @p state are counted. Worker. */
+static inline int64_t *lb_flowtable_count_of(
+	const struct lb_flowtable *table, uint16_t backend, uint64_t state)
+{
+	int64_t *base = lb_flow_state_is_open(state) ? table->active : table->closing;
+
+	return (int64_t *)((char *)base + backend * table->active_stride);
+}
+
 /**
  * Note a packet of the flow: refresh the time and set the state (not FREE; with LB_FLOW_PINNED or
  * without); writes the line only if something changed. Worker.
  */
-static inline void lb_flowtable_touch(uint64_t *entry, uint32_t state, uint32_t now_tick)
+static inline void lb_flowtable_touch(
+	const struct lb_flowtable *table, uint64_t *entry, uint32_t state, uint32_t now_tick)
 {
 	uint64_t old = *entry;
 	uint64_t new = (old & ~UINT64_C(0xffff)) | (uint64_t)(now_tick & LB_FLOW_TIME_MASK) << 4 |
@@ -355,6 +372,10 @@ static inline void lb_flowtable_touch(uint64_t *entry, uint32_t state, uint32_t 
 
 	if (new != old)
 		__atomic_store_n(entry, new, __ATOMIC_RELAXED);
+	if (__builtin_expect(lb_flow_state_is_open(old) != lb_flow_state_is_open(state), 0)) {
+		--*lb_flowtable_count_of(table, lb_flow_entry_backend(old), old);
+		++*lb_flowtable_count_of(table, lb_flow_entry_backend(old), state);
+	}
 }
 
 /** Point an entry to another backend (its own is down), keeping both active counts right. Worker.

@@ -100,9 +100,9 @@ struct lb_backend_counters {
 	uint64_t out_pkts; /* backend to client, where replies pass */
 	uint64_t out_bytes;
 	uint64_t new_flows;
-	int64_t active_flows; /* entries in this worker's flow table */
+	int64_t active_flows; /* entries of open flows in this worker's flow table */
 	uint64_t resets;      /* RSTs sent by the backend, where replies pass */
-	uint64_t zero;
+	int64_t closing_flows; /* entries of flows whose client has sent FIN or RST */
 };
 static_assert(sizeof(struct lb_backend_counters) == 64, "one cache line");
 

@@ -215,7 +215,7 @@ struct ours {
 	struct lb_flowtable table;
 	struct lb_flowtable_config config;
 	struct lb_flow_counters counters;
-	int64_t active[LB_MAX_BACKENDS + 1u];
+	int64_t active[LB_MAX_BACKENDS + 1u], closing[LB_MAX_BACKENDS + 1u];
 	uint16_t idle_ticks[LB_MAX_BACKENDS + 1u];
 	uint64_t now; /* insertions so far; a life is n of them, or LIFE_TICKS ticks */
 	uint64_t n_flows;
@@ -243,6 +243,7 @@ static struct ours *ours_create(uint64_t n_flows, uint64_t n_room)
 		.n_flows = n_room,
 		.idle_ticks = ours->idle_ticks,
 		.active = ours->active,
+		.closing = ours->closing,
 		.active_stride = sizeof(ours->active[0]),
 		.counters = &ours->counters,
 	};

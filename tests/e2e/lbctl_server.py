@@ -23,7 +23,7 @@ S = 10**9
 
 def counters(**values):
     return {"in_pkts": 1000, "in_bytes": 64000, "out_pkts": 900, "out_bytes": 900000, "new_flows": 10,
-            "active_flows": 4, "resets": 1, **values}
+            "active_flows": 4, "closing_flows": 1, "resets": 1, **values}
 
 
 def backend(name, **values):

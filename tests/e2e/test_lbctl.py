@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 import urllib.parse
 
 import pytest
@@ -291,9 +292,9 @@ def test_config_is_printed_as_it_came(api, run_dir):
 # Drain with --wait
 
 
-def draining(active_flows, **values):
+def draining(active_flows, closing_flows=0, in_pkts=1000, **values):
     doc = backend("api-1", **{"effective": "drain", "state": "drain", **values})
-    doc["counters"] = counters(active_flows=active_flows)
+    doc["counters"] = counters(active_flows=active_flows, closing_flows=closing_flows, in_pkts=in_pkts)
     return {"timestamp_ns": NOW_NS, "dataplane": "up", "service": SERVICE, "config": {}, "backends": [DOWN, doc]}
 
 
@@ -309,6 +310,24 @@ def test_drain_waits_until_no_flow_is_left(api, run_dir):
     assert done.out.splitlines()[-3:] == ["2 active flows left", "1 active flow left", "drained: no flow is left"]
     assert [r[:2] for r in api.requests] == [("PATCH", "/v1/services/web/backends/api-1")] + \
         4 * [("GET", "/v1/services/web")]
+
+
+def test_drain_waits_for_closed_flows_while_packets_come(api, run_dir):
+    looks = [draining(1, 2, 50), *(draining(0, 3, 50 + i) for i in range(4))]
+    looks += [draining(0, 3, 53)] * 200  # enough for any wait until there were none for a while
+    start = time.monotonic()
+    done = drain(api, run_dir, looks, wait="60s")
+    assert done.returncode == 0, done.err
+    assert done.out.splitlines()[-3:] == ["1 active flow left, 2 closing", "0 active flows left, 3 closing",
+                                          "drained: no flow is left"]
+    assert time.monotonic() - start > 5
+    done = drain(api, run_dir, (draining(0, 1, i) for i in range(1000)), wait="500ms")
+    assert done.err.splitlines()[0] == "lbctl: api-1: 1 flow is left when --wait ends"
+
+
+def test_drain_of_one_that_is_down_waits_for_nothing(api, run_dir):
+    done = drain(api, run_dir, [draining(9, effective="down")])
+    assert (done.returncode, done.out.splitlines()[-1]) == (0, "drained: it is down, no flow goes to it")
 
 
 def test_drain_with_json_is_one_document(api, run_dir):

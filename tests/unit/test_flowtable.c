@@ -55,6 +55,7 @@ static struct fixture *fixture_create(uint64_t n_flows)
 		.secret_id = 7,
 		.idle_ticks = f->idle_ticks,
 		.active = &f->backends[0].active_flows,
+		.closing = &f->backends[0].closing_flows,
 		.active_stride = sizeof(f->backends[0]),
 		.counters = &f->counters,
 		.worker = 1,
@@ -96,16 +97,17 @@ static void sweep_all(struct fixture *f, uint32_t now_tick)
 
 static void expect_counts_right(const struct fixture *f)
 {
-	uint64_t n_active = 0;
+	uint64_t n_counted = 0;
 
 	for (uint32_t i = 0; i <= LB_MAX_BACKENDS; i++) {
-		assert_true(f->backends[i].active_flows >= 0);
-		n_active += (uint64_t)f->backends[i].active_flows;
+		assert_true(f->backends[i].active_flows >= 0 && f->backends[i].closing_flows >= 0);
+		n_counted += (uint64_t)(f->backends[i].active_flows + f->backends[i].closing_flows);
 	}
-	assert_int_equal(n_active, f->counters.used);
+	assert_int_equal(n_counted, f->counters.used);
 	assert_int_equal(lb_flowtable_count(&f->table, LB_BACKEND_NONE), f->counters.used);
 	for (uint16_t i = 0; i < N_BACKENDS; i += 7)
-		assert_int_equal(lb_flowtable_count(&f->table, i), f->backends[i].active_flows);
+		assert_int_equal(lb_flowtable_count(&f->table, i),
+			f->backends[i].active_flows + f->backends[i].closing_flows);
 }
 
 static void expect_empty(const struct fixture *f)
@@ -276,13 +278,44 @@ static void idle_timeout_becomes_ticks_rounded_up(void **state)
 	assert_int_equal(lb_flow_tick(UINT64_C(3999999999)), 1);
 }
 
+static void flows_that_their_client_closed_are_counted_apart(void **state)
+{
+	struct fixture *f = fixture_create(1000);
+	const struct lb_backend_counters *three = &f->backends[3], *four = &f->backends[4];
+	uint64_t *entry = insert(f, 42, 3, LB_FLOW_SYN, START_TICK);
+
+	(void)state;
+	insert(f, 43, 3, LB_FLOW_UDP, START_TICK);
+	assert_int_equal(three->active_flows, 2);
+	lb_flowtable_touch(&f->table, entry, LB_FLOW_ESTABLISHED, START_TICK);
+	assert_int_equal(three->active_flows, 2);
+	lb_flowtable_touch(&f->table, entry, LB_FLOW_FIN | LB_FLOW_PINNED, START_TICK);
+	assert_int_equal(three->active_flows, 1);
+	assert_int_equal(three->closing_flows, 1);
+	lb_flowtable_move(&f->table, entry, 4);
+	assert_int_equal(three->closing_flows, 0);
+	assert_int_equal(four->closing_flows, 1);
+	lb_flowtable_touch(&f->table, entry, LB_FLOW_CLOSED, START_TICK);
+	assert_int_equal(four->closing_flows, 1);
+	lb_flowtable_touch(&f->table, entry, LB_FLOW_SYN, START_TICK); // the port is used again
+	assert_int_equal(four->closing_flows, 0);
+	assert_int_equal(four->active_flows, 1);
+	lb_flowtable_touch(&f->table, entry, LB_FLOW_CLOSED, START_TICK);
+	expect_counts_right(f);
+	lb_flowtable_sweep(&f->table, START_TICK + LB_FLOW_CLOSED_TICKS + 1, f->table.n_buckets);
+	assert_int_equal(four->closing_flows, 0);
+	assert_int_equal(four->active_flows, 0);
+	expect_counts_right(f);
+	fixture_destroy(f);
+}
+
 static void touch_refreshes_and_sets_the_state(void **state)
 {
 	struct fixture *f = fixture_create(1000);
 	uint64_t *entry = insert(f, 42, 3, LB_FLOW_SYN, START_TICK);
 
 	(void)state;
-	lb_flowtable_touch(entry, LB_FLOW_ESTABLISHED, START_TICK + 10);
+	lb_flowtable_touch(&f->table, entry, LB_FLOW_ESTABLISHED, START_TICK + 10);
 	assert_int_equal(lb_flow_entry_state(*entry), LB_FLOW_ESTABLISHED);
 	assert_int_equal(lb_flow_entry_age(*entry, START_TICK + 12), 2);
 	assert_int_equal(lb_flow_entry_backend(*entry), 3);
@@ -300,7 +333,7 @@ static void touch_that_changes_nothing_writes_nothing(void **state)
 	assert_int_equal(mprotect(f->config.mem, f->config.mem_bytes, PROT_READ), 0);
 	entry = lb_flowtable_lookup(&f->table, 42, START_TICK);
 	assert_non_null(entry);
-	lb_flowtable_touch(entry, LB_FLOW_ESTABLISHED, START_TICK); // or it dies here
+	lb_flowtable_touch(&f->table, entry, LB_FLOW_ESTABLISHED, START_TICK); // or it dies here
 	assert_int_equal(mprotect(f->config.mem, f->config.mem_bytes, PROT_READ | PROT_WRITE), 0);
 	fixture_destroy(f);
 }
@@ -585,7 +618,7 @@ static void pinned_is_kept_beside_the_state(void **state)
 	assert_int_equal(lb_flow_entry_state(*entry), LB_FLOW_SYN);
 	assert_true(lb_flow_entry_pinned(*entry));
 	assert_null(lb_flowtable_lookup(&f->table, 42, START_TICK + LB_FLOW_SYN_TICKS + 1));
-	lb_flowtable_touch(entry, LB_FLOW_ESTABLISHED, START_TICK);
+	lb_flowtable_touch(&f->table, entry, LB_FLOW_ESTABLISHED, START_TICK);
 	assert_int_equal(lb_flow_entry_state(*entry), LB_FLOW_ESTABLISHED);
 	assert_false(lb_flow_entry_pinned(*entry));
 	fixture_destroy(f);
@@ -641,7 +674,7 @@ static void expired_entries_make_room_before_eviction(void **state)
 	uint32_t now_tick = START_TICK + IDLE_TICKS + 1;
 
 	(void)state;
-	lb_flowtable_touch(lb_flowtable_lookup(&f->table, UINT64_C(2) << 32, START_TICK + 10),
+	lb_flowtable_touch(&f->table, lb_flowtable_lookup(&f->table, UINT64_C(2) << 32, START_TICK + 10),
 		LB_FLOW_SYN, now_tick);
 	assert_non_null(lb_flowtable_insert(
 		&f->table, UINT64_C(99) << 32, 9, LB_FLOW_SYN, now_tick, false));
@@ -807,7 +840,8 @@ static void removed_backend_has_no_flows(void **state)
 	assert_int_equal(lb_flowtable_purge(&f->table, purge), 0);
 	assert_int_equal(f->backends[0].active_flows, 0);
 	assert_int_equal(f->backends[2].active_flows, 0);
-	assert_int_equal(f->backends[1].active_flows, 1000);
+	assert_int_equal(f->backends[1].active_flows, 600);
+	assert_int_equal(f->backends[1].closing_flows, 400);
 	expect_counts_right(f);
 	f->idle_ticks[1] = 0; // without a purge the sweep takes them
 	assert_int_equal(lb_flowtable_sweep(&f->table, START_TICK, UINT32_MAX), 1000);
@@ -942,6 +976,7 @@ int main(void)
 		cmocka_unit_test(bad_config_is_refused),
 		cmocka_unit_test(entry_lives_for_its_timeout_and_no_longer),
 		cmocka_unit_test(idle_timeout_becomes_ticks_rounded_up),
+		cmocka_unit_test(flows_that_their_client_closed_are_counted_apart),
 		cmocka_unit_test(touch_refreshes_and_sets_the_state),
 		cmocka_unit_test(touch_that_changes_nothing_writes_nothing),
 		cmocka_unit_test(same_signature_is_found_one_after_the_other),
