@@ -367,11 +367,23 @@ def test_it_stops_at_once_with_clients_waiting(daemon):
 
 def test_the_grafana_dashboard_asks_for_metrics_that_exist(daemon):
     daemon.start()
-    exported = set(re.findall(r"^# TYPE (\w+)", daemon.request("GET", "/metrics")[2].decode(), re.M))
+    types = dict(re.findall(r"^# TYPE (\w+) (\w+)", daemon.request("GET", "/metrics")[2].decode(), re.M))
+    exported = {name + "_bucket" if kind == "histogram" else name for name, kind in types.items()}
     board = json.loads((TOP / "scripts" / "grafana-dashboard.json").read_text())
     expressions = [t["expr"] for panel in board["panels"] for t in panel["targets"]]
     asked = set(re.findall(r"fulcrum_\w+", " ".join(expressions)))
     assert len(asked) > 20 and asked <= exported, asked - exported
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+
+
+def test_promtool_understands_what_the_grafana_dashboard_asks(tmp_path):
+    board = json.loads((TOP / "scripts" / "grafana-dashboard.json").read_text())
+    rules = [{"record": f"x:panel_{panel['id']}_{target['refId']}",
+              "expr": target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*").replace("$service", ".*")}
+             for panel in board["panels"] for target in panel["targets"]]
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "board", "rules": rules}]}))
+    done = subprocess.run(["promtool", "check", "rules", tmp_path / "rules.yml"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and f"{len(rules)} rules found" in done.stdout, done
 
 
 def test_promtool_finds_nothing_wrong_with_the_metrics(daemon):
