@@ -2,6 +2,7 @@
 #ifndef LB_DATAPLANE_BURST_H
 #define LB_DATAPLANE_BURST_H
 
+#include <rte_ether.h>
 #include <rte_mbuf.h>
 
 #include "lb/hash.h"
@@ -54,6 +55,33 @@ struct lb_burst {
 	uint32_t answered; /* answer -> tx: bit per packet: its buffer now holds what answers it */
 };
 static_assert(LB_BURST <= 32, "a bit per packet");
+
+/*
+ * A *plain* packet is what traffic is made of: without VLAN tag, options, extension headers or fragments. The first
+ * eight bytes of its struct lb_packet are the same for all of a family, but for the TCP flags: one comparison tells, and
+ * every offset is a constant.
+ */
+
+/** What lb_packet_head() is of a plain packet with this verdict; @p family 4 or 6. */
+static inline uint64_t lb_plain_head(uint8_t verdict, uint8_t family)
+{
+	uint64_t l3 = RTE_ETHER_HDR_LEN, l4 = l3 + (family == 4 ? 20 : 40);
+
+	return (uint64_t)verdict << 8 * offsetof(struct lb_packet, verdict) |
+	       (uint64_t)family << 8 * offsetof(struct lb_packet, family) |
+	       l3 << 8 * offsetof(struct lb_packet, l3) | l4 << 8 * offsetof(struct lb_packet, l4);
+}
+
+static_assert(offsetof(struct lb_packet, service) == sizeof(uint64_t), "little endian, all of the head in one word");
+
+/** The first eight bytes of @p packet without its TCP flags. */
+static inline uint64_t lb_packet_head(const struct lb_packet *packet)
+{
+	uint64_t head;
+
+	memcpy(&head, packet, sizeof(head));
+	return head & ~(UINT64_C(0xff) << 8 * offsetof(struct lb_packet, tcp_flags));
+}
 
 /** Have the answer stage look at packet @p i, whose verdict says why it is not forwarded. */
 static inline void lb_burst_answer(struct lb_burst *burst, unsigned i)

@@ -21,6 +21,8 @@
 #include <rte_udp.h>
 
 #include "dataplane/checksum.h"
+#include "dataplane/checksum.h"
+#include "dataplane/rewrite.h"
 #include "dataplane/worker.h"
 
 #define OUTER_TTL 64u
@@ -181,11 +183,9 @@ static inline void decrement_ttl(uint8_t *l3, uint8_t family)
 {
 	if (family == 4) {
 		struct rte_ipv4_hdr *ip = (void *)l3;
-		uint32_t sum = (uint16_t)~ip->hdr_checksum + (uint32_t)(uint16_t)~RTE_BE16(0x0100);
 
 		ip->time_to_live--;
-		sum = (sum & 0xffff) + (sum >> 16);
-		ip->hdr_checksum = (uint16_t)~((sum & 0xffff) + (sum >> 16));
+		ip->hdr_checksum = lb_checksum_change(ip->hdr_checksum, (uint16_t)~RTE_BE16(0x0100));
 	} else {
 		((struct rte_ipv6_hdr *)l3)->hop_limits--;
 	}
@@ -251,17 +251,11 @@ static inline void finish_udp6_checksum(uint8_t *outer_l4, const struct lb_encap
 	udp->dgram_cksum = checksum != 0 ? checksum : 0xffff;
 }
 
-static inline void write_macs(const struct lb_worker *worker, uint8_t *frame, uint64_t nexthop)
-{
-	memcpy(frame, &nexthop, 6);
-	memcpy(frame + 6, &worker->src_macs[lb_nexthop_port(nexthop)], 6);
-}
-
 // The packet grows by the outer header; its Ethernet padding goes.
-static inline void grow(struct rte_mbuf *mbuf, uint16_t l3, unsigned n_bytes, uint32_t inner_bytes)
+static inline void grow(struct rte_mbuf *mbuf, bool single, uint16_t l3, unsigned n_bytes, uint32_t inner_bytes)
 {
 	mbuf->data_off = (uint16_t)(mbuf->data_off - n_bytes);
-	if (likely(mbuf->nb_segs == 1)) {
+	if (likely(single)) {
 		mbuf->data_len = (uint16_t)(l3 + n_bytes + inner_bytes);
 		mbuf->pkt_len = l3 + n_bytes + inner_bytes;
 	} else {
@@ -270,57 +264,95 @@ static inline void grow(struct rte_mbuf *mbuf, uint16_t l3, unsigned n_bytes, ui
 	}
 }
 
-// One per kind: lengths and families are constants in each.
-static inline __attribute__((always_inline)) uint8_t encapsulate(const struct lb_worker *worker,
-	struct lb_burst *burst, unsigned i, const struct lb_encap *encap, uint64_t hash, uint64_t nexthop,
-	bool outer4, bool gue)
+// One reference and one segment, in one comparison; and its buffer its own.
+static inline bool is_simple(const struct rte_mbuf *mbuf)
+{
+	uint32_t refcnt_nb_segs;
+
+	static_assert(offsetof(struct rte_mbuf, nb_segs) == offsetof(struct rte_mbuf, refcnt) + 2, "side by side");
+	memcpy(&refcnt_nb_segs, &mbuf->refcnt, sizeof(refcnt_nb_segs));
+	return refcnt_nb_segs == 0x00010001u && (mbuf->ol_flags & (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL)) == 0;
+}
+
+// What is to be put around a packet, and where it goes.
+struct wrap {
+	const struct lb_worker *worker;
+	struct lb_burst *burst;
+	unsigned i;
+	const struct lb_encap *encap;
+	uint64_t hash;
+	uint64_t nexthop;
+};
+
+/*
+ * One per kind: lengths and families of the outer header are constants in each, with those of the packet as well if it
+ * is @p plain (see burst.h) and its buffer simple.
+ */
+static inline __attribute__((always_inline)) uint8_t encapsulate(
+	const struct wrap *wrap, bool outer4, bool gue, bool plain, uint8_t family)
 {
 	const unsigned n_ip = outer4 ? sizeof(struct rte_ipv4_hdr) : sizeof(struct rte_ipv6_hdr);
 	const unsigned n_outer = n_ip + (gue ? (unsigned)sizeof(struct udp_gue_hdr) : 0);
-	struct lb_packet *packet = &burst->packets[i];
-	struct rte_mbuf *mbuf = burst->mbufs[i];
-	uint8_t *inner = lb_packet_at(burst, i, packet->l3), *outer = inner - n_outer;
-	uint32_t inner_bytes = ip_bytes(inner, packet->family), n_bytes = inner_bytes + n_outer;
-	uint16_t mtu = worker->mtus[lb_nexthop_port(nexthop)];
-	uint8_t tos = traffic_class(inner, packet->family);
+	const struct lb_worker *worker = wrap->worker;
+	struct lb_burst *burst = wrap->burst;
+	struct lb_packet *packet = &burst->packets[wrap->i];
+	struct rte_mbuf *mbuf = burst->mbufs[wrap->i];
+	const uint16_t l3 = plain ? RTE_ETHER_HDR_LEN : packet->l3;
+	uint8_t *inner = lb_packet_at(burst, wrap->i, l3), *outer = inner - n_outer;
+	uint32_t inner_bytes = ip_bytes(inner, family), n_bytes = inner_bytes + n_outer;
+	uint16_t port = lb_nexthop_port(wrap->nexthop);
+	uint8_t tos = traffic_class(inner, family);
 	uint64_t sum = 0;
 	uint32_t vlan;
 
-	if (unlikely(n_bytes > mtu)) {
-		burst->mtus[i] = mtu > n_outer ? (uint16_t)(mtu - n_outer) : 0;
+	if (unlikely(n_bytes > worker->mtus[port])) {
+		burst->mtus[wrap->i] = worker->mtus[port] > n_outer ? (uint16_t)(worker->mtus[port] - n_outer) : 0;
 		return LB_VERDICT_TOO_BIG;
 	}
 	// Nobody else may see what we write; what a NIC received is ours alone.
-	if (unlikely(mbuf->data_off < n_outer || RTE_MBUF_CLONED(mbuf) || rte_mbuf_refcnt_read(mbuf) != 1))
+	if (unlikely(mbuf->data_off < n_outer) ||
+		(!plain && unlikely(RTE_MBUF_CLONED(mbuf) || rte_mbuf_refcnt_read(mbuf) != 1)))
 		return LB_VERDICT_NO_HEADROOM;
-	decrement_ttl(inner, packet->family);
+	decrement_ttl(inner, family);
 	if (gue && !outer4)
-		sum = inner_sum(mbuf, packet, burst->keys[i].proto, inner_bytes);
-	memcpy(&vlan, inner - 6, sizeof(vlan)); // if there is one
-	grow(mbuf, packet->l3, n_outer, inner_bytes);
-	memcpy(outer, encap->header + LB_ENCAP_MAX_BYTES - n_outer, n_outer);
-	// Two words for both MACs; what they write beyond them comes next.
-	memcpy(outer - packet->l3, &nexthop, 8);
-	memcpy(outer - packet->l3 + 6, &worker->src_macs[lb_nexthop_port(nexthop)], 8);
-	if (unlikely(packet->l3 != RTE_ETHER_HDR_LEN))
+		sum = inner_sum(mbuf, packet, burst->keys[wrap->i].proto, inner_bytes);
+	if (!plain)
+		memcpy(&vlan, inner - 6, sizeof(vlan)); // if there is one
+	grow(mbuf, plain || mbuf->nb_segs == 1, l3, n_outer, inner_bytes);
+	memcpy(outer, wrap->encap->header + LB_ENCAP_MAX_BYTES - n_outer, n_outer);
+	lb_write_ethernet(outer - l3, wrap->nexthop, worker->src_macs[port],
+		outer4 ? RTE_BE16(RTE_ETHER_TYPE_IPV4) : RTE_BE16(RTE_ETHER_TYPE_IPV6));
+	if (!plain && l3 != RTE_ETHER_HDR_LEN) {
 		memcpy(outer - 6, &vlan, sizeof(vlan));
-	memcpy(outer - 2, outer4 ? "\x08\x00" : "\x86\xdd", 2);
+		memcpy(outer - 2, outer4 ? "\x08\x00" : "\x86\xdd", 2);
+	}
 	if (outer4)
-		finish_ipv4(outer, encap, tos, n_bytes);
+		finish_ipv4(outer, wrap->encap, tos, n_bytes);
 	else
-		finish_ipv6(outer, hash, tos, n_bytes);
+		finish_ipv6(outer, wrap->hash, tos, n_bytes);
 	if (gue)
-		finish_udp(outer + n_ip, hash, n_bytes - n_ip);
+		finish_udp(outer + n_ip, wrap->hash, n_bytes - n_ip);
 	if (gue && !outer4)
-		finish_udp6_checksum(outer + n_ip, encap, sum);
+		finish_udp6_checksum(outer + n_ip, wrap->encap, sum);
 	return LB_VERDICT_FORWARD;
 }
 
 #define KIND(name, outer4, gue)                                                                     \
-	static __rte_noinline uint8_t name(const struct lb_worker *worker, struct lb_burst *burst, unsigned i, \
-		const struct lb_encap *encap, uint64_t hash, uint64_t nexthop)                             \
+	static __rte_noinline uint8_t name##_any(const struct wrap *wrap)                          \
 	{                                                                                          \
-		return encapsulate(worker, burst, i, encap, hash, nexthop, outer4, gue);           \
+		return encapsulate(wrap, outer4, gue, false, wrap->burst->packets[wrap->i].family); \
+	}                                                                                          \
+	static inline uint8_t name(const struct wrap *wrap)                                        \
+	{                                                                                          \
+		uint64_t head = lb_packet_head(&wrap->burst->packets[wrap->i]);                    \
+                                                                                                   \
+		if (unlikely(!is_simple(wrap->burst->mbufs[wrap->i])))                             \
+			return name##_any(wrap);                                                   \
+		if (head == lb_plain_head(LB_VERDICT_FORWARD, 4))                                  \
+			return encapsulate(wrap, outer4, gue, true, 4);                            \
+		if (head == lb_plain_head(LB_VERDICT_FORWARD, 6))                                  \
+			return encapsulate(wrap, outer4, gue, true, 6);                            \
+		return name##_any(wrap);                                                           \
 	}
 KIND(put_in_ipv4, true, false)
 KIND(put_in_ipv6, false, false)
@@ -328,74 +360,133 @@ KIND(put_in_gue4, true, true)
 KIND(put_in_gue6, false, true)
 #undef KIND
 
-static inline uint8_t send_through_tunnel(const struct lb_worker *worker, struct lb_burst *burst, unsigned i,
-	const struct lb_encap *encap, uint64_t hash, uint64_t nexthop)
+static inline __attribute__((always_inline)) uint8_t send_directly(
+	const struct wrap *wrap, bool plain, uint8_t family)
 {
-	switch (encap->kind) {
-	case LB_ENCAP_IPIP4:
-		return put_in_ipv4(worker, burst, i, encap, hash, nexthop);
-	case LB_ENCAP_IPIP6:
-		return put_in_ipv6(worker, burst, i, encap, hash, nexthop);
-	case LB_ENCAP_GUE4:
-		return put_in_gue4(worker, burst, i, encap, hash, nexthop);
-	case LB_ENCAP_GUE6:
-		return put_in_gue6(worker, burst, i, encap, hash, nexthop);
-	default:
-		return LB_VERDICT_NO_LOCAL_ADDRESS;
-	}
-}
+	const struct lb_worker *worker = wrap->worker;
+	struct lb_burst *burst = wrap->burst;
+	const uint16_t l3 = plain ? RTE_ETHER_HDR_LEN : burst->packets[wrap->i].l3;
+	uint8_t *frame = lb_packet_at(burst, wrap->i, 0);
+	uint16_t port = lb_nexthop_port(wrap->nexthop);
 
-static inline uint8_t send_directly(
-	const struct lb_worker *worker, struct lb_burst *burst, unsigned i, uint64_t nexthop)
-{
-	struct lb_packet *packet = &burst->packets[i];
-	uint8_t *l3 = lb_packet_at(burst, i, packet->l3);
-	uint16_t mtu = worker->mtus[lb_nexthop_port(nexthop)];
-
-	if (unlikely(ip_bytes(l3, packet->family) > mtu)) {
-		burst->mtus[i] = mtu;
+	if (unlikely(ip_bytes(frame + l3, family) > worker->mtus[port])) {
+		burst->mtus[wrap->i] = worker->mtus[port];
 		return LB_VERDICT_TOO_BIG;
 	}
-	decrement_ttl(l3, packet->family);
-	write_macs(worker, lb_packet_at(burst, i, 0), nexthop);
+	decrement_ttl(frame + l3, family);
+	memcpy(frame, &wrap->nexthop, 6);
+	memcpy(frame + 6, &worker->src_macs[port], 6);
 	return LB_VERDICT_FORWARD;
 }
 
-static void direct_one(struct lb_worker *worker, struct lb_burst *burst, const struct lb_encap *encaps, unsigned k)
+static inline uint8_t put_nowhere(const struct wrap *wrap)
 {
-	unsigned i = burst->to_service[k];
-	struct lb_packet *packet = &burst->packets[i];
-	const struct lb_backend *backend = &worker->dp->backends[packet->backend];
-	uint64_t nexthop = atomic_load_explicit(&backend->nexthop, memory_order_relaxed);
-	struct lb_backend_counters *counters;
+	uint64_t head = lb_packet_head(&wrap->burst->packets[wrap->i]);
 
-	if (unlikely(lb_nexthop_port(nexthop) >= worker->n_ports)) {
-		packet->verdict = LB_VERDICT_NEXTHOP_UNRESOLVED;
-		return;
+	if (head == lb_plain_head(LB_VERDICT_FORWARD, 4))
+		return send_directly(wrap, true, 4);
+	if (head == lb_plain_head(LB_VERDICT_FORWARD, 6))
+		return send_directly(wrap, true, 6);
+	return send_directly(wrap, false, wrap->burst->packets[wrap->i].family);
+}
+
+static __rte_noinline void refuse(struct lb_burst *burst, unsigned i, uint8_t verdict)
+{
+	burst->packets[i].verdict = verdict;
+	if (verdict == LB_VERDICT_TOO_BIG)
+		lb_burst_answer(burst, i);
+}
+
+/*
+ * Packets list[0..n-1] of the list, as long as they are of the same kind as the first: so many. @p kind tells a packet's,
+ * @p wrap_one deals with it.
+ */
+static inline __attribute__((always_inline)) unsigned wrap_run(struct lb_worker *worker, struct lb_burst *burst,
+	const struct lb_encap *encaps, const uint8_t *list, unsigned n, uint8_t mode, uint8_t kind,
+	uint8_t (*wrap_one)(const struct wrap *wrap))
+{
+	const struct lb_backend *backends = worker->dp->backends;
+	struct wrap wrap = {.worker = worker, .burst = burst};
+	unsigned m;
+
+	for (m = 0; m < n; m++) {
+		struct lb_packet *packet = &burst->packets[wrap.i = burst->to_service[list[m]]];
+		const struct lb_backend *backend = &backends[packet->backend];
+		struct lb_backend_counters *counters;
+		uint8_t verdict;
+
+		if (unlikely(backend->mode != mode))
+			break;
+		if (mode != LB_MODE_DSR) {
+			wrap.encap = &encaps[packet->backend];
+			if (unlikely(wrap.encap->kind != kind))
+				break;
+		}
+		wrap.nexthop = atomic_load_explicit(&backend->nexthop, memory_order_relaxed);
+		if (unlikely(lb_nexthop_port(wrap.nexthop) >= worker->n_ports)) {
+			packet->verdict = LB_VERDICT_NEXTHOP_UNRESOLVED;
+			continue;
+		}
+		wrap.hash = burst->hashes[list[m]];
+		verdict = wrap_one(&wrap);
+		if (unlikely(verdict != LB_VERDICT_FORWARD)) {
+			refuse(burst, wrap.i, verdict);
+			continue;
+		}
+		burst->nexthops[wrap.i] = wrap.nexthop;
+		counters = &worker->counters->backends[packet->backend];
+		counters->in_pkts++;
+		counters->in_bytes += packet->wire_bytes;
+		packet->wire_bytes = burst->mbufs[wrap.i]->pkt_len;
 	}
-	burst->nexthops[i] = nexthop;
-	if (backend->mode == LB_MODE_DSR)
-		packet->verdict = send_directly(worker, burst, i, nexthop);
-	else if (likely(lb_mode_is_tunnel(backend->mode)))
-		packet->verdict = send_through_tunnel(
-			worker, burst, i, &encaps[packet->backend], burst->hashes[k], nexthop);
-	else
-		packet->verdict = LB_VERDICT_MODE_UNSUPPORTED;
-	if (unlikely(packet->verdict != LB_VERDICT_FORWARD)) {
-		if (packet->verdict == LB_VERDICT_TOO_BIG)
-			lb_burst_answer(burst, i);
-		return;
+	return m;
+}
+
+#define RUN(name, mode, kind, wrap_one)                                                            \
+	static __rte_noinline unsigned name(struct lb_worker *worker, struct lb_burst *burst,      \
+		const struct lb_encap *encaps, const uint8_t *list, unsigned n)                    \
+	{                                                                                          \
+		return wrap_run(worker, burst, encaps, list, n, mode, kind, wrap_one);             \
 	}
-	counters = &worker->counters->backends[packet->backend];
-	counters->in_pkts++;
-	counters->in_bytes += packet->wire_bytes;
-	packet->wire_bytes = burst->mbufs[i]->pkt_len;
+RUN(run_directly, LB_MODE_DSR, LB_ENCAP_NONE, put_nowhere)
+RUN(run_in_ipv4, LB_MODE_IPIP, LB_ENCAP_IPIP4, put_in_ipv4)
+RUN(run_in_ipv6, LB_MODE_IPIP, LB_ENCAP_IPIP6, put_in_ipv6)
+RUN(run_in_gue4, LB_MODE_GUE, LB_ENCAP_GUE4, put_in_gue4)
+RUN(run_in_gue6, LB_MODE_GUE, LB_ENCAP_GUE6, put_in_gue6)
+#undef RUN
+
+// The first packet of the list and those after it that are of its kind. @return how many, at least 1.
+static unsigned run(struct lb_worker *worker, struct lb_burst *burst, const struct lb_encap *encaps,
+	const uint8_t *list, unsigned n)
+{
+	struct lb_packet *packet = &burst->packets[burst->to_service[list[0]]];
+	uint8_t mode = worker->dp->backends[packet->backend].mode;
+
+	if (mode == LB_MODE_DSR)
+		return run_directly(worker, burst, encaps, list, n);
+	if (unlikely(!lb_mode_is_tunnel(mode))) {
+		packet->verdict = LB_VERDICT_MODE_UNSUPPORTED; // fullnat's fragment, see fullnat.c
+		return 1;
+	}
+	switch (encaps[packet->backend].kind) {
+	case LB_ENCAP_IPIP4:
+		return run_in_ipv4(worker, burst, encaps, list, n);
+	case LB_ENCAP_IPIP6:
+		return run_in_ipv6(worker, burst, encaps, list, n);
+	case LB_ENCAP_GUE4:
+		return run_in_gue4(worker, burst, encaps, list, n);
+	case LB_ENCAP_GUE6:
+		return run_in_gue6(worker, burst, encaps, list, n);
+	default:
+		packet->verdict = LB_VERDICT_NO_LOCAL_ADDRESS;
+		return 1;
+	}
 }
 
 void lb_encap_list(struct lb_worker *worker, struct lb_burst *burst, const uint8_t *list, unsigned n)
 {
 	const struct lb_encap *encaps = atomic_load_explicit(&worker->dp->encaps, memory_order_acquire);
 
-	for (unsigned m = 0; m < n; m++)
-		direct_one(worker, burst, encaps, list[m]);
+	for (unsigned m = 0; m < n;)
+		m += run(worker, burst, encaps, list + m, n - m);
 }

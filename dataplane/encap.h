@@ -47,12 +47,13 @@ int lb_encap_prepare_all(struct lb_dp *dp, const struct lb_service *service);
 /** Let workers see what lb_encap_prepare() changed; the array before is retired. Main lcore, in lb_dp_commit(). */
 void lb_encap_commit(struct lb_dp *dp);
 
-/** Fetch what lb_encap_list() will need for packet @p i, which is for @p backend of mode @p mode. Worker. */
-static inline void lb_encap_prefetch(const struct lb_dp *dp, const struct lb_burst *burst, unsigned i,
+/**
+ * Fetch what lb_encap_list() will need for packet @p i, which is for @p backend of mode @p mode.
+ * @param encaps dp->encaps, NULL if there is no tunnel. Worker.
+ */
+static inline void lb_encap_prefetch(const struct lb_encap *encaps, const struct lb_burst *burst, unsigned i,
 	uint16_t backend, uint8_t mode)
 {
-	const struct lb_encap *encaps = atomic_load_explicit(&dp->encaps, memory_order_acquire);
-
 	if (!lb_mode_is_tunnel(mode))
 		return;
 	rte_prefetch0(&encaps[backend]);
@@ -60,7 +61,8 @@ static inline void lb_encap_prefetch(const struct lb_dp *dp, const struct lb_bur
 }
 
 /**
- * The rewrite stage for dsr and the tunnels: packets burst->to_service[list[0..n-1]], which have their backends. Worker.
+ * The rewrite stage for what is not nat: packets burst->to_service[list[0..n-1]], with verdict FORWARD and their
+ * backends. Worker.
  */
 void lb_encap_list(struct lb_worker *worker, struct lb_burst *burst, const uint8_t *list, unsigned n);
 

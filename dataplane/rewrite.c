@@ -113,36 +113,6 @@ static inline bool rewrite_macs(const struct lb_worker *worker, struct lb_burst 
 
 /* ---- the packets that traffic is made of: without VLAN tag, options, extension headers or fragments ---- */
 
-#define ETHER_IP_BYTES(ip_bytes) (RTE_ETHER_HDR_LEN + (ip_bytes))
-
-// What the first eight bytes of struct lb_packet have in common for these, and which of them count.
-static inline uint64_t plain_head(uint8_t verdict, uint8_t family, uint16_t ip_bytes)
-{
-	return (uint64_t)verdict << 8 * offsetof(struct lb_packet, verdict) |
-	       (uint64_t)family << 8 * offsetof(struct lb_packet, family) |
-	       (uint64_t)RTE_ETHER_HDR_LEN << 8 * offsetof(struct lb_packet, l3) |
-	       (uint64_t)ETHER_IP_BYTES(ip_bytes) << 8 * offsetof(struct lb_packet, l4);
-}
-
-#define PLAIN_MASK (~(UINT64_C(0xff) << 8 * offsetof(struct lb_packet, tcp_flags)))
-static_assert(offsetof(struct lb_packet, service) == sizeof(uint64_t), "little endian, all of the head in one word");
-
-static inline uint64_t packet_head(const struct lb_packet *packet)
-{
-	uint64_t head;
-
-	memcpy(&head, packet, sizeof(head));
-	return head & PLAIN_MASK;
-}
-
-// Fourteen bytes in two stores: what the first one writes of the port beside the MAC, the second covers.
-static inline void write_ethernet(uint8_t *frame, uint64_t nexthop, uint64_t src_mac, uint16_t ether_type_be)
-{
-	src_mac |= (uint64_t)ether_type_be << 48;
-	memcpy(frame, &nexthop, 8);
-	memcpy(frame + 6, &src_mac, 8);
-}
-
 /*
  * As rewrite_macs() and rewrite_one(), with every offset a constant. Parse drops TCP packets without any flag, so that
  * a plain packet without flags is UDP.
@@ -154,7 +124,7 @@ static inline __attribute__((always_inline)) void rewrite_plain(const struct lb_
 	uint8_t *frame = lb_packet_at(burst, i, 0), *l3 = frame + RTE_ETHER_HDR_LEN;
 
 	burst->nexthops[i] = nexthop;
-	write_ethernet(frame, nexthop, worker->src_macs[port],
+	lb_write_ethernet(frame, nexthop, worker->src_macs[port],
 		family == 4 ? RTE_BE16(RTE_ETHER_TYPE_IPV4) : RTE_BE16(RTE_ETHER_TYPE_IPV6));
 	change_l3(l3, (uint8_t)family, change);
 	change_l4(l3 + (family == 4 ? 20 : 40), burst->packets[i].tcp_flags != 0 ? IPPROTO_TCP : IPPROTO_UDP,
@@ -197,39 +167,24 @@ static inline __attribute__((always_inline)) bool rewrite_packet(const struct lb
 {
 	uint8_t verdict = to_client ? LB_VERDICT_REPLY : LB_VERDICT_FORWARD;
 	struct change change = to_client ? change_to_client(backend) : change_to_backend(backend);
-	uint64_t head = packet_head(&burst->packets[i]);
+	uint64_t head = lb_packet_head(&burst->packets[i]);
 	uint16_t port = lb_nexthop_port(nexthop);
 
 	if (unlikely(port >= worker->n_ports))
 		return rewrite_any(worker, burst, i, nexthop, backend, to_client);
-	if (head == plain_head(verdict, 4, 20))
+	if (head == lb_plain_head(verdict, 4))
 		rewrite_plain(worker, burst, i, nexthop, port, 4, &change);
-	else if (head == plain_head(verdict, 6, 40))
+	else if (head == lb_plain_head(verdict, 6))
 		rewrite_plain(worker, burst, i, nexthop, port, 6, &change);
 	else
 		return rewrite_any(worker, burst, i, nexthop, backend, to_client);
 	return true;
 }
 
-// Neither nat nor a backend that was found. @return whether it is for lb_encap_list().
-static __rte_noinline bool is_direct(const struct lb_dp *dp, struct lb_burst *burst, unsigned i)
-{
-	struct lb_packet *packet = &burst->packets[i];
-	uint8_t mode = dp->backends[packet->backend].mode;
-
-	if (packet->verdict != LB_VERDICT_FORWARD)
-		return false; // the flow stage found no backend
-	if (mode == LB_MODE_FULLNAT) {
-		packet->verdict = LB_VERDICT_MODE_UNSUPPORTED; // a fragment, see fullnat.c
-		return false;
-	}
-	lb_encap_prefetch(dp, burst, i, packet->backend, mode);
-	return true;
-}
-
 static void rewrite_to_service(struct lb_worker *worker, struct lb_burst *burst)
 {
 	const struct lb_dp *dp = worker->dp;
+	const struct lb_encap *encaps = atomic_load_explicit(&dp->encaps, memory_order_acquire);
 	unsigned n = burst->n_to_service, n_direct = 0;
 	uint8_t direct[LB_BURST];
 
@@ -239,9 +194,11 @@ static void rewrite_to_service(struct lb_worker *worker, struct lb_burst *burst)
 		const struct lb_backend *backend = &dp->backends[packet->backend];
 		struct lb_backend_counters *counters;
 
-		if (unlikely(packet->verdict != LB_VERDICT_FORWARD) || unlikely(backend->mode != LB_MODE_NAT)) {
-			direct[n_direct] = (uint8_t)k;
-			n_direct += is_direct(dp, burst, i);
+		if (unlikely(packet->verdict != LB_VERDICT_FORWARD))
+			continue; // the flow stage found no backend
+		if (backend->mode != LB_MODE_NAT) {
+			lb_encap_prefetch(encaps, burst, i, packet->backend, backend->mode);
+			direct[n_direct++] = (uint8_t)k;
 			continue;
 		}
 		if (unlikely(!rewrite_packet(worker, burst, i,
