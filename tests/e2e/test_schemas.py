@@ -157,6 +157,24 @@ def command_of(args, listed):
     return next(" ".join(args[:n]) for n in (2, 1) if " ".join(args[:n]) in listed)
 
 
+def patiently(lab, ask):
+    """What @ask() returns that is not None; again when a busy machine kept the data plane from answering for a second."""
+    for _ in range(5):
+        wait_for(lambda: lab.status()["dataplane"]["state"] == "up", "the data plane", 30)
+        answer = ask()
+        if answer is not None:
+            return answer
+    raise AssertionError("five times without the data plane")
+
+
+def document_of(lab, args):
+    def ask():
+        done = lab.lbctl("--json", *args, check=False)
+        assert done.returncode in (0, 4), (args, done)
+        return json.loads(done.stdout) if done.returncode == 0 else None
+    return patiently(lab, ask)
+
+
 def test_every_command_is_here(rich_lab):
     listed = listed_commands(rich_lab)
     assert {command_of(args, listed) for _, args in COMMANDS} == listed - WITHOUT
@@ -165,9 +183,7 @@ def test_every_command_is_here(rich_lab):
 def test_every_document_of_lbctl_is_as_its_schema_says(rich_lab):
     for name, args in COMMANDS:
         args = [str(rich_lab.config_file) if a == "CONFIG" else a for a in args]
-        done = rich_lab.lbctl("--json", *args, check=False)
-        assert done.returncode == 0, (args, done)
-        validate(name, json.loads(done.stdout))
+        validate(name, document_of(rich_lab, args))
 
 
 def test_every_document_of_the_api_is_as_its_schema_says(rich_lab):
@@ -175,7 +191,13 @@ def test_every_document_of_the_api_is_as_its_schema_says(rich_lab):
                        "backends": "backends", "backends?service=full": "backends", "stats": "stats",
                        "drops": "drops", "events": "events", "flows": "flows", "config": "config",
                        "announce": "announce", f"trace?src={CLIENT}:1&dst={VIP}:80&proto=tcp": "trace"}.items():
-        validate(name, rich_lab.api(f"/v1/{path}"))
+        def ask(path=path):
+            try:
+                return rich_lab.api(f"/v1/{path}")
+            except AssertionError as error:
+                assert ": 50" in str(error)
+                return None
+        validate(name, patiently(rich_lab, ask))
 
 
 def test_what_the_lab_has_shows_in_its_documents(rich_lab):
@@ -187,7 +209,7 @@ def test_what_the_lab_has_shows_in_its_documents(rich_lab):
     written = rich_lab.api("/v1/config")
     assert set(written) == {"hash_secret", "local_addresses", "resolvers", "announce", "services"}
     assert {"agent", "passive", "slow_start", "on_empty"} <= set(written["services"][0])
-    shown = rich_lab.lbctl_json("trace", *FLOW)
+    shown = document_of(rich_lab, ["trace", *FLOW])
     assert shown["service"] == "web" and shown["slot"] is not None
 
 
