@@ -451,7 +451,10 @@ static void read_method(struct lb_import_service *service, const struct lb_nginx
 
 	if (strcmp(name, "least_conn") == 0)
 		service->scheduler = "wlc";
-	else if (strcmp(name, "ip_hash") == 0)
+	else if (strcmp(name, "least_time") == 0) {
+		service->scheduler = "wlc";
+		lb_import_note(&service->notes, d, "response times are not seen at layer 4: by connections instead");
+	} else if (strcmp(name, "ip_hash") == 0)
 		service->scheduler = "source";
 	else if (strcmp(name, "hash") == 0)
 		set_hash(service, d);
@@ -534,6 +537,8 @@ void lb_import_target(struct lb_import_scan *scan, struct lb_import_service *ser
 	if (tls)
 		lb_import_note(&service->notes, pass, TLS);
 	upstream = find_upstream(scan, target, n_bytes, is_stream);
+	if (upstream == NULL) // "http://api$request_uri" is passed to api all the same
+		upstream = find_upstream(scan, target, strcspn(target, "/$"), is_stream);
 	if (upstream != NULL) {
 		lb_import_upstream_backends(scan, service, upstream);
 		return;

@@ -323,6 +323,24 @@ static void long_host_names_become_backends_with_short_names(void **state)
 	free(yaml);
 }
 
+static void target_with_a_variable_behind_the_upstream_is_passed_to_it(void **state)
+{
+	struct lb_import import;
+	char *yaml;
+
+	(void)state;
+	import = import_text("upstream a { least_time header; server 10.0.0.1; } upstream b { server 10.0.0.2; } server { location / "
+			     "{ proxy_pass http://a$request_uri; } } server { listen 81; location / { proxy_pass http://$b; } }",
+		&yaml);
+	assert_int_equal(import.n_services, 3);
+	assert_true(has_backend(&import.services[0], "10.0.0.1", 80));
+	assert_string_equal(import.services[0].scheduler, "wlc");
+	assert_non_null(strstr(import.services[1].unusable, "no backend left"));
+	assert_true(has_note(&import.services[1].notes, "proxy_pass http://$b", "variable"));
+	lb_import_fini(&import);
+	free(yaml);
+}
+
 // A server cut out of "stream", without that block around it.
 static void server_without_location_is_one_of_stream(void **state)
 {
@@ -510,6 +528,7 @@ int main(void)
 		cmocka_unit_test(conflicts_leave_services_out),
 		cmocka_unit_test(long_host_names_become_backends_with_short_names),
 		cmocka_unit_test(server_without_location_is_one_of_stream),
+		cmocka_unit_test(target_with_a_variable_behind_the_upstream_is_passed_to_it),
 		cmocka_unit_test(whatever_is_imported_is_accepted),
 	};
 
