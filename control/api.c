@@ -79,6 +79,7 @@ static const struct route routes[] = {
 	{EVHTTP_REQ_GET, "v1/events", lb_api_events, false, true},
 	{EVHTTP_REQ_GET, "v1/trace", lb_api_trace, false, false},
 	{EVHTTP_REQ_GET, "v1/flows", lb_api_flows, false, false},
+	{EVHTTP_REQ_GET, "v1/sessions", lb_api_sessions, false, false},
 	{EVHTTP_REQ_POST, "v1/flows/flush", lb_api_flush, false, false},
 	{EVHTTP_REQ_GET, "v1/config", lb_api_config_get, false, false},
 	{EVHTTP_REQ_PUT, "v1/config", lb_api_config_put, true, false},

@@ -91,6 +91,7 @@ lb_api_handler lb_api_version, lb_api_status, lb_api_services, lb_api_service,
 lb_api_handler lb_api_stats, lb_api_drops, lb_api_flows;                 /* api_stats.c */
 lb_api_handler lb_api_events;                                            /* api_events.c */
 lb_api_handler lb_api_trace, lb_api_flush;                               /* api_trace.c */
+lb_api_handler lb_api_sessions; /* api_sessions.c */
 lb_api_handler lb_api_config_get, lb_api_config_put, lb_api_config_diff; /* api_config.c */
 lb_api_handler lb_api_service_add, lb_api_service_set, lb_api_service_del;
 lb_api_handler lb_api_backend_add, lb_api_backend_set, lb_api_backend_del;
@@ -103,6 +104,8 @@ json_t *lb_api_workers_json(const struct lb_model *model);
 json_t *lb_api_ports_json(const struct lb_model *model);
 /** null: no fullnat service yet. @p map may be NULL. api_fullnat.c */
 json_t *lb_api_fullnat_json(const struct lb_shm_map *map);
+/** Name of an enum lb_flow_state; "?" out of range. api_trace.c */
+const char *lb_api_flow_state_name(unsigned state);
 json_t *lb_api_refusal_json(const struct lb_refusal *refusal);
 /** Counters of a backend since it has its id. */
 void lb_api_backend_counters(

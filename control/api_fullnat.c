@@ -6,9 +6,10 @@
 
 static json_t *sessions_json(const struct lb_session_counters *n)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "used",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "used",
 		lb_json_u64(n->used), "max", lb_json_u64(n->capacity), "insert",
-		lb_json_u64(n->insert), "expire", lb_json_u64(n->expire), "full",
+		lb_json_u64(n->insert), "expire", lb_json_u64(n->expire), "evict",
+		lb_json_u64(n->evicted), "full",
 		lb_json_u64(n->full), "ports_exhausted", lb_json_u64(n->ports_exhausted),
 		"handed_over", lb_json_u64(n->handed_over), "taken_over",
 		lb_json_u64(n->taken_over), "toa_added", lb_json_u64(n->toa_added), "toa_no_room",

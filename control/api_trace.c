@@ -66,7 +66,7 @@ static void ask(struct question *question, const struct lb_msg *msg)
 
 /* Trace. */
 
-static const char *flow_state_name(unsigned state)
+const char *lb_api_flow_state_name(unsigned state)
 {
 	static const char *const names[] = {"free", "syn", "established", "fin", "closed", "udp"};
 
@@ -151,7 +151,7 @@ static json_t *entry_json(const struct lb_model *model, const struct lb_msg_trac
 	if (reply->worker == UINT16_MAX)
 		return json_null();
 	return json_pack("{s:i, s:s, s:I, s:o}", "worker", reply->worker, "state",
-		flow_state_name(reply->entry_state), "age_s", (json_int_t)reply->entry_age_s, "local",
+		lb_api_flow_state_name(reply->entry_state), "age_s", (json_int_t)reply->entry_age_s, "local",
 		reply->local_port_be != 0
 			? json_string(lb_endpoint_format(&local, reply->local_port_be, text))
 			: json_null());

@@ -157,9 +157,13 @@ const struct lbctl_command lbctl_commands[] = {
 	{
 		.words = "flows", .operands = "[SERVICE]", .n_max = 1, .complete = "service",
 		.summary = "active flows, per service and backend",
-		.options = {{"--limit", "N", "only the N backends with the most flows"}},
+		.options = {
+			{"--limit", "N", "only the N backends with the most flows, or N sessions"},
+			{"--sessions", NULL, "of mode fullnat: each with its addresses and local port"},
+		},
 		.help = "The flow table holds signatures, not addresses: flows can be counted,\n"
-			"traced and flushed, not listed.",
+			"traced and flushed, not listed. Of mode fullnat, whose sessions are exact,\n"
+			"--sessions lists 100, or --limit.",
 		.run = lbctl_flows_run,
 	},
 	{

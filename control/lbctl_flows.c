@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,6 +83,65 @@ static void print_flows(const struct lbctl *ctl, const json_t *answer, uint64_t 
 	free(used);
 }
 
+static void print_sessions(const struct lbctl *ctl, const json_t *answer)
+{
+	static const struct lbctl_column columns[] = {
+		{"SERVICE", false},
+		{"CLIENT", false},
+		{"VIP", false},
+		{"LOCAL", false},
+		{"BACKEND", false},
+		{"ENDPOINT", false},
+		{"PROTOCOL", false},
+		{"STATE", false},
+		{"IDLE", true},
+		{"WORKER", true},
+	};
+	static const char *const keys[] = {
+		"service", "client", "vip", "local", "backend", "endpoint", "protocol", "state"};
+	struct lbctl_table *table =
+		lbctl_table_create(columns, sizeof(columns) / sizeof(columns[0]));
+	const json_t *session;
+	size_t i;
+
+	json_array_foreach (json_object_get(answer, "sessions"), i, session) {
+		for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++)
+			lbctl_cell_value(table, LBCTL_PLAIN, session, keys[k]);
+		lbctl_cell_span(table, lbctl_json_number(session, "idle_s"));
+		lbctl_cell_value(table, LBCTL_PLAIN, session, "worker");
+	}
+	if (lbctl_table_n_rows(table) > 0)
+		lbctl_table_print(table, stdout, 0, ctl->colour);
+	else
+		puts("no sessions of mode fullnat");
+	if (!lbctl_json_true(answer, "complete"))
+		puts("... and more: --limit N shows more of them");
+	lbctl_table_destroy(table);
+}
+
+static enum lbctl_exit run_sessions(
+	struct lbctl *ctl, const struct lbctl_args *args, uint64_t limit)
+{
+	const char *service = lbctl_args_operand(args, 0);
+	enum lbctl_exit status;
+	char *path, number[24];
+	json_t *answer;
+
+	snprintf(number, sizeof(number), "%" PRIu64, limit);
+	path = service != NULL ? lbctl_api_path("/v1/sessions?limit=%s&service=%s", number, service)
+			       : lbctl_api_path("/v1/sessions?limit=%s", number);
+	status = lbctl_api_get(ctl, path, &answer);
+	free(path);
+	if (status != LBCTL_OK)
+		return status;
+	if (ctl->json)
+		lbctl_api_print(answer, false);
+	else
+		print_sessions(ctl, answer);
+	json_decref(answer);
+	return LBCTL_OK;
+}
+
 enum lbctl_exit lbctl_flows_run(struct lbctl *ctl, const struct lbctl_args *args)
 {
 	uint64_t limit = UINT64_MAX;
@@ -89,6 +149,8 @@ enum lbctl_exit lbctl_flows_run(struct lbctl *ctl, const struct lbctl_args *args
 	json_t *answer;
 	char *path = NULL;
 
+	if (status == LBCTL_OK && lbctl_args_option(args, "--sessions") != NULL)
+		return run_sessions(ctl, args, limit != UINT64_MAX ? limit : 100);
 	if (status == LBCTL_OK && lbctl_args_operand(args, 0) == NULL)
 		path = lbctl_text_copy("/v1/flows");
 	else if (status == LBCTL_OK)

@@ -15,12 +15,13 @@ static void print_sessions(const struct lbctl *ctl, const json_t *workers)
 		{"MAX", true},
 		{"BEGUN", true},
 		{"EXPIRED", true},
+		{"EVICTED", true},
 		{"FULL", true},
 		{"NO PORT", true},
 		{"HANDED OVER", true},
 		{"TAKEN OVER", true},
 	};
-	static const char *const keys[] = {"used", "max", "insert", "expire", "full", "ports_exhausted",
+	static const char *const keys[] = {"used", "max", "insert", "expire", "evict", "full", "ports_exhausted",
 		"handed_over", "taken_over"};
 	struct lbctl_table *table =
 		lbctl_table_create(columns, sizeof(columns) / sizeof(columns[0]));
@@ -32,7 +33,7 @@ static void print_sessions(const struct lbctl *ctl, const json_t *workers)
 
 		lbctl_cell_value(table, LBCTL_PLAIN, worker, "id");
 		for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++) {
-			bool bad = (k == 4 || k == 5) && lbctl_json_number(sessions, keys[k]) > 0;
+			bool bad = (k >= 4 && k <= 6) && lbctl_json_number(sessions, keys[k]) > 0;
 
 			lbctl_cell_value(table, bad ? LBCTL_YELLOW : LBCTL_PLAIN, sessions, keys[k]);
 		}

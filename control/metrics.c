@@ -239,6 +239,8 @@ static void fullnat_metrics(struct out *out, const struct lb_shm_map *map)
 		SESSION(insert));
 	session_metric(out, map, "fullnat_sessions_expired_total", "counter",
 		"Sessions that ended as closed or idle.", SESSION(expire));
+	session_metric(out, map, "fullnat_sessions_evicted_total", "counter",
+		"Sessions of which only a SYN was seen, that made way for another one.", SESSION(evicted));
 	session_metric(out, map, "fullnat_sessions_full_total", "counter",
 		"Sessions refused as the table was full.", SESSION(full));
 	session_metric(out, map, "fullnat_sessions_without_port_total", "counter",

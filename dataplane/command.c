@@ -141,6 +141,8 @@ int lb_command_apply(struct lb_dp *dp, const struct lb_msg *command, struct lb_m
 		return lb_flowmem_flush(dp, &command->flush, &reply->reply.n_flows);
 	case LB_OP_LOCAL_SET:
 		return lb_local_set(dp, &command->local);
+	case LB_OP_SESSION_NEXT:
+		return lb_session_next(dp, &command->session_query, &reply->reply.session);
 	default:
 		return -ENOSYS;
 	}

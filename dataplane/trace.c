@@ -127,7 +127,8 @@ static bool trace_session(
 	       (!syn || (reply->entry_state != LB_FLOW_FIN && reply->entry_state != LB_FLOW_CLOSED));
 }
 
-// Whether a new session finds a local port; which worker it will be at, RSS knows: at any of them.
+// Whether a new session finds a local port; which worker it will be at, RSS knows: at any of them. That a session with only
+// a SYN would make way for it is not foretold.
 static uint8_t new_session_verdict(const struct lb_dp *dp, uint16_t backend)
 {
 	const struct lb_fullnat *fullnat = dp->fullnat;

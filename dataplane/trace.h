@@ -11,4 +11,11 @@
  */
 int lb_trace(const struct lb_dp *dp, const struct lb_msg_trace *msg, struct lb_msg_trace_reply *reply);
 
+/**
+ * The next session of mode fullnat from @p query on, for display; a reply without one may only mean that enough was
+ * looked at for once. session_list.c. @return 0; -EINVAL. Main lcore.
+ */
+int lb_session_next(
+	const struct lb_dp *dp, const struct lb_msg_session_query *query, struct lb_msg_session *reply);
+
 #endif

@@ -25,6 +25,7 @@ const char *lb_op_name(unsigned op)
 		[LB_OP_FLOWS_FLUSH] = "FLOWS_FLUSH",
 		[LB_OP_FLOWS_COUNT] = "FLOWS_COUNT",
 		[LB_OP_LOCAL_SET] = "LOCAL_SET",
+		[LB_OP_SESSION_NEXT] = "SESSION_NEXT",
 	};
 
 	return NAME(names, op);

@@ -46,6 +46,7 @@ enum lb_op {
 	LB_OP_FLOWS_FLUSH,    /* .flush; reply.n_flows */
 	LB_OP_FLOWS_COUNT,    /* .flush: as above but only counts */
 	LB_OP_LOCAL_SET,      /* .local: one after the other, in force with the last; -EINVAL also out of order */
+	LB_OP_SESSION_NEXT,   /* .session_query; reply.session: the next session of mode fullnat, if any; -EINVAL */
 	LB_OP_N
 };
 
@@ -220,6 +221,30 @@ struct lb_msg_trace_reply {
 	uint8_t zero2[3];
 };
 
+/* Where a walk over all sessions goes on: 0, 0 at first, then next_worker and next_entry of the reply before. */
+struct lb_msg_session_query {
+	uint32_t entry;
+	uint16_t worker;
+	uint16_t service; /* of this one only; UINT16_MAX: of all */
+	uint64_t zero;
+};
+
+/* A session as it was a moment ago. */
+struct lb_msg_session {
+	struct lb_addr client;
+	uint32_t next_entry;
+	uint32_t idle_s;      /* since its last packet */
+	uint16_t next_worker; /* UINT16_MAX: the walk is over */
+	uint16_t worker;
+	uint16_t service;
+	uint16_t backend;
+	uint16_t client_port_be, vip_port_be, local_port_be;
+	uint8_t local_idx; /* its local address: place in lb_shm_header.locals */
+	uint8_t state;     /* enum lb_flow_state */
+	uint8_t found;     /* 0: none so far; but for next_* nothing is filled in */
+	uint8_t zero[7];
+};
+
 struct lb_msg {
 	uint32_t seq; /* replies: of the command; events: counts up per worker */
 	uint16_t op;  /* enum lb_op or enum lb_event_op */
@@ -236,11 +261,13 @@ struct lb_msg {
 		struct lb_msg_flush flush;
 		struct lb_msg_local local;
 		struct lb_msg_trace trace;
+		struct lb_msg_session_query session_query;
 		struct {
 			int32_t status; /* 0 or -errno */
 			uint32_t zero;
 			union {
 				struct lb_msg_trace_reply trace;
+				struct lb_msg_session session;
 				uint64_t n_flows;
 			};
 		} reply;

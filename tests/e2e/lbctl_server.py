@@ -60,7 +60,7 @@ PORT = {"id": 0, "name": "net_af_packet0", "driver": "net_af_packet", "ifindex":
         "speed_mbps": 10000, "mtu": 1500, "mac": "02:00:00:00:00:01", "n_queues": 2, "rx_pkts": 100,
         "rx_bytes": 6400, "tx_pkts": 90, "tx_bytes": 5400, "rx_missed_pkts": 1, "rx_error_pkts": 0,
         "rx_nombuf_pkts": 2, "tx_error_pkts": 0}
-SESSIONS = {"used": 3, "max": 131072, "insert": 10, "expire": 7, "full": 1, "ports_exhausted": 2, "handed_over": 5,
+SESSIONS = {"used": 3, "max": 131072, "insert": 10, "expire": 7, "evict": 6, "full": 1, "ports_exhausted": 2, "handed_over": 5,
             "taken_over": 4, "toa_added": 9, "toa_no_room": 0, "toa_removed": 0, "proxy_headers": 0}
 LOCALS = [{"address": "192.0.2.10", "usable": True, "ports_used": 3, "ports_free": 64509, "ports_exhausted": 2},
           {"address": "2001:db8::10", "usable": False, "ports_used": 1, "ports_free": 0, "ports_exhausted": 0}]
@@ -119,6 +119,9 @@ FLOWS = {"timestamp_ns": NOW_NS, "dataplane": "up", "flows_used": 1200, "flows_m
          "services": [{"name": "web", "active_flows": 1200, "backends": [
              {"name": "api-1", "effective": "up", "active_flows": 200},
              {"name": "api-2", "effective": "up", "active_flows": 1000}]}]}
+SESSION_LIST = {"timestamp_ns": NOW_NS, "dataplane": "up", "complete": False, "sessions": [
+    {"service": "web", "backend": "api-1", "protocol": "tcp", "client": "198.51.100.7:40000", "vip": "203.0.113.10:443",
+     "local": "192.0.2.10:1055", "endpoint": "10.0.0.11:8443", "state": "established", "idle_s": 75, "worker": 1}]}
 FLUSHED = {"service": "web", "backend": None, "n_flows": 600}
 CHANGE = {"changes": [{"sign": "~", "path": "service web backend api-1", "text": "weight 5 -> 3"},
                       {"sign": "+", "path": "service dns", "text": ""},
@@ -157,6 +160,8 @@ COMMANDS = [
     (["events"], "GET", "/v1/events?limit=1000", EVENTS),
     (["flows"], "GET", "/v1/flows", FLOWS),
     (["flows", "web", "--limit", "1"], "GET", "/v1/flows?service=web", FLOWS),
+    (["flows", "--sessions"], "GET", "/v1/sessions?limit=100", SESSION_LIST),
+    (["flows", "--sessions", "web", "--limit", "5"], "GET", "/v1/sessions?limit=5&service=web", SESSION_LIST),
     (["flows", "flush", "web"], "POST", "/v1/flows/flush", FLUSHED),
     (["trace", "198.51.100.7:40000", "203.0.113.10:443/tcp"], "GET",
      "/v1/trace?src=198.51.100.7%3A40000&dst=203.0.113.10%3A443&proto=tcp", TRACE),

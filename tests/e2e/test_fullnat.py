@@ -193,6 +193,17 @@ def test_sessions_and_ports_are_shown(lab):
             assert sum(worker["sessions"][key] for worker in fullnat["workers"]) == sessions[key]
         assert sessions["handed_over"] == sessions["taken_over"]
         assert "sessions" in lab.lbctl("status").stdout
+        listed = lab.lbctl_json("flows", "--sessions", "web-44", "--limit", "1000")
+        check_shape(listed, documented.SESSION_LIST)
+        mine = [s for s in listed["sessions"] if s["state"] == "established"]
+        assert len(mine) == 40 and listed["complete"], listed
+        assert len({s["client"] for s in mine}) == len({(s["local"], s["endpoint"]) for s in mine}) == 40
+        for server in lab.backends:
+            peers = server.ns.run("ss", "-Htn", "state", "established", "sport", "=", ":8080").stdout.split()
+            for s in (s for s in mine if s["backend"] == server.name):
+                assert s["local"] in peers and s["endpoint"] == f"{server.addresses[4]}:8080"
+        few = lab.lbctl_json("flows", "--sessions", "--limit", "3")
+        assert len(few["sessions"]) == 3 and not few["complete"]
         metrics = lab.api("/metrics")
         assert f'fulcrum_fullnat_ports_used{{worker="0",local="{LOCALS[4]}"}}' in metrics
         checked = subprocess.run(["promtool", "check", "metrics"], input=metrics, text=True, capture_output=True,

@@ -15,7 +15,7 @@ import urllib.parse
 import pytest
 
 from lbctl_server import (
-    BACKENDS, CHANGE, COMMANDS, CONFIG, DOWN, DROPS, EVENTS, FLOWS, IDS, LBCTL, LISTED, NOW_NS, REFUSED, S, SERVICE,
+    BACKENDS, CHANGE, COMMANDS, CONFIG, DOWN, DROPS, EVENTS, FLOWS, IDS, LBCTL, LISTED, NOW_NS, REFUSED, S, SERVICE, SESSION_LIST,
     SHOWN, STATS, STATUS, TRACE, VERSION, YAML, Handler, backend, counters, environment, harmless, lbctl, rows,
     start_server, stop_server, with_file)
 
@@ -86,7 +86,7 @@ def test_status_shows_everything_in_one_screen(api, run_dir):
 def test_stats_show_the_sessions_and_ports_of_fullnat(api, run_dir):
     api.answer = (200, STATS)
     out = lbctl(run_dir, "stats").out
-    assert rows(out, "FULLNAT WORKER") == [["0", "3", "131072", "10", "7", "1", "2", "5", "4"]]
+    assert rows(out, "FULLNAT WORKER") == [["0", "3", "131072", "10", "7", "6", "1", "2", "5", "4"]]
     assert rows(out, "LOCAL ADDRESS") == [["192.0.2.10", "0", "3", "64509", "2"], ["2001:db8::10", "0", "1", "0", "0"]]
     api.answer = (200, dict(STATS, fullnat=None))
     assert "FULLNAT" not in lbctl(run_dir, "stats").out
@@ -146,6 +146,16 @@ def test_trace_mid_stream_asks_for_no_syn(api, run_dir):
 def test_flows_limit_keeps_the_largest(api, run_dir):
     api.answer = (200, FLOWS)
     assert rows(lbctl(run_dir, "flows", "--limit", "1").out, "SERVICE") == [["web", "api-2", "up", "1000"]]
+
+
+def test_sessions_are_listed_with_their_local_port(api, run_dir):
+    api.answer = (200, SESSION_LIST)
+    out = lbctl(run_dir, "flows", "--sessions").out
+    assert rows(out, "SERVICE")[0] == ["web", "198.51.100.7:40000", "203.0.113.10:443", "192.0.2.10:1055", "api-1",
+                                       "10.0.0.11:8443", "tcp", "established", "1m 15s", "1"]
+    assert "and more" in out
+    api.answer = (200, dict(SESSION_LIST, sessions=[], complete=True))
+    assert lbctl(run_dir, "flows", "--sessions").out == "no sessions of mode fullnat\n"
 
 
 def test_events_show_time_change_and_cause(api, run_dir):

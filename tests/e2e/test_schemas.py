@@ -27,7 +27,7 @@ COMMANDS = [
     ("backends", ["backend", "list"]), ("backends", ["backend", "list", "web"]),
     ("stats", ["stats"]), ("stats", ["stats", "--interval", "100ms"]),
     ("stats", ["stats", "--watch", "--interval", "100ms", "--count", "1"]),
-    ("drops", ["drops"]), ("events", ["events"]), ("flows", ["flows"]), ("flows", ["flows", "web", "--limit", "1"]),
+    ("drops", ["drops"]), ("events", ["events"]), ("flows", ["flows"]), ("sessions", ["flows", "--sessions"]), ("flows", ["flows", "web", "--limit", "1"]),
     ("flush", ["flows", "flush", "web"]), ("flush", ["flows", "flush", "web", "api-1"]),
     ("trace", ["trace", *FLOW]), ("trace", ["trace", "--mid-stream", *FLOW]),
     ("trace", ["trace", f"{CLIENT}:40000", f"{VIP}:81/tcp"]), ("trace", ["trace", f"{CLIENT}:40000", f"{VIP}:81/udp"]),
@@ -129,7 +129,7 @@ def test_a_key_too_many_or_too_few_is_found():
 @pytest.mark.parametrize("name,document", [
     ("status", lbctl_server.STATUS), ("services", lbctl_server.SERVICES), ("service", lbctl_server.SHOWN),
     ("backends", lbctl_server.LISTED), ("stats", lbctl_server.STATS), ("drops", lbctl_server.DROPS),
-    ("events", lbctl_server.EVENTS), ("flows", lbctl_server.FLOWS), ("flush", lbctl_server.FLUSHED),
+    ("events", lbctl_server.EVENTS), ("flows", lbctl_server.FLOWS), ("flush", lbctl_server.FLUSHED), ("sessions", lbctl_server.SESSION_LIST),
     ("trace", lbctl_server.TRACE), ("change", lbctl_server.CHANGE), ("api_version", lbctl_server.VERSION)],
     ids=lambda v: v if isinstance(v, str) else "")
 def test_answers_of_the_tests_own_server_are_of_the_same_form(name, document):

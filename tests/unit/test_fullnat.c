@@ -543,6 +543,68 @@ static struct lb_msg_trace_reply foretold(unsigned worker, const struct segment 
 	return trace;
 }
 
+static unsigned worker_of(uint32_t i)
+{
+	return (unsigned)(i * 2654435761u >> 16) % N_WORKERS;
+}
+
+static uint8_t open_established(uint32_t i, struct segment *at_backend)
+{
+	struct segment in = big_segment(i, SYN);
+	uint8_t verdict = pass(&pipeline, worker_of(i), &in, at_backend);
+
+	in.flags = ACK;
+	if (verdict == LB_VERDICT_FORWARD)
+		assert_int_equal(pass(&pipeline, worker_of(i), &in, NULL), LB_VERDICT_FORWARD);
+	return verdict;
+}
+
+// A port is taken per backend endpoint: four backends have four times as many. With all of them taken, at every worker,
+// the next connection is refused and counted, foretold by a trace, and works again after one to its backend closes.
+static void every_port_of_an_address_may_be_taken(void **state)
+{
+	const uint32_t n_all = 4 * LB_PORTS_ALL;
+	uint32_t n_open = 0, n_refused = 0, i = 0;
+	struct segment at_backend, in;
+	uint32_t last_at[4][N_WORKERS] = {0}; // of each backend and worker, the newest connection
+	uint64_t exhausted = TOTAL(sessions.ports_exhausted);
+
+	(void)state;
+	for (; n_open < n_all; i++) {
+		uint8_t verdict = open_established(i, &at_backend);
+
+		assert_true(i < 2 * n_all);
+		if (verdict == LB_VERDICT_FORWARD)
+			last_at[at_backend.dst.bytes[15] - 1][worker_of(i)] = i;
+		else
+			assert_int_equal(verdict, LB_VERDICT_PORTS_EXHAUSTED);
+		n_open += verdict == LB_VERDICT_FORWARD;
+		n_refused += verdict == LB_VERDICT_PORTS_EXHAUSTED;
+	}
+	assert_int_equal(TOTAL(locals[0].ports_used), n_all);
+	assert_int_equal(TOTAL(sessions.used), n_all);
+	assert_int_equal(TOTAL(sessions.ports_exhausted) - exhausted, n_refused);
+	for (unsigned k = 0; k < 40; k++, n_refused++) {
+		in = big_segment(i + k, SYN);
+		assert_int_equal(foretold(worker_of(i + k), &in, NULL).verdict, LB_VERDICT_PORTS_EXHAUSTED);
+	}
+	assert_int_equal(TOTAL(sessions.ports_exhausted) - exhausted, n_refused);
+	assert_int_equal(TOTAL(sessions.full), 0);
+	for (unsigned backend = 0; backend < 4; backend++) { // at worker 3
+		in = big_segment(last_at[backend][3], RST | ACK);
+		assert_int_equal(pass(&pipeline, 3, &in, &at_backend), LB_VERDICT_FORWARD);
+		assert_int_equal(at_backend.dst.bytes[15], backend + 1);
+	}
+	advance(3);
+	assert_int_equal(TOTAL(locals[0].ports_used), n_all - 4);
+	for (n_open = 0; n_open < 4; i++) {
+		in = big_segment(i, SYN);
+		n_open += pass(&pipeline, 3, &in, &at_backend) == LB_VERDICT_FORWARD;
+	}
+	assert_int_equal(TOTAL(locals[0].ports_used), n_all);
+	assert_nothing_is_left();
+}
+
 static void a_trace_foretells_what_happens(void **state)
 {
 	(void)state;
@@ -607,6 +669,66 @@ static void a_trace_foretells_refusals(void **state)
 	assert_int_equal(fullnat_locals(&pipeline, only6), 0);
 	assert_int_equal(foretold(0, &in, NULL).verdict, LB_VERDICT_NO_LOCAL_ADDRESS);
 	assert_int_equal(fullnat_locals(&pipeline, both_locals), 0);
+	assert_nothing_is_left();
+}
+
+static struct lb_msg_session next_session(struct lb_msg_session_query *query)
+{
+	struct lb_msg msg = {.op = LB_OP_SESSION_NEXT, .session_query = *query}, reply;
+
+	assert_int_equal(pipeline_command(&pipeline, &msg, &reply), 0);
+	query->worker = reply.reply.session.next_worker;
+	query->entry = reply.reply.session.next_entry;
+	return reply.reply.session;
+}
+
+// A walk over all sessions meets each once; every one's local port is the one that its backend saw.
+static void sessions_are_listed_one_by_one(void **state)
+{
+	static uint16_t seen[N_SERVICES][200]; // local port by service and client port
+	struct lb_msg_session_query query = {.service = UINT16_MAX}, of_one = {.service = 2};
+	struct lb_msg bad = {.op = LB_OP_SESSION_NEXT, .session_query = {.service = LB_MAX_SERVICES}};
+	struct segment in, out;
+	unsigned n = 0;
+
+	(void)state;
+	assert_int_equal(pipeline_command(&pipeline, &bad, NULL), -EINVAL);
+	bad.session_query = (struct lb_msg_session_query){.zero = 1};
+	assert_int_equal(pipeline_command(&pipeline, &bad, NULL), -EINVAL);
+	for (unsigned i = 0; i < N_SERVICES; i++)
+		for (unsigned k = 0; k < 200; k++) {
+			in = first_of(i, 52000 + k, services[i].proto == IPPROTO_TCP ? SYN : 0);
+			assert_int_equal(pass(&pipeline, k % N_WORKERS, &in, &out), LB_VERDICT_FORWARD);
+			seen[i][k] = out.sport;
+		}
+	while (query.worker != UINT16_MAX) {
+		struct lb_msg_session session = next_session(&query);
+		unsigned k = rte_be_to_cpu_16(session.client_port_be) - 52000u;
+		struct lb_addr client;
+
+		if (!session.found)
+			continue;
+		assert_true(session.service < N_SERVICES && k < 200);
+		client = addr_of(services[session.service].client);
+		assert_memory_equal(&session.client, &client, 16);
+		assert_int_equal(session.backend, session.service);
+		assert_int_equal(session.worker, k % N_WORKERS);
+		assert_int_equal(rte_be_to_cpu_16(session.vip_port_be), services[session.service].port);
+		assert_int_equal(rte_be_to_cpu_16(session.local_port_be), seen[session.service][k]);
+		seen[session.service][k] = 0; // not twice
+		n++;
+	}
+	assert_int_equal(n, N_SERVICES * 200);
+	for (n = 0; of_one.worker != UINT16_MAX;) {
+		struct lb_msg_session session = next_session(&of_one);
+
+		n += session.found && session.service == 2;
+		assert_true(!session.found || session.service == 2);
+	}
+	assert_int_equal(n, 200);
+	query = (struct lb_msg_session_query){.worker = 9999, .entry = UINT32_MAX, .service = UINT16_MAX};
+	assert_false(next_session(&query).found);
+	assert_int_equal(query.worker, UINT16_MAX);
 	assert_nothing_is_left();
 }
 
@@ -940,8 +1062,10 @@ int main(void)
 		cmocka_unit_test(services_may_share_an_endpoint),
 		cmocka_unit_test(two_hundred_thousand_connections_three_times),
 		cmocka_unit_test(exhausted_ports_are_counted_and_come_back),
+		cmocka_unit_test(every_port_of_an_address_may_be_taken),
 		cmocka_unit_test(a_trace_foretells_what_happens),
 		cmocka_unit_test(a_trace_foretells_refusals),
+		cmocka_unit_test(sessions_are_listed_one_by_one),
 		cmocka_unit_test(the_region_tells_how_many_ports_there_are),
 		cmocka_unit_test(a_removed_local_address_keeps_its_sessions),
 		cmocka_unit_test(more_local_addresses_than_fit_over_time),
