@@ -20,6 +20,7 @@
 
 // How often a port that is free in its pool may turn out to be another pool's, see choose_port().
 #define PORT_TRIES 16u
+#define PORT_STEP 7919u // a prime, so that tries differ whatever the number of ports
 
 // TCP flags that matter to a session's life.
 #define FLAGS_ENDING (LB_TCP_FIN | LB_TCP_SYN | LB_TCP_RST)
@@ -318,7 +319,8 @@ static uint8_t find_port(struct lb_worker *worker, const struct lb_fullnat *full
 				return LB_VERDICT_FORWARD;
 			}
 			lb_ports_give(ports, idx);
-			lb_ports_skip(ports, (uint32_t)(*reply_hash >> 16));
+			// Not twice to the same place: behind it the search may come out where it was.
+			lb_ports_skip(ports, (uint32_t)(*reply_hash >> 16) + try * PORT_STEP);
 		}
 	}
 	return verdict;

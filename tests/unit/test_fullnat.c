@@ -412,6 +412,38 @@ static void services_may_share_an_endpoint(void **state)
 	assert_nothing_is_left();
 }
 
+/*
+ * The ports of two pools of one endpoint, handed out going round, meet: there is a way past those that the other has, from
+ * wherever that happens.
+ */
+static void pools_that_meet_go_around_each_other(void **state)
+{
+	struct lb_fullnat *fullnat = pipeline.dp.fullnat_own;
+	struct lb_ports *one = lb_fullnat_share(fullnat, pipeline.dp.workers[1], 0, 0);
+	struct lb_ports *all = lb_fullnat_share(fullnat, pipeline.dp.workers[1], ALL_PORTS, 0);
+	struct segment in, out;
+
+	(void)state;
+	for (unsigned round = 0; round < 60; round++) {
+		lb_ports_skip(all, round * 997);
+		lb_ports_skip(one, round * 997 + 1000);
+		for (unsigned i = 0; i < 1500; i++) {
+			in = first_of(0, 10000 + i, SYN);
+			assert_int_equal(pass(&pipeline, 1, &in, &out), LB_VERDICT_FORWARD);
+		}
+		for (unsigned i = 0; i < 1010; i++) {
+			in = first_of(0, 10000 + i, SYN);
+			in.dst = addr_of("203.0.113.20");
+			in.dport = 8080;
+			assert_int_equal(pass(&pipeline, 1, &in, &out), LB_VERDICT_FORWARD);
+		}
+		assert_int_equal(TOTAL(sessions.used), 2510);
+		advance(40);
+	}
+	assert_int_equal(TOTAL(sessions.evicted), 0);
+	assert_nothing_is_left();
+}
+
 static struct segment big_segment(uint32_t i, uint8_t flags)
 {
 	struct segment s = {.src = lb_addr_from_ipv4(rte_cpu_to_be_32(0x64400000 + i / 50000)),
@@ -1060,6 +1092,7 @@ int main(void)
 		cmocka_unit_test(a_client_may_use_its_port_again),
 		cmocka_unit_test(an_idle_session_ends),
 		cmocka_unit_test(services_may_share_an_endpoint),
+		cmocka_unit_test(pools_that_meet_go_around_each_other),
 		cmocka_unit_test(two_hundred_thousand_connections_three_times),
 		cmocka_unit_test(exhausted_ports_are_counted_and_come_back),
 		cmocka_unit_test(every_port_of_an_address_may_be_taken),
