@@ -246,10 +246,10 @@ static enum lbctl_exit watch(const struct lbctl *ctl, uint64_t interval_ms, uint
 			print_rates(ctl, now);
 			lbctl_api_check_dataplane(ctl, now);
 		}
-		if (fflush(stdout) != 0)
-			break;
 		json_decref(before);
 		before = now;
+		if (fflush(stdout) != 0)
+			break;
 	}
 	json_decref(before);
 	return status;

@@ -602,8 +602,10 @@ enum lbctl_exit lbctl_top_run(struct lbctl *ctl, const struct lbctl_args *args)
 		return lbctl_error(ctl, LBCTL_USAGE, NULL,
 			"lbctl stats --watch prints the same, --json too", "needs a terminal");
 	status = take_sample(&top, true);
-	if (status != LBCTL_OK)
+	if (status != LBCTL_OK) {
+		free(top.problem);
 		return status;
+	}
 	lbctl_rates_add(top.sample, NULL);
 	top.folded = json_object();
 	rc = enter_screen();
