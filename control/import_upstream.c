@@ -104,6 +104,27 @@ void lb_import_note_rest(struct lb_import_notes *notes, const struct lb_nginx_di
 	free(list.items);
 }
 
+// What a "proxy_pass" names, without scheme and path.
+static const char *target_of(const struct lb_nginx_directive *pass, size_t *n_bytes)
+{
+	const char *target = pass->n_words > 1 ? pass->words[1] : "", *scheme = strstr(target, "://");
+
+	if (scheme != NULL)
+		target = scheme + 3;
+	*n_bytes = strcspn(target, "/$");
+	if (*n_bytes == 0)
+		*n_bytes = strlen(target);
+	return target;
+}
+
+static bool passes_to_the_same(const struct lb_nginx_directive *a, const struct lb_nginx_directive *b)
+{
+	size_t n_a, n_b;
+	const char *x = target_of(a, &n_a), *y = target_of(b, &n_b);
+
+	return n_a == n_b && strncmp(x, y, n_a) == 0;
+}
+
 static void note_passes(struct lb_import_notes *notes, const struct lb_nginx_directive *block,
 	const struct lb_nginx_directive *pass)
 {
@@ -114,11 +135,10 @@ static void note_passes(struct lb_import_notes *notes, const struct lb_nginx_dir
 
 		if (strcmp(d->words[0], "location") == 0 && d->is_block)
 			note_passes(notes, d, pass);
-		else if (strcmp(d->words[0], "proxy_pass") == 0 && d != pass)
+		else if (strcmp(d->words[0], "proxy_pass") == 0 && !passes_to_the_same(d, pass))
 			lb_import_note(notes, d,
-				"another upstream by path: layer 7; the NGINX tier behind us may "
-				"pass on to a "
-				"service of its own");
+				"another upstream by path is layer 7, and here all goes to the backends "
+				"below; to keep both, keep NGINX and make its hosts the backends");
 	}
 	free(list.items);
 }

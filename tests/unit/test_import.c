@@ -341,6 +341,21 @@ static void target_with_a_variable_behind_the_upstream_is_passed_to_it(void **st
 	free(yaml);
 }
 
+static void only_another_upstream_by_path_is_noted(void **state)
+{
+	struct lb_import import;
+	char *yaml;
+
+	(void)state;
+	import = import_text("upstream a { server 10.0.0.1; } upstream b { server 10.0.0.2; } server { location / { proxy_pass "
+			     "http://a; } location /x { proxy_pass http://a/y; } location /z { proxy_pass http://b; } }",
+		&yaml);
+	assert_true(has_note(&import.services[0].notes, "proxy_pass http://b", "by path is layer 7"));
+	assert_false(has_note(&import.services[0].notes, "proxy_pass http://a", ""));
+	lb_import_fini(&import);
+	free(yaml);
+}
+
 // A server cut out of "stream", without that block around it.
 static void server_without_location_is_one_of_stream(void **state)
 {
@@ -527,6 +542,7 @@ int main(void)
 		cmocka_unit_test(times_are_taken_with_all_their_units),
 		cmocka_unit_test(conflicts_leave_services_out),
 		cmocka_unit_test(long_host_names_become_backends_with_short_names),
+		cmocka_unit_test(only_another_upstream_by_path_is_noted),
 		cmocka_unit_test(server_without_location_is_one_of_stream),
 		cmocka_unit_test(target_with_a_variable_behind_the_upstream_is_passed_to_it),
 		cmocka_unit_test(whatever_is_imported_is_accepted),
