@@ -100,7 +100,8 @@ char *lb_import_name(const struct lb_import *import, const char *text, unsigned 
 			*c = '_';
 	}
 	strcpy(name, base);
-	for (unsigned n = n_before < 1 ? 2 : n_before + 1; n_before > 0 || is_taken(import, name); n++) {
+	for (unsigned n = n_before < 1 ? 2 : n_before + 1; n_before > 0 || is_taken(import, name);
+		n++) {
 		free(name);
 		name = lbctl_text_printf("%s-%u", base, n);
 		n_before = 0;
@@ -134,7 +135,8 @@ static void parse_address(struct lb_import *import, const struct lb_nginx_direct
 		return;
 	}
 	if (strchr(directive->words[1], '$') != NULL) {
-		lb_import_note(notes, directive, "a variable: write the address and port themselves");
+		lb_import_note(
+			notes, directive, "a variable: write the address and port themselves");
 		return;
 	}
 	if (is_range(directive->words[1])) {
@@ -198,7 +200,8 @@ static struct listen parse_listen(struct lb_import *import,
 			listen.protocol = "udp";
 		else if (strcmp(word, "ipv6only=off") == 0)
 			lb_import_note(notes, directive,
-				"ipv6only=off: a VIP is of one family: give the other one a listen of its own");
+				"ipv6only=off: a VIP is of one family: give the other one a listen "
+				"of its own");
 		else if (strcmp(word, "proxy_protocol") == 0)
 			lb_import_note(notes, directive,
 				"nothing in front of the balancer needs it: packets bear the "
@@ -242,7 +245,8 @@ static bool is_full(struct lb_import *import, const struct lb_nginx_directive *d
 {
 	if (import->n_services < LB_MAX_SERVICES)
 		return false;
-	lb_import_note(&import->notes, directive, "left out: a balancer has at most %u services", LB_MAX_SERVICES);
+	lb_import_note(&import->notes, directive, "left out: a balancer has at most %u services",
+		LB_MAX_SERVICES);
 	return true;
 }
 
@@ -294,7 +298,8 @@ static void add_listen(struct lb_import_scan *scan, const struct lb_nginx_direct
 	if (service != NULL) {
 		lb_import_note(&service->notes, server,
 			"a second server on this VIP and port: telling them apart by host name is "
-			"layer 7, and here all goes to the first one's backends; to keep both, keep "
+			"layer 7, and here all goes to the first one's backends; to keep both, "
+			"keep "
 			"NGINX and make its hosts the backends");
 		lb_import_notes_move(&service->notes, &notes);
 	} else if (is_full(import, server)) {
@@ -362,7 +367,8 @@ static void add_unused(struct lb_import_scan *scan, struct lb_import_upstream *u
 	free(listen.vip);
 }
 
-// Whether a server has a "proxy_pass" outside of any location: so do those of stream, and they alone.
+// Whether a server has a "proxy_pass" outside of any location: so do those of stream, and they
+// alone.
 static bool passes_itself(const struct lb_nginx_directive *server)
 {
 	struct lb_import_list list = lb_import_children(server);
@@ -390,14 +396,16 @@ static void scan_block(struct lb_import_scan *scan, const struct lb_nginx_direct
 		} else if (d->is_block && strcmp(name, "upstream") == 0 && d->n_words == 2) {
 			scan->upstreams = lbctl_text_realloc(scan->upstreams,
 				(scan->n_upstreams + 1) * sizeof(*scan->upstreams));
-			scan->upstreams[scan->n_upstreams++] = (struct lb_import_upstream){
-				.name = d->words[1], .block = d, .is_stream = is_stream, .is_either = is_top};
+			scan->upstreams[scan->n_upstreams++] =
+				(struct lb_import_upstream){.name = d->words[1],
+					.block = d,
+					.is_stream = is_stream,
+					.is_either = is_top};
 		} else if (d->is_block && strcmp(name, "server") == 0) {
 			scan->servers = lbctl_text_realloc(
 				scan->servers, (scan->n_servers + 1) * sizeof(*scan->servers));
-			scan->servers[scan->n_servers++] =
-				(struct lb_import_server){.block = d,
-					.is_stream = is_stream || (is_top && passes_itself(d))};
+			scan->servers[scan->n_servers++] = (struct lb_import_server){
+				.block = d, .is_stream = is_stream || (is_top && passes_itself(d))};
 		} else {
 			lb_import_note_rest(&scan->import->notes, d);
 		}

@@ -8,8 +8,8 @@
 #include "lb/msg.h"
 
 /*
- * Which services lb-control would refuse, and why: by themselves, or beside those before them. What is printed as a
- * configuration has to load.
+ * Which services lb-control would refuse, and why: by themselves, or beside those before them. What
+ * is printed as a configuration has to load.
  */
 
 /* An endpoint of a backend, and the first good service that has it. */
@@ -50,7 +50,8 @@ static const char *own_fault(const struct lb_import_service *service)
 			lb_import_is_localhost(address))
 			return "a backend is the NGINX host itself (loopback): name its address";
 		if (vip_is_6 ? is_4 : strchr(address, ':') != NULL)
-			return "mode nat needs backends of the VIP's family: give addresses of its own, or take "
+			return "mode nat needs backends of the VIP's family: give addresses of its "
+			       "own, or take "
 			       "mode fullnat with local_addresses";
 	}
 	return NULL;
@@ -78,8 +79,10 @@ static void find_vips_among_backends(struct lb_import *import)
 		struct lb_import_service *service = &import->services[i];
 
 		for (size_t k = 0; k < service->n_backends && service->unusable == NULL; k++)
-			if (bsearch(&service->backends[k].address, vips, n, sizeof(*vips), compare_texts) != NULL)
-				service->unusable = lbctl_text_printf("%s is a VIP: a backend needs an address of its own",
+			if (bsearch(&service->backends[k].address, vips, n, sizeof(*vips),
+				    compare_texts) != NULL)
+				service->unusable = lbctl_text_printf(
+					"%s is a VIP: a backend needs an address of its own",
 					service->backends[k].address);
 	}
 	free(vips);
@@ -99,9 +102,10 @@ static struct endpoint *collect_endpoints(const struct lb_import *import, size_t
 		const struct lb_import_service *service = &import->services[i];
 
 		for (size_t k = 0; k < service->n_backends && service->unusable == NULL; k++)
-			endpoints[n_all++] = (struct endpoint){.address = service->backends[k].address,
-				.port = service->backends[k].port,
-				.protocol = service->protocol};
+			endpoints[n_all++] =
+				(struct endpoint){.address = service->backends[k].address,
+					.port = service->backends[k].port,
+					.protocol = service->protocol};
 	}
 	qsort(endpoints, n_all, sizeof(*endpoints), compare_endpoints);
 	for (size_t i = 0; i < n_all; i++)
@@ -111,10 +115,11 @@ static struct endpoint *collect_endpoints(const struct lb_import *import, size_t
 	return endpoints;
 }
 
-static struct endpoint *find_endpoint(struct endpoint *endpoints, size_t n, const struct lb_import_service *service,
-	const struct lb_import_backend *backend)
+static struct endpoint *find_endpoint(struct endpoint *endpoints, size_t n,
+	const struct lb_import_service *service, const struct lb_import_backend *backend)
 {
-	struct endpoint wanted = {.address = backend->address, .port = backend->port, .protocol = service->protocol};
+	struct endpoint wanted = {
+		.address = backend->address, .port = backend->port, .protocol = service->protocol};
 
 	return bsearch(&wanted, endpoints, n, sizeof(wanted), compare_endpoints);
 }
@@ -130,16 +135,20 @@ static void find_shared_endpoints(struct lb_import *import)
 		size_t n_backends = service->unusable == NULL ? service->n_backends : 0;
 
 		for (size_t k = 0; k < n_backends && service->unusable == NULL; k++) {
-			const struct endpoint *found = find_endpoint(endpoints, n, service, &service->backends[k]);
+			const struct endpoint *found =
+				find_endpoint(endpoints, n, service, &service->backends[k]);
 
 			if (found->owner != NULL)
-				service->unusable = lbctl_text_printf(
-					"%s port %u is a backend of service %s above; mode nat tells replies by "
-					"their endpoint: give it ports of its own, or take another mode",
-					found->address, found->port, found->owner->name);
+				service->unusable =
+					lbctl_text_printf("%s port %u is a backend of service %s "
+							  "above; mode nat tells replies by "
+							  "their endpoint: give it ports of its "
+							  "own, or take another mode",
+						found->address, found->port, found->owner->name);
 		}
 		for (size_t k = 0; k < n_backends && service->unusable == NULL; k++)
-			find_endpoint(endpoints, n, service, &service->backends[k])->owner = service;
+			find_endpoint(endpoints, n, service, &service->backends[k])->owner =
+				service;
 	}
 	free(endpoints);
 }
@@ -165,7 +174,7 @@ void lb_import_find_faults(struct lb_import *import)
 		if (n_backends <= LB_MAX_BACKENDS)
 			continue;
 		n_backends -= service->n_backends;
-		service->unusable =
-			lbctl_text_printf("with it there would be more than %u backends in all", LB_MAX_BACKENDS);
+		service->unusable = lbctl_text_printf(
+			"with it there would be more than %u backends in all", LB_MAX_BACKENDS);
 	}
 }

@@ -107,7 +107,8 @@ void lb_import_note_rest(struct lb_import_notes *notes, const struct lb_nginx_di
 // What a "proxy_pass" names, without scheme and path.
 static const char *target_of(const struct lb_nginx_directive *pass, size_t *n_bytes)
 {
-	const char *target = pass->n_words > 1 ? pass->words[1] : "", *scheme = strstr(target, "://");
+	const char *target = pass->n_words > 1 ? pass->words[1] : "",
+		   *scheme = strstr(target, "://");
 
 	if (scheme != NULL)
 		target = scheme + 3;
@@ -117,7 +118,8 @@ static const char *target_of(const struct lb_nginx_directive *pass, size_t *n_by
 	return target;
 }
 
-static bool passes_to_the_same(const struct lb_nginx_directive *a, const struct lb_nginx_directive *b)
+static bool passes_to_the_same(
+	const struct lb_nginx_directive *a, const struct lb_nginx_directive *b)
 {
 	size_t n_a, n_b;
 	const char *x = target_of(a, &n_a), *y = target_of(b, &n_b);
@@ -137,7 +139,8 @@ static void note_passes(struct lb_import_notes *notes, const struct lb_nginx_dir
 			note_passes(notes, d, pass);
 		else if (strcmp(d->words[0], "proxy_pass") == 0 && !passes_to_the_same(d, pass))
 			lb_import_note(notes, d,
-				"another upstream by path is layer 7, and here all goes to the backends "
+				"another upstream by path is layer 7, and here all goes to the "
+				"backends "
 				"below; to keep both, keep NGINX and make its hosts the backends");
 	}
 	free(list.items);
@@ -213,24 +216,27 @@ static uint64_t parse_time_ms(const char *text)
 	static const struct {
 		char name[3];
 		uint64_t ms;
-	} units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}, {"w", 604800000},
-		{"M", 2592000000}, {"y", 31536000000}};
+	} units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000},
+		{"w", 604800000}, {"M", 2592000000}, {"y", 31536000000}};
 	uint64_t sum_ms = 0;
 
 	while (*text != '\0') {
 		size_t n_digits = strspn(text, "0123456789"), n_unit, i = 0;
-		uint64_t number = strtoull(text, NULL, 10), unit_ms = 1000; // without a unit: seconds
+		uint64_t number = strtoull(text, NULL, 10),
+			 unit_ms = 1000; // without a unit: seconds
 
 		text += n_digits;
 		n_unit = strcspn(text, "0123456789 ");
 		while (n_unit > 0 && i < sizeof(units) / sizeof(units[0]) &&
-			(strlen(units[i].name) != n_unit || memcmp(units[i].name, text, n_unit) != 0))
+			(strlen(units[i].name) != n_unit ||
+				memcmp(units[i].name, text, n_unit) != 0))
 			i++;
 		if (n_digits == 0 || n_digits > 9 || i == sizeof(units) / sizeof(units[0]))
 			return 0;
 		if (n_unit > 0)
 			unit_ms = units[i].ms;
-		sum_ms += number * unit_ms; // nine digits and a word of NGINX's length: far from 2^64
+		sum_ms +=
+			number * unit_ms; // nine digits and a word of NGINX's length: far from 2^64
 		text += n_unit;
 		text += strspn(text, " ");
 		if (sum_ms > UINT64_C(1000000000000))
@@ -240,14 +246,16 @@ static uint64_t parse_time_ms(const char *text)
 }
 
 // A time of NGINX's as one of ours within @p min_ms..@p max_ms; NULL after a note.
-static char *duration(struct lb_import_notes *notes, const struct lb_nginx_directive *d, const char *text,
-	uint64_t min_ms, uint64_t max_ms)
+static char *duration(struct lb_import_notes *notes, const struct lb_nginx_directive *d,
+	const char *text, uint64_t min_ms, uint64_t max_ms)
 {
 	static const struct {
 		const char *name;
 		uint64_t ms;
 	} units[] = {{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
-	uint64_t ms = parse_time_ms(text), fit_ms = ms < min_ms ? min_ms : ms > max_ms ? max_ms : ms;
+	uint64_t ms = parse_time_ms(text), fit_ms = ms < min_ms   ? min_ms
+						    : ms > max_ms ? max_ms
+								  : ms;
 	char *found;
 	size_t i = 0;
 
@@ -259,7 +267,8 @@ static char *duration(struct lb_import_notes *notes, const struct lb_nginx_direc
 		i++;
 	found = lbctl_text_printf("%" PRIu64 "%s", fit_ms / units[i].ms, units[i].name);
 	if (fit_ms != ms)
-		lb_import_note(notes, d, "%s is beyond what there is here: %s instead", text, found);
+		lb_import_note(
+			notes, d, "%s is beyond what there is here: %s instead", text, found);
 	return found;
 }
 
@@ -277,8 +286,8 @@ void lb_import_note_server(struct lb_import_service *service,
 			continue;
 		if (strcmp(name, "proxy_timeout") == 0 && list.items[i]->n_words == 2 &&
 			service->idle_timeout == NULL) {
-			service->idle_timeout =
-				duration(notes, list.items[i], list.items[i]->words[1], 1000, 7200000);
+			service->idle_timeout = duration(
+				notes, list.items[i], list.items[i]->words[1], 1000, 7200000);
 			continue;
 		}
 		// "location / { proxy_pass ...; }" and nothing else has become the service.
@@ -325,7 +334,8 @@ static void read_option(struct lb_import_service *service, struct lb_import_back
 	} else if ((value = value_of(word, "slow_start")) != NULL) {
 		if (service->slow_start == NULL && strcmp(value, "0") != 0) {
 			service->slow_start = duration(&service->notes, d, value, 1000, 3600000);
-			lb_import_note(&service->notes, d, "%s: here it is the same for all backends", word);
+			lb_import_note(&service->notes, d,
+				"%s: here it is the same for all backends", word);
 		}
 	} else if (value_of(word, "max_conns") != NULL) {
 		lb_import_note(&service->notes, d,
@@ -335,13 +345,15 @@ static void read_option(struct lb_import_service *service, struct lb_import_back
 	}
 }
 
-// Backends are compared each with each: by this first, or an upstream of tens of thousands would take a minute.
+// Backends are compared each with each: by this first, or an upstream of tens of thousands would
+// take a minute.
 static uint64_t endpoint_hash(const struct lb_import_backend *backend)
 {
 	return lb_hash_bytes(backend->address, strlen(backend->address), backend->port);
 }
 
-static bool has_endpoint(const struct lb_import_service *service, const struct lb_import_backend *backend)
+static bool has_endpoint(
+	const struct lb_import_service *service, const struct lb_import_backend *backend)
 {
 	for (size_t i = 0; i < service->n_backends; i++)
 		if (service->backends[i].hash == backend->hash &&
@@ -354,13 +366,16 @@ static bool has_endpoint(const struct lb_import_service *service, const struct l
 static bool has_name(const struct lb_import_service *service, const char *name)
 {
 	for (size_t i = 0; i < service->n_backends; i++)
-		if (service->backends[i].name != NULL && strcmp(service->backends[i].name, name) == 0)
+		if (service->backends[i].name != NULL &&
+			strcmp(service->backends[i].name, name) == 0)
 			return true;
 	return false;
 }
 
-// A host name is the backend's name too, shortened if it is too long for one; an address names itself.
-static char *backend_name(const struct lb_import_service *service, const char *address, unsigned port)
+// A host name is the backend's name too, shortened if it is too long for one; an address names
+// itself.
+static char *backend_name(
+	const struct lb_import_service *service, const char *address, unsigned port)
 {
 	unsigned char bytes[16];
 	char *name;
@@ -370,8 +385,9 @@ static char *backend_name(const struct lb_import_service *service, const char *a
 	name = lbctl_text_printf("%.57s", address);
 	for (size_t n = 0; has_name(service, name); n++) {
 		free(name);
-		name = n == 0 && strlen(address) <= 57 ? lbctl_text_printf("%s:%u", address, port)
-						       : lbctl_text_printf("%.50s-%zu", address, service->n_backends + n);
+		name = n == 0 && strlen(address) <= 57
+			       ? lbctl_text_printf("%s:%u", address, port)
+			       : lbctl_text_printf("%.50s-%zu", address, service->n_backends + n);
 	}
 	return name;
 }
@@ -433,7 +449,8 @@ static void add_backend(struct lb_import_service *service, const struct lb_nginx
 		read_option(service, &backend, d, d->words[i], options);
 	}
 	if (service->n_backends >= LB_MAX_BACKENDS) {
-		lb_import_note(&service->notes, d, "left out: a balancer has at most %u backends", LB_MAX_BACKENDS);
+		lb_import_note(&service->notes, d, "left out: a balancer has at most %u backends",
+			LB_MAX_BACKENDS);
 		free(backend.address);
 		return;
 	}
@@ -473,7 +490,8 @@ static void read_method(struct lb_import_service *service, const struct lb_nginx
 		service->scheduler = "wlc";
 	else if (strcmp(name, "least_time") == 0) {
 		service->scheduler = "wlc";
-		lb_import_note(&service->notes, d, "response times are not seen at layer 4: by connections instead");
+		lb_import_note(&service->notes, d,
+			"response times are not seen at layer 4: by connections instead");
 	} else if (strcmp(name, "ip_hash") == 0)
 		service->scheduler = "source";
 	else if (strcmp(name, "hash") == 0)
@@ -535,7 +553,8 @@ static struct lb_import_upstream *find_upstream(
 	for (size_t i = 0; i < scan->n_upstreams; i++) {
 		struct lb_import_upstream *upstream = &scan->upstreams[i];
 
-		if ((upstream->is_either || upstream->is_stream == is_stream) && strlen(upstream->name) == n_bytes &&
+		if ((upstream->is_either || upstream->is_stream == is_stream) &&
+			strlen(upstream->name) == n_bytes &&
 			strncmp(upstream->name, name, n_bytes) == 0)
 			return upstream;
 	}

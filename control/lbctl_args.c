@@ -129,8 +129,8 @@ static enum lbctl_exit take_option(
 }
 
 /*
- * How far @p typed is from @p word: letters to put in, take out or exchange (Levenshtein). Words longer than
- * MAX_GUESSED are no slip of a finger.
+ * How far @p typed is from @p word: letters to put in, take out or exchange (Levenshtein). Words
+ * longer than MAX_GUESSED are no slip of a finger.
  */
 #define MAX_GUESSED 24u
 static unsigned distance(const char *typed, const char *word)
@@ -182,7 +182,8 @@ static void guess_add(struct guess *guess, const char *word, size_t n)
 	strcpy(guess->word, copy);
 }
 
-// The first word of a command (@p noun NULL), or the one after @p noun, that may have been meant; "" none.
+// The first word of a command (@p noun NULL), or the one after @p noun, that may have been meant;
+// "" none.
 static struct guess guess_command(const char *typed, const char *noun)
 {
 	struct guess guess = {.typed = typed, .distance = UINT_MAX};
@@ -191,7 +192,8 @@ static struct guess guess_command(const char *typed, const char *noun)
 	for (const struct lbctl_command *c = lbctl_commands; c->words != NULL; c++) {
 		const char *word = c->words + n_noun;
 
-		if (noun == NULL || (strncmp(c->words, noun, n_noun - 1) == 0 && c->words[n_noun - 1] == ' '))
+		if (noun == NULL ||
+			(strncmp(c->words, noun, n_noun - 1) == 0 && c->words[n_noun - 1] == ' '))
 			guess_add(&guess, word, strcspn(word, " "));
 	}
 	return guess;
@@ -205,7 +207,8 @@ static struct guess guess_option(const struct lbctl_command *command, const char
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(typed, "="), typed);
 	for (const struct lbctl_option *o = lbctl_global_options; o->name != NULL; o++)
 		guess_add(&guess, o->name, strlen(o->name));
-	for (size_t i = 0; command != NULL && i < LBCTL_MAX_OPTIONS && command->options[i].name != NULL; i++)
+	for (size_t i = 0;
+		command != NULL && i < LBCTL_MAX_OPTIONS && command->options[i].name != NULL; i++)
 		guess_add(&guess, command->options[i].name, strlen(command->options[i].name));
 	guess.typed = typed;
 	return guess;
@@ -218,8 +221,8 @@ static enum lbctl_exit unknown_option(
 
 	if (guess.word[0] == '\0')
 		return usage(ctl, "unknown option", arg);
-	return lbctl_error(
-		ctl, LBCTL_USAGE, NULL, NULL, "unknown option '%s', did you mean %s?", arg, guess.word);
+	return lbctl_error(ctl, LBCTL_USAGE, NULL, NULL, "unknown option '%s', did you mean %s?",
+		arg, guess.word);
 }
 
 // No command is named by these words: say which of them is wrong, and what it could have been.
@@ -233,7 +236,8 @@ static enum lbctl_exit unknown_command(
 	if (!lbctl_command_is_noun(words[0])) {
 		free(verbs);
 		return lbctl_error(ctl, LBCTL_USAGE, words[0], "lbctl --help lists the commands",
-			guess.word[0] != '\0' ? "no such command, did you mean %s?" : "no such command",
+			guess.word[0] != '\0' ? "no such command, did you mean %s?"
+					      : "no such command",
 			guess.word);
 	}
 	for (const struct lbctl_command *c = lbctl_commands; c->words != NULL; c++) {
@@ -250,8 +254,8 @@ static enum lbctl_exit unknown_command(
 	if (n_words < 2)
 		lbctl_error(ctl, LBCTL_USAGE, words[0], NULL, "say what to do: %s", verbs);
 	else if (guess.word[0] != '\0')
-		lbctl_error(ctl, LBCTL_USAGE, words[0], NULL, "there is no '%s' here, did you mean %s?",
-			words[1], guess.word);
+		lbctl_error(ctl, LBCTL_USAGE, words[0], NULL,
+			"there is no '%s' here, did you mean %s?", words[1], guess.word);
 	else
 		lbctl_error(ctl, LBCTL_USAGE, words[0], NULL, "there is no '%s' here, only %s",
 			words[1], verbs);
@@ -361,8 +365,7 @@ enum lbctl_exit lbctl_args_init(struct lbctl *ctl, struct lbctl_args *args,
 	status = find_command(ctl, args, argc, argv, is_word);
 	if (status == LBCTL_OK)
 		status = take_arguments(ctl, args, globals, argc, argv, is_word);
-	if (status == LBCTL_OK && args->command != NULL &&
-		!globals->help && !globals->version)
+	if (status == LBCTL_OK && args->command != NULL && !globals->help && !globals->version)
 		status = check_operands(ctl, args);
 	free(is_word);
 	return status;

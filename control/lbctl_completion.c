@@ -230,7 +230,8 @@ static void offer_instances(const char *option, const char *current)
 	struct dirent *entry;
 
 	while (dir != NULL && (entry = readdir(dir)) != NULL) {
-		char *path = lbctl_text_printf("%s/%s/control.sock", lbctl_run_dir(), entry->d_name);
+		char *path =
+			lbctl_text_printf("%s/%s/control.sock", lbctl_run_dir(), entry->d_name);
 		char *word = lbctl_text_printf("%s%s", option, entry->d_name);
 
 		if (lb_instance_valid(entry->d_name) && access(path, F_OK) == 0)

@@ -245,7 +245,8 @@ static int read_file(struct lb_nginx *nginx, const char *folder, const char *pat
 	c.end = text + n_bytes;
 	nginx->n_bytes += n_bytes;
 	if (nginx->n_bytes > LB_NGINX_MAX_ALL_BYTES)
-		rc = fail(&c, 1, "with this file the configuration is larger than this program takes");
+		rc = fail(&c, 1,
+			"with this file the configuration is larger than this program takes");
 	else if (memchr(text, '\0', n_bytes) != NULL)
 		rc = fail(&c, 1, "a file with NUL bytes is no configuration");
 	while (rc == 0) {
