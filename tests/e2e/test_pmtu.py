@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A client behind a link of 1 280 bytes downloads in every mode and family: the router's ICMP error has to find the one of
-two servers that sent too much, whatever has become of the packet since. And full-sized uploads into tunnels.
+two servers that sent too much, whatever has become of the packet since. And full-sized uploads into tunnels, also to a
+server behind a router that has less than the balancer knows of.
 
                     +--- 1500 --- lb ---------+
    far --- 1280 --- client                    switch --- api-1, api-2
-                    +--- 1500 ----------------+          (answers of dsr, ipip and gue)
+                    +--- 1500 ----------------+     |    (answers of dsr, ipip and gue)
+                                                    +--- router --- 1400 --- behind
 """
 from pathlib import Path
 
@@ -25,8 +27,12 @@ SERVICES = {f"nat-{f}": ("nat", f, f, None) for f in (4, 6)}
 SERVICES |= {f"fullnat-{what}-{c}to{s}": ("fullnat", c, s, what) for what in ("none", "toa", "proxy_v2") for c, s in MIXES}
 SERVICES |= {f"dsr-{f}": ("dsr", f, f, None) for f in (4, 6)}
 SERVICES |= {f"{mode}-{c}in{s}": (mode, c, s, None) for mode in ("ipip", "gue") for c, s in MIXES}
+# The same tunnels to the server behind a router.
+SERVICES |= {f"routed-{mode}-{c}in{s}": (mode, c, s, None) for mode in ("ipip", "gue") for c, s in MIXES}
 TUNNELS = [name for name, (mode, *_) in SERVICES.items() if mode in ("ipip", "gue")]
 DIRECT = [name for name, (mode, *_) in SERVICES.items() if mode in ("dsr", "ipip", "gue")]
+ROUTED = [name for name in TUNNELS if name.startswith("routed")]
+BEHIND = {4: "10.5.0.2", 6: "2001:db8:5::2"}
 NGINX = """
 daemon off;
 user root;
@@ -70,23 +76,52 @@ def url(name, path):
 def service(lab, name):
     mode, _, family, client_address = SERVICES[name]
     port = {} if mode in ("dsr", "ipip", "gue") else {"port": 8081 if client_address == "proxy_v2" else 80}
+    backends = [{"name": "behind", "address": BEHIND[family]}] if name in ROUTED else [
+        {"name": b.name, "address": b.addresses[family], **port} for b in lab.backends]
     return {"name": name, "vip": vip(name), "port": 80, "protocol": "tcp", "mode": mode, "health_check": {"type": "none"},
-            "table_size": 251, "backends": [{"name": b.name, "address": b.addresses[family], **port} for b in lab.backends],
+            "table_size": 251, "backends": backends,
             **({"client_address": client_address} if client_address else {}),
             **({"gue_port": GUE_PORT} if mode == "gue" else {})}
+
+
+def forward(ns):
+    with ns.entered():
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
 
 
 def add_far(lab):
     far = Namespace(f"{lab.id}-far")
     lab.namespaces.append(far)
     veth(lab.client, "eth2", far, "eth0")
-    with lab.client.entered():
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-        Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
+    forward(lab.client)
     lab.client.ip("addr add 10.3.0.1/24 dev eth2", "addr add 2001:db8:3::1/64 dev eth2 nodad", "link set eth2 mtu 1280")
     far.ip("addr add 10.3.0.2/24 dev eth0", "addr add 2001:db8:3::2/64 dev eth0 nodad",
            "route add default via 10.3.0.1", "route add default via 2001:db8:3::1")
     return far
+
+
+def add_behind(lab):
+    """A router on the switch, and a server with a link of 1 400 bytes behind it."""
+    lab.router, lab.behind = Namespace(f"{lab.id}-router"), lab.add_backend(3)
+    lab.namespaces.append(lab.router)
+    lab.backends.remove(lab.behind)
+    behind = lab.behind.ns
+    lab.switch.ip("link del p3")  # and eth0 with it
+    veth(lab.switch, "p3", lab.router, "eth0")
+    lab.switch.ip("link set p3 master bridge0")
+    veth(lab.router, "eth1", behind, "eth0")
+    forward(lab.router)
+    lab.router.ip("addr add 10.2.0.50/24 dev eth0", "addr add 2001:db8:2::50/64 dev eth0 nodad",
+                  "addr add 10.5.0.1/24 dev eth1", "addr add 2001:db8:5::1/64 dev eth1 nodad", "link set eth1 mtu 1400",
+                  "route add default via 10.2.0.2", "route add default via 2001:db8:2::2",
+                  *[f"route add {to} via {via}" for to, via in (("192.0.2.0/24", "10.2.0.1"), ("2001:db8:a::/64", "2001:db8:2::1"))])
+    behind.ip("addr add 10.5.0.2/24 dev eth0", "addr add 2001:db8:5::2/64 dev eth0 nodad", "link set eth0 mtu 1400",
+              "route add default via 10.5.0.1", "route add default via 2001:db8:5::1",
+              *[f"addr add {vip(name)}/{128 if SERVICES[name][1] == 6 else 32} dev lo{' nodad' * (SERVICES[name][1] == 6)}"
+                for name in ROUTED])
+    lab.lb.ip("route add 10.5.0.0/24 via 10.2.0.50", "route add 2001:db8:5::/64 via 2001:db8:2::50")
+    start_servers(lab.behind)
 
 
 def answer_directly(backend):
@@ -99,13 +134,17 @@ def set_up(backend):
     answer_directly(backend)
     backend.ns.ip("rule add from 203.0.113.0/24 lookup 7")
     backend.ns.run("ip", "-6", "rule", "add", "from", "2001:db8:f::/64", "lookup", "7")
+    start_servers(backend)
+
+
+def start_servers(backend):
     root = backend.lab.dir / backend.name
     (root / "files").mkdir(parents=True)
     (root / "files/big").write_bytes(bytes(N_BYTES))
     (root / "nginx.conf").write_text(NGINX.replace("@ROOT@", str(root)))
     nginx = backend.lab.start(backend.ns, backend.name,
                               ["nginx", "-p", root, "-e", root / "error.log", "-c", root / "nginx.conf"])
-    wait_for(lambda: backend.listens(80), lambda: f"nginx on {backend.name}:\n{nginx.tail()}")
+    wait_for(lambda: ":80 " in backend.ns.run("ss", "-ltnH").stdout, lambda: f"nginx on {backend.name}:\n{nginx.tail()}")
     backend.start_decap("--mode", "generic", "--gue-port", GUE_PORT)
 
 
@@ -117,6 +156,7 @@ def lab():
         lab.lb.ip("route add blackhole 192.0.2.0/24", "route add blackhole 2001:db8:a::/64")
         for backend in lab.backends:
             set_up(backend)
+        add_behind(lab)
         (lab.dir / "body").write_bytes(bytes(900_000))
         lab.start_all(configs.config(*[service(lab, name) for name in SERVICES], local_addresses=list(LOCALS.values())))
         yield lab
@@ -129,7 +169,7 @@ def forget(ns):
     ns.run("ip", "-6", "route", "flush", "cache")
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", [name for name in SERVICES if name not in ROUTED])
 def test_a_server_learns_the_clients_mtu(lab, name):
     mode, client, server, _ = SERVICES[name]
     for backend in lab.backends:
@@ -149,10 +189,13 @@ def test_a_server_learns_the_clients_mtu(lab, name):
 def test_full_sized_uploads_into_a_smaller_tunnel(lab, name):
     mode, _, outer, _ = SERVICES[name]
     forget(lab.client)
-    before = lab.drops()["too_big"]
+    if name in ROUTED:
+        forget(lab.router)
+    reason = "tunnel_too_big" if name in ROUTED else "too_big"
+    before = lab.drops()[reason]
     done = lab.client.run("curl", "-sS", "--fail", "--max-time", 20, "-H", "Expect:", "--data-binary", f"@{lab.dir / 'body'}",
                           url(name, "upload"))
     assert done.stdout == "got it"
-    assert lab.drops()["too_big"] > before
-    mtu = 1500 - (20 if outer == 4 else 40) - (12 if mode == "gue" else 0)
+    assert lab.drops()[reason] > before
+    mtu = (1400 if name in ROUTED else 1500) - (20 if outer == 4 else 40) - (12 if mode == "gue" else 0)
     assert f" mtu {mtu}" in lab.client.run("ip", "route", "get", vip(name)).stdout
