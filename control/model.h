@@ -72,7 +72,7 @@ struct lb_backend {
 
 	bool sent; /* the data plane was told of it, last as sent_msg */
 	struct lb_msg_backend sent_msg;
-	TAILQ_ENTRY(lb_backend) gone_link; /* in model->gone */
+	TAILQ_ENTRY(lb_backend) gone_link; /* in service->gone */
 };
 
 struct lb_service {
@@ -83,6 +83,8 @@ struct lb_service {
 	uint16_t id;
 	struct lb_backend **backends; /* in the order of the config */
 	size_t n_backends;
+	/* Backends that the config lost and the data plane still has. */
+	TAILQ_HEAD(, lb_backend) gone;
 
 	bool kept;       /* used while a config is applied */
 	bool vip_is_own; /* an address of this host, whose kernel may answer too */
@@ -121,6 +123,8 @@ struct lb_settle_waiter {
 	void *arg;
 };
 
+#define LB_GONE_FILTER 4096u
+
 struct lb_model {
 	struct event_base *base;
 	char instance[LB_INSTANCE_MAX + 1];
@@ -143,9 +147,8 @@ struct lb_model {
 	struct lb_service *service_by_id[LB_MAX_SERVICES];
 	struct lb_backend *backend_by_id[LB_MAX_BACKENDS + 1u];
 	uint32_t slot_counts[LB_MAX_BACKENDS + 1u]; /* scratch of push.c, by backend id */
-	/* Backends that the config lost and the data plane still has; each belongs to a service
-	 * that stays. */
-	TAILQ_HEAD(, lb_backend) gone;
+	size_t n_gone;                /* in service->gone of all services that stay */
+	uint32_t gone_endpoints[LB_GONE_FILTER]; /* how many of them have an endpoint with this hash */
 
 	struct lb_events *events;
 	struct lb_health *health;

@@ -97,18 +97,47 @@ static void send_backend(struct lb_backend *backend)
 	}
 }
 
-/* Whether a backend that is to go still has @p backend's endpoint at the data plane. */
+/* Backends that are to go. */
+
+static uint32_t *gone_endpoints_of(const struct lb_backend *backend)
+{
+	const struct lb_endpoint *endpoint = &backend->endpoint;
+	uint64_t hash = lb_hash_bytes(&endpoint->addr, sizeof(endpoint->addr), endpoint->port_be);
+
+	return &backend->service->model->gone_endpoints[hash % LB_GONE_FILTER];
+}
+
+static void gone_add(struct lb_backend *backend)
+{
+	TAILQ_INSERT_TAIL(&backend->service->gone, backend, gone_link);
+	backend->service->model->n_gone++;
+	++*gone_endpoints_of(backend);
+}
+
+static void gone_del(struct lb_backend *backend)
+{
+	TAILQ_REMOVE(&backend->service->gone, backend, gone_link);
+	backend->service->model->n_gone--;
+	--*gone_endpoints_of(backend);
+	free(backend);
+}
+
+/* Whether one of them still has @p backend's endpoint at the data plane. */
 static bool is_blocked(const struct lb_backend *backend)
 {
+	const struct lb_model *model = backend->service->model;
 	const struct lb_backend *gone;
 
-	if (!lb_mode_owns_endpoints(backend->service->mode))
+	if (!lb_mode_owns_endpoints(backend->service->mode) || *gone_endpoints_of(backend) == 0)
 		return false;
-	TAILQ_FOREACH (gone, &backend->service->model->gone, gone_link)
-		if (lb_mode_owns_endpoints(gone->service->mode) &&
-			gone->endpoint.port_be == backend->endpoint.port_be &&
-			lb_addr_equal(&gone->endpoint.addr, &backend->endpoint.addr))
-			return true;
+	for (size_t i = 0; i < model->n_services; i++) {
+		if (!lb_mode_owns_endpoints(model->services[i]->mode))
+			continue;
+		TAILQ_FOREACH (gone, &model->services[i]->gone, gone_link)
+			if (gone->endpoint.port_be == backend->endpoint.port_be &&
+				lb_addr_equal(&gone->endpoint.addr, &backend->endpoint.addr))
+				return true;
+	}
 	return false;
 }
 
@@ -411,19 +440,15 @@ static void tell_changes(struct lb_service *service, const struct verdict *befor
 static void delete_gone(struct lb_service *service)
 {
 	struct lb_model *model = service->model;
-	struct lb_backend *backend, *next;
+	struct lb_backend *backend;
 	bool freed = false;
 
-	for (backend = TAILQ_FIRST(&model->gone); backend != NULL; backend = next) {
+	while ((backend = TAILQ_FIRST(&service->gone)) != NULL) {
 		struct lb_msg msg = {.op = LB_OP_BACKEND_DEL, .id = backend->id};
 
-		next = TAILQ_NEXT(backend, gone_link);
-		if (backend->service != service)
-			continue;
 		if (backend->sent)
 			(void)lb_dp_send(model->dp, &msg, NULL, NULL);
-		TAILQ_REMOVE(&model->gone, backend, gone_link);
-		free(backend);
+		gone_del(backend);
 		freed = true;
 	}
 	for (size_t i = 0; i < model->n_services && freed; i++)
@@ -431,17 +456,18 @@ static void delete_gone(struct lb_service *service)
 			lb_push_touch(model->services[i]);
 }
 
-static void drop_gone(struct lb_model *model, const struct lb_service *service)
+void lb_push_forget_gone(struct lb_service *service)
 {
-	struct lb_backend *backend, *next;
+	struct lb_backend *backend;
 
-	for (backend = TAILQ_FIRST(&model->gone); backend != NULL; backend = next) {
-		next = TAILQ_NEXT(backend, gone_link);
-		if (service != NULL && backend->service != service)
-			continue;
-		TAILQ_REMOVE(&model->gone, backend, gone_link);
-		free(backend);
-	}
+	while ((backend = TAILQ_FIRST(&service->gone)) != NULL)
+		gone_del(backend);
+}
+
+static void drop_all_gone(struct lb_model *model)
+{
+	for (size_t i = 0; i < model->n_services && model->n_gone > 0; i++)
+		lb_push_forget_gone(model->services[i]);
 }
 
 static void push_service(struct lb_service *service)
@@ -502,7 +528,7 @@ void lb_push_service_del(struct lb_service *service)
 	struct lb_model *model = service->model;
 	struct lb_msg msg = {.op = LB_OP_SERVICE_DEL, .id = service->id};
 
-	drop_gone(model, service);
+	lb_push_forget_gone(service);
 	if (service->sent)
 		(void)lb_dp_send(model->dp, &msg, NULL, NULL);
 }
@@ -515,7 +541,7 @@ void lb_push_backend_gone(struct lb_backend *backend)
 		free(backend);
 		return;
 	}
-	TAILQ_INSERT_TAIL(&model->gone, backend, gone_link);
+	gone_add(backend);
 }
 
 static int send_secret(struct lb_model *model)
@@ -561,7 +587,7 @@ int lb_push_everything(struct lb_model *model)
 		rc = send_locals(model);
 	if (rc == 0)
 		rc = lb_nexthops_sync(model->nexthops);
-	drop_gone(model, NULL); // not mentioned: SYNC_END removes them
+	drop_all_gone(model); // not mentioned: SYNC_END removes them
 	for (size_t i = 0; i < model->n_services && rc == 0; i++) {
 		model->services[i]->sent = model->services[i]->blocked = false;
 		send_service(model->services[i]);
@@ -593,7 +619,7 @@ int lb_push_everything(struct lb_model *model)
 
 void lb_push_disconnected(struct lb_model *model)
 {
-	drop_gone(model, NULL);
+	drop_all_gone(model);
 	for (size_t i = 0; i < model->n_services; i++) {
 		struct lb_service *service = model->services[i];
 
@@ -614,7 +640,6 @@ int lb_push_init(struct lb_model *model)
 
 void lb_push_fini(struct lb_model *model)
 {
-	drop_gone(model, NULL);
 	if (model->flush != NULL)
 		event_free(model->flush);
 	model->flush = NULL;

@@ -40,6 +40,9 @@ void lb_push_locals(struct lb_model *model);
  * without it. */
 void lb_push_backend_gone(struct lb_backend *backend);
 
+/** The service goes, and with it at the data plane those that are to be deleted: free them. */
+void lb_push_forget_gone(struct lb_service *service);
+
 /**
  * Send the secret, the local addresses, all next hops and routes, all services, backends and tables, in this order: what
  * comes between SYNC_BEGIN and SYNC_END. @return 0; -ENOMEM.

@@ -3,7 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <stdio.h>
+#include <string.h>
 
 int lb_addr_parse(const char *text, struct lb_addr *addr)
 {
@@ -20,12 +20,33 @@ int lb_addr_parse(const char *text, struct lb_addr *addr)
 	return 0;
 }
 
+/* @return the end, which is not terminated. */
+static char *put_number(char *at, unsigned number)
+{
+	char digits[10];
+	unsigned n = 0;
+
+	do
+		digits[n++] = (char)('0' + number % 10);
+	while ((number /= 10) > 0);
+	while (n > 0)
+		*at++ = digits[--n];
+	return at;
+}
+
 char *lb_addr_format(const struct lb_addr *addr, char *buf)
 {
-	bool ipv4 = lb_addr_is_ipv4(addr);
+	char *at = buf;
 
-	inet_ntop(ipv4 ? AF_INET : AF_INET6, ipv4 ? &addr->bytes[12] : addr->bytes, buf,
-		LB_ADDR_STRLEN);
+	if (!lb_addr_is_ipv4(addr)) {
+		inet_ntop(AF_INET6, addr->bytes, buf, LB_ADDR_STRLEN);
+		return buf;
+	}
+	// a config has tens of thousands: inet_ntop() takes ten times as long
+	for (unsigned i = 12; i < 16; i++) {
+		at = put_number(at, addr->bytes[i]);
+		*at++ = i < 15 ? '.' : '\0';
+	}
 	return buf;
 }
 
@@ -73,10 +94,17 @@ int lb_endpoint_parse(const char *text, struct lb_endpoint *endpoint)
 
 char *lb_endpoint_format(const struct lb_addr *addr, uint16_t port_be, char *buf)
 {
-	char text[LB_ADDR_STRLEN];
-	const char *format = lb_addr_is_ipv4(addr) ? "%s:%u" : "[%s]:%u";
+	bool bracketed = !lb_addr_is_ipv4(addr);
+	char *at = buf;
 
-	snprintf(buf, LB_ENDPOINT_STRLEN, format, lb_addr_format(addr, text), ntohs(port_be));
+	if (bracketed)
+		*at++ = '[';
+	lb_addr_format(addr, at);
+	at += strlen(at);
+	if (bracketed)
+		*at++ = ']';
+	*at++ = ':';
+	*put_number(at, ntohs(port_be)) = '\0';
 	return buf;
 }
 

@@ -6,7 +6,7 @@ health_to_workers   from the daemon's notice of a failed check to the last packe
                     millions of packets a second (net_pcap, one worker)
 lbctl_to_workers    from the start of `lbctl backend disable` to the last packet sent to that backend
 lbctl_answered      from the start of `lbctl` to its end, for the same: the change is saved, and in force in every worker
-apply               PUT of a whole config, until every worker has every table
+apply               PUT of a whole config, until every worker has every table; apply_cpu: what of it lb-control computed
 resync_control      start of lb-control over a running data plane, until everything has been told again
 resync_dataplane    restart of lb-dataplane under a running lb-control, likewise
 packets_lost        during=health, lbctl, apply, lbctl_large, resync_control: numbered packets (seq_traffic.c) sent through a veth pair that
@@ -16,10 +16,12 @@ dataplane_gap       for how long numbered packets were lost while lb-dataplane w
 """
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from benchlib import Bench, monotonic_ms, run_main
 from netns import Namespace, veth, wait_for
@@ -129,7 +131,13 @@ class Setup:
 
 
 def is_settled(balancer):
-    return balancer.ready() and balancer.get("/v1/status")["dataplane"]["n_pending"] == 0
+    dataplane = balancer.get("/v1/status?services=0")["dataplane"]  # thousands of services would be most of the work
+    return dataplane["n_pending"] == 0 and dataplane["state"] == "up" and balancer.ready()
+
+
+def cpu_ms(process):
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def event_ns(balancer, since_ns, subject, to):
@@ -284,12 +292,15 @@ def measure_numbered(bench, rig, servers, small, large, parameters):
         lbctl(balancer, "backend", *change)
     losses.during("lbctl")
 
-    samples, back = [], []
+    samples, computed, back = [], [], []
     for run in range(n_runs):
         if run > 0:
             back.append(put_config(balancer, json.dumps(small), "the small config"))
+        before_ms = cpu_ms(balancer.control)
         samples.append(put_config(balancer, json.dumps(large), "the large config"))
+        computed.append(cpu_ms(balancer.control) - before_ms)
     bench.result(f"config/apply{parameters}", "ms", samples)
+    bench.result(f"config/apply_cpu{parameters}", "ms", computed)
     if back:
         bench.result(f"config/remove_all_but_one{parameters}", "ms", back)
     losses.during("apply")
@@ -328,7 +339,7 @@ def main():
                 measure_replay(bench, rig, servers, small)
                 rig.remove_files()
             if any(bench.wanted(f"config/{name}{parameters}") for name in
-                   ("apply", "lbctl_to_workers", "lbctl_answered", "resync_control", "resync_dataplane", "dataplane_gap",
+                   ("apply", "apply_cpu", "lbctl_to_workers", "lbctl_answered", "resync_control", "resync_dataplane", "dataplane_gap",
                     "remove_all_but_one")) or bench.wanted("config/packets_lost?during=health"):
                 measure_numbered(bench, rig, servers, small, large, parameters)
         finally:

@@ -242,7 +242,9 @@ static void check_agreement(struct fake_dp *fake)
 	pthread_mutex_unlock(&fake->lock);
 	assert_int_equal(n_services, model->n_services);
 	assert_int_equal(n_backends, 0);
-	assert_true(TAILQ_EMPTY(&model->gone));
+	assert_int_equal(model->n_gone, 0);
+	for (unsigned i = 0; i < LB_GONE_FILTER; i++)
+		assert_int_equal(model->gone_endpoints[i], 0);
 }
 
 static struct lb_backend *backend_of(const char *service, const char *name)
@@ -474,6 +476,35 @@ static char *random_config(void)
 		append(&text, "]}\n");
 	}
 	return text;
+}
+
+/* Every endpoint goes to the next service, at once: each waits for the one that had it. */
+static void many_endpoints_may_go_round(void **state)
+{
+	struct fake_dp *fake = start_synced();
+
+	(void)state;
+	for (unsigned turn = 0; turn < 3; turn++) {
+		char *text = strdup("");
+
+		append(&text, "gateway: {mac: 02:00:00:00:00:01, port: 0}\nservices:\n");
+		for (unsigned i = 0; i < 30; i++) {
+			char name[16];
+
+			snprintf(name, sizeof(name), "s-%u", i);
+			add_service(&text, name, i + 1, "");
+			for (unsigned j = 0; j < 8; j++)
+				append(&text, "%s{name: b%u, address: 10.0.%u.%u, port: 80}", j > 0 ? ", " : "", j,
+					(i + turn) % 30, j + 1);
+			append(&text, "]}\n");
+		}
+		assert_int_equal(apply(parse(text)), 0);
+		free(text);
+		settle();
+		check_agreement(fake);
+	}
+	assert_int_equal(model->n_refusals, 0);
+	fake_dp_stop(fake, true);
 }
 
 static void any_config_may_follow_any_other(void **state)
@@ -993,10 +1024,9 @@ static void weights_come_from_the_mirror_after_a_restart(void **state)
 		"services:\n"
 		"  - {name: web, vip: 203.0.113.1, port: 80, protocol: tcp, table_size: 251,\n"
 		"     slow_start: 1h, agent: {port: 9, interval: 1h, timeout: 1h},\n"
-		"     health_check: {type: tcp, interval: 1h, timeout: 1h}, backends: [\n"
+		"     health_check: {type: none}, backends: [\n"
 		"      {name: a, address: 192.0.2.1, port: 80}, {name: b, address: 192.0.2.2, port: 80},\n"
 		"      {name: c, address: 192.0.2.3, port: 80}, {name: d, address: 192.0.2.4, port: 80}]}\n";
-	static const char *const names[] = {"a", "b", "c", "d"};
 	struct fake_dp *fake;
 	struct lb_backend *b;
 	size_t n_a, n_b;
@@ -1004,8 +1034,6 @@ static void weights_come_from_the_mirror_after_a_restart(void **state)
 	(void)state;
 	write_config(config);
 	fake = start_synced();
-	for (unsigned i = 0; i < 4; i++)
-		set_health("web", names[i], LB_HEALTH_UP);
 	lb_ramp_resume(backend_of("web", "a"), 55);
 	lb_mirror_write(backend_of("web", "a"));
 	b = backend_of("web", "b");
@@ -1127,6 +1155,7 @@ int main(void)
 		TEST(another_scheduler_is_another_table),
 		TEST(moves_that_nothing_asks_for_go_in_steps),
 		TEST(endpoints_may_change_places),
+		TEST(many_endpoints_may_go_round),
 		TEST(any_config_may_follow_any_other),
 		TEST(a_restarted_data_plane_gets_everything_again),
 		TEST(a_restarted_daemon_keeps_ids_and_removes_the_rest),
