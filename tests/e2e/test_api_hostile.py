@@ -103,6 +103,28 @@ def test_headers_and_bodies_have_limits(daemon):
     assert "request" in error["where"]
 
 
+def test_an_error_on_the_last_line_changes_nothing(daemon):
+    """The largest config that is promised."""
+    lines = ["services:"]
+    for i in range(4000):
+        lines += [f"  - {{name: s-{i}, vip: 198.{18 + i // 32000}.{i // 250}.{i % 250 + 1}, port: 80, protocol: tcp, table_size: 31,",
+                  "     health_check: {type: none}, backends: ["]
+        lines += [f"      {{name: b-{j}, address: 10.{i % 250}.{i // 250}.{j}, port: 80}}," for j in range(1, 16)]
+        lines += [f"      {{name: b-16, address: {f'10.{i % 250}.{i // 250}.16' if i < 3999 else '10.255.0.16'}, port: 80}}]}}"]
+    daemon.start()
+    before = daemon.get("/v1/config"), (daemon.run_dir / "state.json").read_bytes(), daemon.get("/v1/events")["last_seq"]
+    services = [(s["id"], s["table"]) for s in daemon.get("/v1/services")["services"]]
+    text = "\n".join(lines)
+    for old, new, reason in (("10.255.0.16, port: 80}", "10.255.0.16, port: 80, wieght: 3}", "wieght"),
+                             ("10.255.0.16", "10.0.0.1", "overlaps with backend b-1 of service s-0")):
+        assert text.count(old) == 1
+        error = daemon.refused("PUT", "/v1/config?file=big.yaml", 400, "invalid", text.replace(old, new))
+        assert error["where"] == f"big.yaml:{len(lines)}" and reason in error["message"], error
+    assert (daemon.get("/v1/config"), (daemon.run_dir / "state.json").read_bytes(),
+            daemon.get("/v1/events")["last_seq"]) == before
+    assert [(s["id"], s["table"]) for s in daemon.get("/v1/services")["services"]] == services
+
+
 def test_silent_connections_leave_room_for_others(daemon):
     daemon.start()
     silent = [raw(daemon) for _ in range(100)]
