@@ -247,15 +247,26 @@ static __rte_noinline bool settle_again(struct lb_worker *worker, struct lb_burs
 	return false;
 }
 
-// What is on its way to the cache for packet k: what a new choice reads first.
-static inline void prefetch_slot(const struct lb_worker *worker, const struct lb_burst *burst, unsigned k)
+// What is known of the burst's flows: for packet k of to_service its entry, `nothing` or NULL while there is none.
+struct lookup {
+	uint64_t *entries[LB_BURST];
+	uint64_t nothing; /* a free entry */
+	struct lb_flow_pending pending; /* not in their first bucket: in the second, or new */
+	const struct lb_slot *slots[LB_BURST]; /* of those and of the misses; NULL: the service has no table */
+	uint8_t misses[LB_BURST];
+	unsigned n_misses;
+};
+
+// What a new choice for packet k reads first is on its way.
+static inline void prefetch_slot(
+	const struct lb_worker *worker, const struct lb_burst *burst, struct lookup *lookup, unsigned k)
 {
 	const struct lb_packet *packet = &burst->packets[burst->to_service[k]];
 	const struct lb_slot_table *table =
 		atomic_load_explicit(&worker->dp->services[packet->service].table, memory_order_acquire);
 
-	if (likely(table != NULL))
-		rte_prefetch0(slot_of(table, burst->hashes[k]));
+	lookup->slots[k] = likely(table != NULL) ? slot_of(table, burst->hashes[k]) : NULL;
+	rte_prefetch0(lookup->slots[k]);
 }
 
 static inline void prefetch_backend(const struct lb_worker *worker, uint16_t backend)
@@ -264,35 +275,24 @@ static inline void prefetch_backend(const struct lb_worker *worker, uint16_t bac
 	rte_prefetch0_write(&worker->counters->backends[backend]);
 }
 
-// The backend that packet k's slot names, by now at hand: it is the one nearly always.
-static inline void prefetch_slots_backend(
-	const struct lb_worker *worker, const struct lb_burst *burst, unsigned k)
-{
-	const struct lb_packet *packet = &burst->packets[burst->to_service[k]];
-	const struct lb_slot_table *table =
-		atomic_load_explicit(&worker->dp->services[packet->service].table, memory_order_acquire);
-
-	if (likely(table != NULL))
-		prefetch_backend(worker, slot_of(table, burst->hashes[k])->backend);
-}
-
 /*
  * The packets without an entry that holds, in the burst's order. After an earlier packet of the same flow they may
  * have one: those whose hash looks like one before are looked up again, as are those with an entry at the start.
  */
-static void settle_misses(struct lb_worker *worker, struct lb_burst *burst, uint64_t *const *entries,
-	const uint8_t *misses, unsigned n)
+static void settle_misses(struct lb_worker *worker, struct lb_burst *burst, const struct lookup *lookup)
 {
+	unsigned n = lookup->n_misses, n_hits = 0;
 	uint8_t seen[256] = {0};
-	unsigned n_hits = 0;
 
+	// The backend that the slot names, by now at hand, is the one nearly always.
 	for (unsigned m = 0; m < n; m++)
-		prefetch_slots_backend(worker, burst, misses[m]);
+		if (likely(lookup->slots[lookup->misses[m]] != NULL))
+			prefetch_backend(worker, lookup->slots[lookup->misses[m]]->backend);
 	for (unsigned m = 0; m < n; m++) {
-		unsigned k = misses[m];
+		unsigned k = lookup->misses[m];
 		uint8_t *mark = &seen[(uint8_t)(burst->hashes[k] >> 32)];
 
-		if (unlikely(*mark != 0 || entries[k] != NULL))
+		if (unlikely(*mark != 0 || lookup->entries[k] != NULL))
 			n_hits += settle_again(worker, burst, k);
 		else
 			choose_and_record(worker, burst, k, NULL);
@@ -314,15 +314,6 @@ static bool follow_entry(struct lb_worker *worker, struct lb_burst *burst, unsig
 	return true;
 }
 
-// What is known of the burst's flows: for packet k of to_service its entry, `nothing` or NULL while there is none.
-struct lookup {
-	uint64_t *entries[LB_BURST];
-	uint64_t nothing; /* a free entry */
-	struct lb_flow_pending pending; /* not in their first bucket: in the second, or new */
-	uint8_t misses[LB_BURST];
-	unsigned n_misses;
-};
-
 // The first buckets, which are at hand by now; what the next step needs of each backend is on its way.
 static void look_up_first(struct lb_worker *worker, const struct lb_burst *burst, struct lookup *lookup)
 {
@@ -339,10 +330,11 @@ static void look_up_first(struct lb_worker *worker, const struct lb_burst *burst
 	lookup->pending.n = n_pending;
 }
 
-static void await_second(struct lb_worker *worker, const struct lb_burst *burst, unsigned k)
+static inline void await_second(
+	struct lb_worker *worker, const struct lb_burst *burst, struct lookup *lookup, unsigned k)
 {
 	lb_flowtable_prefetch_second(&worker->flowtable, burst->hashes[k]);
-	prefetch_slot(worker, burst, k);
+	prefetch_slot(worker, burst, lookup, k);
 }
 
 // What is not quite plain about packet k, which found an entry.
@@ -358,12 +350,14 @@ static __rte_noinline void follow_one(
 		lookup->entries[k] = entry;
 		if (entry == NULL) {
 			lookup->pending.idx[lookup->pending.n++] = (uint8_t)k;
-			await_second(worker, burst, k);
+			await_second(worker, burst, lookup, k);
 			return;
 		}
 	}
-	if (unlikely(!follow_entry(worker, burst, k, entry)))
+	if (unlikely(!follow_entry(worker, burst, k, entry))) {
+		prefetch_slot(worker, burst, lookup, k);
 		lookup->misses[lookup->n_misses++] = (uint8_t)k;
+	}
 }
 
 /*
@@ -409,7 +403,7 @@ void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
 	lookup.n_misses = 0;
 	look_up_first(worker, burst, &lookup);
 	for (unsigned p = 0; p < lookup.pending.n; p++)
-		await_second(worker, burst, lookup.pending.idx[p]);
+		await_second(worker, burst, &lookup, lookup.pending.idx[p]);
 	follow_first(worker, burst, &lookup);
 	if (lookup.pending.n != 0)
 		lb_flowtable_lookup_end(
@@ -423,5 +417,5 @@ void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
 	worker->counters->flow.hit += n - lookup.n_misses;
 	// Last, since an insertion may move the entries that the hits point to.
 	if (unlikely(lookup.n_misses != 0))
-		settle_misses(worker, burst, lookup.entries, lookup.misses, lookup.n_misses);
+		settle_misses(worker, burst, &lookup);
 }

@@ -255,7 +255,9 @@ static uint64_t *promote(struct lb_flow_bucket *first, uint64_t *entry)
 	return better;
 }
 
-static uint64_t *lookup_pending(struct lb_flowtable *table, uint64_t hash, uint32_t now_tick)
+/* @param promoted whether an earlier packet of the burst has promoted an entry, perhaps this one. */
+static inline uint64_t *lookup_pending(
+	struct lb_flowtable *table, uint64_t hash, uint32_t now_tick, bool *promoted)
 {
 	uint32_t signature = (uint32_t)(hash >> 32);
 	uint32_t first = lb_flowtable_first_bucket(table, hash);
@@ -263,21 +265,25 @@ static uint64_t *lookup_pending(struct lb_flowtable *table, uint64_t hash, uint3
 	uint64_t *entry =
 		lb_flow_bucket_find(table, &table->buckets[second], signature, 0xff, now_tick);
 
-	if (entry != NULL && first != second)
+	if (entry != NULL && first != second) {
+		*promoted = true;
 		return promote(&table->buckets[first], entry);
-	// An earlier packet of the burst may have promoted it
+	}
+	if (__builtin_expect(!*promoted, 1))
+		return entry;
 	return lb_flow_bucket_find(table, &table->buckets[first], signature, 0xff, now_tick);
 }
 
 unsigned lb_flowtable_lookup_end(struct lb_flowtable *table, const uint64_t *hashes,
 	uint64_t **entries_out, uint32_t now_tick, const struct lb_flow_pending *pending)
 {
+	bool promoted = false;
 	unsigned n_hits = 0;
 
 	for (unsigned i = 0; i < pending->n; i++) {
 		unsigned idx = pending->idx[i];
 
-		entries_out[idx] = lookup_pending(table, hashes[idx], now_tick);
+		entries_out[idx] = lookup_pending(table, hashes[idx], now_tick, &promoted);
 		n_hits += entries_out[idx] != NULL;
 	}
 	return n_hits;
