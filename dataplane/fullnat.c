@@ -396,6 +396,8 @@ static struct lb_session *begin(struct lb_worker *worker, const struct lb_fullna
 	uint64_t hashes[2] = {[LB_SESSION_CLIENT] = hash};
 	struct lb_session *session;
 
+	if (unlikely(packet->pending == LB_VERDICT_FRAGMENT) && !is_tcp)
+		content.flags |= LB_SESSION_FRAGMENT;
 	if (unlikely(choice.backend == LB_BACKEND_NONE)) {
 		refuse(worker, burst, i,
 			atomic_load_explicit(&worker->dp->services[packet->service].table,
@@ -417,6 +419,7 @@ static struct lb_session *begin(struct lb_worker *worker, const struct lb_fullna
 		lb_sessions_make_way(&worker->sessions, worker->tick);
 	session = lb_sessions_insert(&worker->sessions, &content, hashes, worker->tick);
 	worker->counters->locals[content.local_idx].ports_used++;
+	lb_fullnat_count_fragment(worker, &content, 1);
 	if (unlikely(session == NULL)) {
 		worker->sessions.release(worker, &content);
 		packet->verdict = LB_VERDICT_SESSIONS_FULL;
@@ -438,6 +441,28 @@ static bool goes_on(struct lb_worker *worker, struct lb_session *session, const 
 		return false;
 	return likely(!is_syn(packet)) ||
 	       (session->state != LB_FLOW_FIN && session->state != LB_FLOW_CLOSED);
+}
+
+/*
+ * A UDP flow whose first datagram was in fragments has its session at the worker that RSS gives those; whole datagrams,
+ * which come here, go there: the server would take them for another client's. Few workers have any such session.
+ */
+static bool give_to_fragments(struct lb_worker *worker, struct lb_burst *burst, unsigned i, uint64_t hash)
+{
+	const struct lb_dp *dp = worker->dp;
+
+	if (burst->keys[i].proto != IPPROTO_UDP || burst->packets[i].pending == LB_VERDICT_FRAGMENT)
+		return false;
+	for (unsigned k = 0; k < dp->n_workers; k++) {
+		const struct lb_worker *other = dp->workers[k];
+
+		if (likely(__atomic_load_n(&other->n_fragment_sessions, __ATOMIC_RELAXED) == 0) || other == worker ||
+			lb_fullnat_find(other, &burst->keys[i], hash, LB_SESSION_CLIENT) == NULL)
+			continue;
+		burst->packets[i].verdict = lb_handover_give(worker, burst, i, k);
+		return true;
+	}
+	return false;
 }
 
 static void settle_client(struct lb_worker *worker, const struct lb_fullnat *fullnat, struct lb_burst *burst,
@@ -462,6 +487,8 @@ static void settle_client(struct lb_worker *worker, const struct lb_fullnat *ful
 			refuse(worker, burst, i, lost);
 			return;
 		}
+		if (unlikely(give_to_fragments(worker, burst, i, hash)))
+			return;
 		session = begin(worker, fullnat, burst, i, hash);
 		if (session == NULL)
 			return;

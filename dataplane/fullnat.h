@@ -100,6 +100,14 @@ struct lb_session *lb_fullnat_find(const struct lb_worker *worker, const struct 
  */
 unsigned lb_fullnat_owner(const struct lb_worker *worker, const struct lb_flow_key *key, uint64_t hash);
 
+/** A session of @p worker begins or ends: keep n_fragment_sessions right. Worker; main lcore: before workers run. */
+static inline void lb_fullnat_count_fragment(struct lb_worker *worker, const struct lb_session *session, int change)
+{
+	if (unlikely(session->flags & LB_SESSION_FRAGMENT))
+		__atomic_store_n(&worker->n_fragment_sessions, worker->n_fragment_sessions + (uint32_t)change,
+			__ATOMIC_RELAXED);
+}
+
 /** What is to local address @p local, but none of ours: the host's if the address is (its routes say so), else @p verdict. Worker. */
 uint8_t lb_fullnat_not_ours(const struct lb_worker *worker, const struct lb_addr *local, uint8_t verdict);
 

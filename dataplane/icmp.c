@@ -43,14 +43,6 @@ static bool follows_flow(unsigned family, uint8_t type)
 	return type == LB_ICMP_UNREACHABLE || type == LB_ICMP_TIME_EXCEEDED || type == LB_ICMP_PARAMETER;
 }
 
-static bool ttl_is_left(const struct lb_burst *burst, unsigned i)
-{
-	const struct lb_packet *packet = &burst->packets[i];
-	const uint8_t *l3 = lb_packet_at(burst, i, packet->l3);
-
-	return (packet->family == 4 ? l3[8] : l3[7]) > 1;
-}
-
 // Settled: the rewrite stage does the rest, to the IP header and in front of it.
 static void go_on(struct lb_burst *burst, unsigned i, uint16_t service, uint16_t backend, uint8_t verdict)
 {
@@ -106,7 +98,7 @@ static uint8_t follow_to_backend(struct lb_worker *worker, struct lb_burst *burs
 		return LB_VERDICT_ICMP_NO_FLOW;
 	if (dp->services[service].mode == LB_MODE_FULLNAT)
 		return lb_icmp_session_to_backend(worker, burst, i, quote, service);
-	if (!ttl_is_left(burst, i))
+	if (!lb_icmp_ttl_is_left(burst, i))
 		return LB_VERDICT_TTL_EXPIRED;
 	lb_hash_flows(&dp->hash_key, &flow, &hash, 1);
 	id = lb_icmp_backend(worker, service, &flow, hash);
@@ -139,7 +131,7 @@ static uint8_t follow_to_client(struct lb_worker *worker, struct lb_burst *burst
 	if (id == LB_CLASSIFY_NONE || !lb_addr_equal(&quote->key.src, &key->dst) ||
 		lb_fib_lookup(&dp->fib, packet->family, &key->dst) == LB_NEXTHOP_HOST)
 		return LB_VERDICT_HOST;
-	if (!ttl_is_left(burst, i))
+	if (!lb_icmp_ttl_is_left(burst, i))
 		return LB_VERDICT_TTL_EXPIRED;
 	lb_quote_rewrite(quote, false, &backend->vip, backend->vip_port_be);
 	if (packet->family == 6) {

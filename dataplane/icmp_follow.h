@@ -10,6 +10,14 @@
  * those that quote one of our tunnels' (icmp_tunnel.c). Each settles packet @p i and @return its verdict. Worker.
  */
 
+/** Whether packet @p i may be forwarded by another hop. */
+static inline bool lb_icmp_ttl_is_left(const struct lb_burst *burst, unsigned i)
+{
+	const struct lb_packet *packet = &burst->packets[i];
+
+	return lb_packet_at(burst, i, packet->l3)[packet->family == 4 ? 8 : 7] > 1;
+}
+
 /** An error to the VIP of a fullnat @p service. */
 uint8_t lb_icmp_session_to_backend(
 	struct lb_worker *worker, struct lb_burst *burst, unsigned i, struct lb_quote *quote, uint16_t service);

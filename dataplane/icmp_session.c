@@ -44,14 +44,6 @@ uint32_t lb_icmp_clamp_mtu(unsigned family, int64_t mtu)
 	return (uint32_t)RTE_MIN(RTE_MAX(mtu, least), (int64_t)UINT16_MAX);
 }
 
-static bool ttl_is_left(const struct lb_burst *burst, unsigned i)
-{
-	const struct lb_packet *packet = &burst->packets[i];
-	const uint8_t *l3 = lb_packet_at(burst, i, packet->l3);
-
-	return (packet->family == 4 ? l3[8] : l3[7]) > 1;
-}
-
 static void add_to(struct lb_quote *quote, unsigned at, int32_t n)
 {
 	uint32_t number;
@@ -101,7 +93,7 @@ static uint8_t change_within_family(struct lb_worker *worker, struct lb_burst *b
 static uint8_t change_error(struct lb_worker *worker, struct lb_burst *burst, unsigned i, struct lb_quote *quote,
 	const struct lb_icmp_change *change)
 {
-	if (!ttl_is_left(burst, i))
+	if (!lb_icmp_ttl_is_left(burst, i))
 		return LB_VERDICT_TTL_EXPIRED;
 	if (quote->key.proto == IPPROTO_TCP) {
 		add_to(quote, TCP_SEQ_AT, change->seq);

@@ -306,6 +306,7 @@ static void release(void *ctx, const struct lb_session *session)
 	struct lb_ports *ports = lb_fullnat_share(fullnat, worker, session->backend, session->local_idx);
 
 	worker->counters->locals[session->local_idx].ports_used--;
+	lb_fullnat_count_fragment(worker, session, -1);
 	if (ports != NULL)
 		lb_ports_give(ports, lb_ports_index(rte_be_to_cpu_16(session->local_port_be),
 					     fullnat->n_shares));
@@ -341,6 +342,7 @@ static bool adopt(void *ctx, struct lb_session *session, uint64_t hashes[2])
 	keys[LB_SESSION_REPLY] = lb_fullnat_reply_key(dp, session);
 	lb_hash_flows(&dp->hash_key, keys, hashes, 2);
 	worker->counters->locals[local].ports_used++;
+	lb_fullnat_count_fragment(worker, session, 1);
 	return true;
 }
 

@@ -50,6 +50,7 @@ struct lb_worker {
 	uint64_t session_mem_bytes;
 	uint32_t session_sweep_left; /* entries to sweep in this tick */
 	uint32_t sessions_swept;     /* since `sweeps` went up */
+	uint32_t n_fragment_sessions; /* fullnat: of its own with LB_SESSION_FRAGMENT; others: ro */
 	uint32_t local_turn;    /* fullnat: where the search for a free port begins, going round */
 	uint32_t handover_turn; /* whose ring is next */
 	uint32_t n_waiting;     /* packets taken over, of another port than those before them */

@@ -7,7 +7,8 @@
 /*
  * A worker's session table, for mode fullnat: one 64-byte entry per connection (or UDP flow) with its exact
  * tuples, found in both directions: by what the client sends (client, VIP) and by what the backend answers
- * (backend, local address). Private to one worker, no atomics; the main lcore may read it for display.
+ * (backend, local address). Written by one worker, no atomics; the main lcore may read it for display, and other
+ * workers to find out whose a fragment or an ICMP error is: either may see it in change.
  *
  * An index of 64-byte buckets of eight words, | hash 32 | entry + 1, 31 | direction 1 |, two candidate
  * buckets per key, leads to the entries. Words never move, so that an entry knows its two places and is
@@ -36,6 +37,7 @@ enum lb_session_flag {
 	LB_SESSION_HEARD = 0x08, /* proxy_v2: the backend has acknowledged the whole header */
 	LB_SESSION_TOA = 0x10,   /* what the service's client_address was when the session began */
 	LB_SESSION_PROXY = 0x20,
+	LB_SESSION_FRAGMENT = 0x40, /* UDP: began with a fragment, at the worker that RSS gives those */
 };
 
 /*

@@ -554,6 +554,36 @@ static void fragments_go_to_the_worker_that_has_the_session(void **state)
 	assert_nothing_is_left();
 }
 
+// The other way round: the session is where fragments come, and what is whole goes there as long as it is.
+static void whole_datagrams_go_to_the_session_of_fragments(void **state)
+{
+	struct segment in = first_of(DATAGRAMS, 33400, 0), whole = in, first, got;
+	struct frame pieces[4], frame;
+	uint8_t bytes[600] = {0};
+	struct output output;
+
+	(void)state;
+	set_payload(&in, bytes, sizeof(bytes));
+	assert_int_equal(cut(&in, 400, pieces), 2);
+	pass_frames(2, pieces, 2, &output);
+	assert_int_equal(output.n, 2);
+	first = put_together(&output);
+	frame = frame_of(&whole);
+	for (unsigned at = 0; at < N_WORKERS; at++) {
+		assert_int_equal(pass_odd(at, &frame, &output), LB_VERDICT_FORWARD);
+		assert_int_equal(output.worker[0], 2);
+		got = read_frame(&output.frames[0]);
+		assert_int_equal(got.sport, first.sport);
+	}
+	assert_int_equal(TOTAL(sessions.used), 1);
+	assert_int_equal(pipeline.dp.workers[2]->n_fragment_sessions, 1);
+	advance(40);
+	assert_int_equal(pipeline.dp.workers[2]->n_fragment_sessions, 0);
+	assert_int_equal(pass_odd(1, &frame, &output), LB_VERDICT_FORWARD);
+	assert_int_equal(output.worker[0], 1);
+	assert_nothing_is_left();
+}
+
 // They come one burst each, over time; the session's end is theirs too.
 static void fragments_end_with_their_session(void **state)
 {
@@ -807,6 +837,7 @@ int main(void)
 		cmocka_unit_test(a_quoted_segment_is_the_one_that_was_sent),
 		cmocka_unit_test(toa_options_count_while_they_are_added),
 		cmocka_unit_test(fragments_go_to_the_worker_that_has_the_session),
+		cmocka_unit_test(whole_datagrams_go_to_the_session_of_fragments),
 		cmocka_unit_test(fragments_end_with_their_session),
 		cmocka_unit_test(a_fragment_leaves_the_rest_of_the_burst_alone),
 		cmocka_unit_test(a_fragmented_first_datagram_cannot_have_a_proxy_header),
