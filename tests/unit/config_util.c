@@ -431,7 +431,8 @@ static const char *parses_to(const struct lb_config *config, char *text)
 const char *config_round_trip(const struct lb_config *config)
 {
 	const char *problem = parses_to(config, lb_config_to_yaml(config));
-	json_t *json;
+	json_t *json, *saved;
+	char *text;
 
 	if (problem)
 		return problem;
@@ -439,6 +440,13 @@ const char *config_round_trip(const struct lb_config *config)
 	problem = parses_to(config, json_dumps(json, JSON_INDENT(1)));
 	if (!problem)
 		problem = parses_to(config, json_dumps(json, JSON_COMPACT));
+	// what is saved comes another way
+	text = lb_config_to_text(config);
+	saved = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
+	if (!problem && (!saved || !json_equal(saved, json)))
+		problem = "is another config as one line of text";
+	json_decref(saved);
 	json_decref(json);
+	free(text);
 	return problem;
 }
