@@ -4,6 +4,7 @@
 #include <endian.h>
 
 #ifdef __x86_64__
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -320,10 +321,18 @@ VAES static void hash_flows_vaes(
 static hash_flows_fn *hash_flows = lb_hash_flows_portable;
 
 #ifdef __x86_64__
+// Clang 14, with which the fuzz targets are built, does not know "vaes" as a feature.
+static bool cpu_has_vaes(void)
+{
+	unsigned a, b, c = 0, d;
+
+	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & bit_VAES) != 0;
+}
+
 __attribute__((constructor)) static void choose_hash_flows(void)
 {
 	__builtin_cpu_init();
-	if (__builtin_cpu_supports("vaes") && __builtin_cpu_supports("avx512f"))
+	if (cpu_has_vaes() && __builtin_cpu_supports("avx512f"))
 		hash_flows = hash_flows_vaes;
 	else if (__builtin_cpu_supports("aes"))
 		hash_flows = hash_flows_aesni;
