@@ -61,6 +61,14 @@ char *lb_config_format_mss(uint16_t mss, char buf[LB_CONFIG_MSS_BYTES])
 	return buf;
 }
 
+char *lb_config_format_vlan(uint16_t vlan, char buf[LB_CONFIG_VLAN_BYTES])
+{
+	if (vlan == LB_VLAN_KEEP || vlan == LB_VLAN_NONE)
+		return strcpy(buf, vlan == LB_VLAN_KEEP ? "keep" : "none");
+	snprintf(buf, LB_CONFIG_VLAN_BYTES, "%u", vlan);
+	return buf;
+}
+
 char *lb_config_format_ratio(uint16_t percent, char buf[LB_CONFIG_RATIO_BYTES])
 {
 	if (percent == 0)
@@ -245,6 +253,7 @@ void lb_config_free(struct lb_config *config)
 	free(config->services);
 	free(config->local_addresses);
 	free(config->resolvers);
+	free(config->interfaces);
 	free(config);
 }
 
@@ -311,6 +320,14 @@ struct lb_config *lb_config_clone(const struct lb_config *config)
 	copy->n_services = 0;
 	copy->local_addresses = NULL;
 	copy->resolvers = NULL;
+	copy->interfaces = NULL;
+	if (config->n_interfaces) {
+		copy->interfaces = calloc(config->n_interfaces, sizeof(*copy->interfaces));
+		if (!copy->interfaces)
+			goto fail;
+		memcpy(copy->interfaces, config->interfaces,
+			config->n_interfaces * sizeof(*copy->interfaces));
+	}
 	if (config->n_resolvers) {
 		copy->resolvers = calloc(config->n_resolvers, sizeof(*copy->resolvers));
 		if (!copy->resolvers)

@@ -10,6 +10,7 @@
 
 #include "lb/addr.h"
 #include "lb/msg.h"
+#include "lb/shm.h"
 
 /*
  * A configuration: what a YAML (or JSON) text says, with defaults filled in and everything validated. It
@@ -136,6 +137,14 @@ struct lb_config_service {
 	char *text;      /* lb_config_service_text()'s; NULL: not made yet */
 };
 
+/* A kernel interface whose neighbours and routes are reached through a port, beside that port's own. */
+#define LB_CONFIG_MAX_INTERFACES 1000u
+struct lb_config_interface {
+	char name[16]; /* IFNAMSIZ */
+	uint16_t port;
+	uint16_t vlan; /* LB_VLAN_NONE, or 1..LB_VLAN_MAX */
+};
+
 struct lb_config {
 	bool has_secret;
 	uint8_t secret[16];
@@ -144,6 +153,9 @@ struct lb_config {
 	bool has_gateway;
 	uint8_t gateway_mac[6];
 	uint16_t gateway_port; /* DPDK port id */
+	uint16_t port_vlans[LB_SHM_MAX_PORTS];   /* LB_VLAN_*, by DPDK port; default KEEP */
+	struct lb_config_interface *interfaces; /* those of each port together, ports in their order */
+	size_t n_interfaces;
 	struct lb_endpoint *resolvers; /* name servers; none: /etc/resolv.conf */
 	size_t n_resolvers;
 	uint32_t resolve_min_ms, resolve_max_ms; /* bounds of how long an answer is used; default 5s, 5m */

@@ -470,6 +470,53 @@ static const char *gateway_text(const struct lb_config *config, char buf[40])
 	return buf;
 }
 
+static const struct lb_config_interface *interface_of(const struct lb_config *config, const char *name)
+{
+	for (size_t i = 0; i < config->n_interfaces; i++)
+		if (!strcmp(config->interfaces[i].name, name))
+			return &config->interfaces[i];
+	return NULL;
+}
+
+static void diff_ports(struct diff *diff, const struct lb_config *from, const struct lb_config *to)
+{
+	char path[16], text[80], a[LB_CONFIG_VLAN_BYTES], b[LB_CONFIG_VLAN_BYTES];
+
+	diff->global = path;
+	for (unsigned port = 0; port < LB_SHM_MAX_PORTS; port++) {
+		if (from->port_vlans[port] == to->port_vlans[port])
+			continue;
+		snprintf(path, sizeof(path), "port %u", port);
+		snprintf(text, sizeof(text), "vlan %s -> %s", lb_config_format_vlan(from->port_vlans[port], a),
+			lb_config_format_vlan(to->port_vlans[port], b));
+		tell(diff, '~', text);
+	}
+	diff->global = NULL;
+}
+
+/* Interfaces of @p from that @p to has otherwise, or not. @p sign: of those that it has not. */
+static void diff_interfaces(struct diff *diff, char sign, const struct lb_config *from,
+	const struct lb_config *to)
+{
+	char path[32], text[80], a[LB_CONFIG_VLAN_BYTES], b[LB_CONFIG_VLAN_BYTES];
+
+	diff->global = path;
+	for (size_t i = 0; i < from->n_interfaces; i++) {
+		const struct lb_config_interface *x = &from->interfaces[i], *y = interface_of(to, x->name);
+
+		snprintf(path, sizeof(path), "interface %s", x->name);
+		if (!y) {
+			snprintf(text, sizeof(text), "port %u vlan %s", x->port, lb_config_format_vlan(x->vlan, a));
+			tell(diff, sign, text);
+		} else if (sign == '-' && (x->port != y->port || x->vlan != y->vlan)) {
+			snprintf(text, sizeof(text), "port %u vlan %s -> port %u vlan %s", x->port,
+				lb_config_format_vlan(x->vlan, a), y->port, lb_config_format_vlan(y->vlan, b));
+			tell(diff, '~', text);
+		}
+	}
+	diff->global = NULL;
+}
+
 static void diff_globals(struct diff *diff, const struct lb_config *from,
 	const struct lb_config *to)
 {
@@ -488,6 +535,9 @@ static void diff_globals(struct diff *diff, const struct lb_config *from,
 	if (from->has_gateway != to->has_gateway ||
 		(to->has_gateway && strcmp(a, b)))
 		tell(diff, '~', text);
+	diff_ports(diff, from, to);
+	diff_interfaces(diff, '-', from, to);
+	diff_interfaces(diff, '+', to, from);
 	diff_resolvers(diff, '-', from, to);
 	diff_resolvers(diff, '+', to, from);
 	diff->global = "resolvers";

@@ -192,6 +192,73 @@ static json_t *gateway_json(const struct lb_config *config)
 	return f.object;
 }
 
+static void put_vlan(struct filling *f, uint16_t vlan)
+{
+	if (vlan == LB_VLAN_NONE)
+		put_text(f, "vlan", "none");
+	else if (vlan != LB_VLAN_KEEP)
+		put_number(f, "vlan", vlan);
+}
+
+static bool append(json_t **list, json_t *item)
+{
+	if (!item || !*list || json_array_append_new(*list, item)) {
+		json_decref(*list);
+		*list = NULL;
+	}
+	return *list;
+}
+
+static json_t *interfaces_json(const struct lb_config *config, unsigned port)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < config->n_interfaces; i++) {
+		struct filling f = {NULL};
+
+		if (config->interfaces[i].port != port)
+			continue;
+		f.object = json_object();
+		put_text(&f, "name", config->interfaces[i].name);
+		put_vlan(&f, config->interfaces[i].vlan);
+		if (!append(&list, f.object))
+			break;
+	}
+	return list;
+}
+
+static bool port_has_interfaces(const struct lb_config *config, unsigned port)
+{
+	for (size_t i = 0; i < config->n_interfaces; i++)
+		if (config->interfaces[i].port == port)
+			return true;
+	return false;
+}
+
+/* Ports of which something is said; NULL: of none. */
+static json_t *ports_json(const struct lb_config *config, bool *any)
+{
+	json_t *list = json_array();
+
+	*any = false;
+	for (unsigned port = 0; port < LB_SHM_MAX_PORTS; port++) {
+		bool has_interfaces = port_has_interfaces(config, port);
+		struct filling f = {NULL};
+
+		if (config->port_vlans[port] == LB_VLAN_KEEP && !has_interfaces)
+			continue;
+		*any = true;
+		f.object = json_object();
+		put_number(&f, "port", port);
+		put_vlan(&f, config->port_vlans[port]);
+		if (has_interfaces)
+			put(&f, "interfaces", interfaces_json(config, port));
+		if (!append(&list, f.object))
+			break;
+	}
+	return list;
+}
+
 static json_t *resolvers_json(const struct lb_config *config)
 {
 	json_t *list = json_array();
@@ -225,6 +292,8 @@ static json_t *globals_json(const struct lb_config *config)
 {
 	struct filling f = {json_object()};
 	char secret[33];
+	json_t *ports;
+	bool has_ports;
 
 	if (config->has_secret) {
 		for (size_t i = 0; i < sizeof(config->secret); i++)
@@ -235,6 +304,11 @@ static json_t *globals_json(const struct lb_config *config)
 		put(&f, "local_addresses", local_addresses_json(config));
 	if (config->has_gateway)
 		put(&f, "gateway", gateway_json(config));
+	ports = ports_json(config, &has_ports);
+	if (has_ports)
+		put(&f, "ports", ports);
+	else
+		json_decref(ports);
 	if (config->n_resolvers)
 		put(&f, "resolvers", resolvers_json(config));
 	if (config->resolve_min_ms != LB_CONFIG_DEFAULT_RESOLVE_MIN_MS)

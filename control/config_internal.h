@@ -81,6 +81,9 @@ void lb_config_read_duration(struct lb_config_reader *reader, const struct lb_no
 /** A decimal number of at most two places, as per cent: `1.25` is 125. `none`: 0. */
 void lb_config_read_ratio(struct lb_config_reader *reader, const struct lb_node *node,
 	uint16_t min_percent, uint16_t max_percent, uint16_t *percent);
+/** 1..LB_VLAN_MAX, `none`, and `keep` if @p may_keep. */
+void lb_config_read_vlan(struct lb_config_reader *reader, const struct lb_node *node, bool may_keep,
+	uint16_t *vlan);
 /** LB_MSS_MIN..MAX, `auto` or `none`; in a change null or "": auto. */
 void lb_config_read_mss(struct lb_config_reader *reader, const struct lb_node *node, uint16_t *mss);
 /** 1..65535, or `all`: 0. */
@@ -219,6 +222,10 @@ void lb_config_write_text(FILE *out, const char *text);
 /** "1.25" for 125 per cent, without needless zeros; "none" for 0. */
 #define LB_CONFIG_RATIO_BYTES 16
 char *lb_config_format_ratio(uint16_t percent, char buf[LB_CONFIG_RATIO_BYTES]);
+
+/** "keep", "none" or the number. */
+#define LB_CONFIG_VLAN_BYTES 8
+char *lb_config_format_vlan(uint16_t vlan, char buf[LB_CONFIG_VLAN_BYTES]);
 
 /** "auto", "none" or the number. */
 #define LB_CONFIG_MSS_BYTES 8

@@ -546,6 +546,101 @@ static void read_gateway(struct lb_config_reader *reader, const struct lb_node *
 	config->has_gateway = true;
 }
 
+/* As the kernel has them (dev_valid_name()), and printable. */
+static bool is_interface_name(const char *text)
+{
+	size_t n = strlen(text);
+
+	if (n == 0 || n > 15 || !strcmp(text, ".") || !strcmp(text, ".."))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (text[i] <= ' ' || text[i] > '~' || text[i] == '/' || text[i] == ':')
+			return false;
+	return true;
+}
+
+static void read_interface(struct lb_config_reader *reader, const struct lb_node *node, uint16_t port,
+	struct lb_config *config)
+{
+	static const char *const keys[] = {"name", "vlan"};
+	struct lb_config_interface *interface, *list;
+	const struct lb_node *v[N(keys)];
+	char *name = NULL;
+
+	if (lb_config_read_keys(reader, node, keys, N(keys), v))
+		return;
+	require(reader, node, v[0], "name", "an interface");
+	require(reader, node, v[1], "vlan", "an interface");
+	lb_config_read_string(reader, v[0], 15, is_interface_name, "the name of a kernel interface", &name);
+	for (size_t i = 0; !reader->rc && i < config->n_interfaces; i++)
+		if (!strcmp(config->interfaces[i].name, name))
+			lb_config_fail(reader, v[0], "interface %s is listed twice", name);
+	if (!reader->rc && config->n_interfaces == LB_CONFIG_MAX_INTERFACES)
+		lb_config_fail(reader, node, "expected at most %u interfaces in all", LB_CONFIG_MAX_INTERFACES);
+	list = reader->rc ? NULL : realloc(config->interfaces, (config->n_interfaces + 1) * sizeof(*list));
+	if (list) {
+		config->interfaces = list;
+		interface = &list[config->n_interfaces++];
+		*interface = (struct lb_config_interface){.port = port};
+		snprintf(interface->name, sizeof(interface->name), "%s", name);
+		lb_config_read_vlan(reader, v[1], false, &interface->vlan);
+	} else if (!reader->rc) {
+		reader->rc = -ENOMEM;
+	}
+	free(name);
+}
+
+static void read_port(struct lb_config_reader *reader, const struct lb_node *node, uint32_t *seen,
+	struct lb_config *config)
+{
+	static const char *const keys[] = {"port", "vlan", "interfaces"};
+	const struct lb_node *v[N(keys)];
+	char found[LB_CONFIG_FOUND_BYTES];
+	uint16_t port = 0;
+
+	if (lb_config_read_keys(reader, node, keys, N(keys), v))
+		return;
+	require(reader, node, v[0], "port", "one of ports");
+	lb_config_read_u16(reader, v[0], 0, LB_SHM_MAX_PORTS - 1, &port);
+	if (!reader->rc && *seen >> port & 1)
+		lb_config_fail(reader, v[0], "port %u is listed twice", port);
+	if (reader->rc)
+		return;
+	*seen |= UINT32_C(1) << port;
+	lb_config_read_vlan(reader, v[1], true, &config->port_vlans[port]);
+	if (!v[2] || reader->rc)
+		return;
+	if (v[2]->kind != LB_NODE_LIST || v[2]->n_children == 0)
+		lb_config_fail(reader, v[2], "expected a list of interfaces, found %s",
+			v[2]->kind != LB_NODE_LIST ? lb_config_found(v[2], found) : "an empty list");
+	for (const struct lb_node *child = v[2]->first; child && !reader->rc; child = child->next)
+		read_interface(reader, child, port, config);
+}
+
+static int compare_interfaces(const void *a, const void *b)
+{
+	const struct lb_config_interface *x = a, *y = b;
+
+	return x->port != y->port ? (int)x->port - (int)y->port : strcmp(x->name, y->name);
+}
+
+static void read_ports(struct lb_config_reader *reader, const struct lb_node *node,
+	struct lb_config *config)
+{
+	char found[LB_CONFIG_FOUND_BYTES];
+	uint32_t seen = 0;
+
+	if (!node || reader->rc)
+		return;
+	if (node->kind != LB_NODE_LIST || node->n_children == 0)
+		lb_config_fail(reader, node, "expected a list of ports, found %s",
+			node->kind != LB_NODE_LIST ? lb_config_found(node, found) : "an empty list");
+	for (const struct lb_node *child = node->first; child && !reader->rc; child = child->next)
+		read_port(reader, child, &seen, config);
+	if (!reader->rc && config->n_interfaces)
+		qsort(config->interfaces, config->n_interfaces, sizeof(*config->interfaces), compare_interfaces);
+}
+
 /* "192.0.2.53", "192.0.2.53:5353", "2001:db8::53", "[2001:db8::53]:53". A loopback address is fine here. */
 static void read_resolver(struct lb_config_reader *reader, const struct lb_node *node,
 	struct lb_endpoint *resolver)
@@ -622,10 +717,10 @@ static void read_announce(struct lb_config_reader *reader, const struct lb_node 
 
 int lb_config_read(struct lb_config_reader *reader, struct lb_config *config)
 {
-	enum { HASH_SECRET, LOCAL_ADDRESSES, GATEWAY, RESOLVERS, RESOLVE_MIN, RESOLVE_MAX, ANNOUNCE,
+	enum { HASH_SECRET, LOCAL_ADDRESSES, GATEWAY, PORTS, RESOLVERS, RESOLVE_MIN, RESOLVE_MAX, ANNOUNCE,
 		SERVICES, N_KEYS };
 	static const char *const keys[N_KEYS] = {
-		"hash_secret", "local_addresses", "gateway", "resolvers", "resolve_min",
+		"hash_secret", "local_addresses", "gateway", "ports", "resolvers", "resolve_min",
 		"resolve_max", "announce", "services",
 	};
 	const struct lb_node *v[N_KEYS];
@@ -637,6 +732,7 @@ int lb_config_read(struct lb_config_reader *reader, struct lb_config *config)
 	config->has_secret = v[HASH_SECRET];
 	read_local_addresses(reader, v[LOCAL_ADDRESSES], config);
 	read_gateway(reader, v[GATEWAY], config);
+	read_ports(reader, v[PORTS], config);
 	read_resolvers(reader, v[RESOLVERS], config);
 	read_resolve_times(reader, v[RESOLVE_MIN], v[RESOLVE_MAX], config);
 	read_announce(reader, v[ANNOUNCE], config);

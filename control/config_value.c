@@ -382,6 +382,25 @@ void lb_config_read_ratio(struct lb_config_reader *reader, const struct lb_node 
 		*percent = (uint16_t)v;
 }
 
+void lb_config_read_vlan(struct lb_config_reader *reader, const struct lb_node *node, bool may_keep,
+	uint16_t *vlan)
+{
+	const char *expected = may_keep ? "a VLAN 1..4094, keep or none" : "a VLAN 1..4094 or none";
+	uint64_t v;
+
+	if (!is_scalar(reader, node, expected))
+		return;
+	if (!strcmp(node->text, "none"))
+		*vlan = LB_VLAN_NONE;
+	else if (may_keep && !strcmp(node->text, "keep"))
+		*vlan = LB_VLAN_KEEP;
+	else if (!node->is_plain || parse_digits(node->text, node->len_bytes, &v) || v < 1 ||
+		v > LB_VLAN_MAX)
+		refuse(reader, node, expected);
+	else
+		*vlan = (uint16_t)v;
+}
+
 void lb_config_read_mss(struct lb_config_reader *reader, const struct lb_node *node, uint16_t *mss)
 {
 	char expected[64];

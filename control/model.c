@@ -608,6 +608,8 @@ static void adopt(struct lb_model *model, struct lb_config *config, struct lb_co
 	for (size_t i = 0; i < n_old; i++)
 		if (!old[i]->kept)
 			delete_service(old[i], cause);
+	lb_nexthops_set_links(
+		model->nexthops, config->port_vlans, config->interfaces, config->n_interfaces);
 	lb_nexthops_set_gateway(model->nexthops, config->has_gateway ? config->gateway_mac : NULL,
 		config->gateway_port);
 	model->config = config;

@@ -44,6 +44,13 @@ struct node {
 	struct lb_msg_nexthop sent_msg;
 };
 
+/* An interface of the config. */
+struct named {
+	struct lb_config_interface interface;
+	uint32_t ifindex; /* 0: there is none of this name, or not for us */
+	bool missing;     /* said so */
+};
+
 struct lb_nexthops {
 	struct event_base *base;
 	struct lb_dp *dp;
@@ -68,6 +75,9 @@ struct lb_nexthops {
 
 	uint32_t ifindexes[LB_SHM_MAX_PORTS]; /* by DPDK port; 0: none */
 	unsigned n_ports;
+	uint16_t port_vlans[LB_SHM_MAX_PORTS];
+	struct named *named; /* further interfaces, as the config has them */
+	size_t n_named;
 	bool routes_changed; /* the kernel's routes or ours: lookups may say something new */
 	struct lb_routes routes;
 };
@@ -104,15 +114,50 @@ static void node_key(const struct lb_nexthop *nexthop, char *key, size_t bytes)
 			lb_addr_format(&nexthop->addr, addr));
 }
 
-static bool port_of(const struct lb_nexthops *nexthops, uint32_t ifindex, uint16_t *port)
+/* Fill in by which port, and with which tag, what is behind nexthop->ifindex is reached. */
+static bool find_port(const struct lb_nexthops *nexthops, struct lb_nexthop *nexthop)
 {
-	for (unsigned i = 0; i < nexthops->n_ports; i++) {
-		if (ifindex != 0 && nexthops->ifindexes[i] == ifindex) {
-			*port = (uint16_t)i;
+	uint32_t ifindex = nexthop->ifindex;
+
+	for (unsigned i = 0; ifindex != 0 && i < nexthops->n_ports; i++) {
+		if (nexthops->ifindexes[i] == ifindex) {
+			nexthop->port = (uint16_t)i;
+			nexthop->vlan = nexthops->port_vlans[i];
+			return true;
+		}
+	}
+	for (size_t i = 0; ifindex != 0 && i < nexthops->n_named; i++) {
+		if (nexthops->named[i].ifindex == ifindex) {
+			nexthop->port = nexthops->named[i].interface.port;
+			nexthop->vlan = nexthops->named[i].interface.vlan;
 			return true;
 		}
 	}
 	return false;
+}
+
+/* Look the names up. @return whether anything is another interface than before. */
+static bool resolve_names(struct lb_nexthops *nexthops)
+{
+	bool changed = false;
+
+	for (size_t i = 0; i < nexthops->n_named; i++) {
+		struct named *named = &nexthops->named[i];
+		uint32_t ifindex = if_nametoindex(named->interface.name);
+
+		if (ifindex == 0 && !named->missing)
+			lb_log(LB_LOG_WARN, "nexthop", "no interface %s (ports[].interfaces): nothing is "
+				"reached by it until there is", named->interface.name);
+		named->missing = ifindex == 0;
+		if (named->interface.port >= nexthops->n_ports)
+			ifindex = 0;
+		for (unsigned p = 0; p < nexthops->n_ports; p++)
+			if (nexthops->ifindexes[p] == ifindex)
+				ifindex = 0; // the port's own: that is ports[].vlan's
+		changed |= ifindex != named->ifindex;
+		named->ifindex = ifindex;
+	}
+	return changed;
 }
 
 static void save_soon(struct lb_nexthops *nexthops)
@@ -145,6 +190,7 @@ static void node_push(struct lb_nexthops *nexthops, struct node *node)
 		.op = LB_OP_NEXTHOP_SET,
 		.nexthop = {.id = nexthop->id,
 			.port = nexthop->port,
+			.vlan = nexthop->vlan,
 			.resolved = nexthop->resolved},
 	};
 
@@ -231,7 +277,7 @@ static struct node *node_get(
 	struct lb_nexthop template = {.ifindex = ifindex, .addr = *addr};
 	struct node *node = find(nexthops, ifindex, addr);
 
-	if (node == NULL && port_of(nexthops, ifindex, &template.port)) {
+	if (node == NULL && find_port(nexthops, &template)) {
 		node = node_create(nexthops, &template);
 		if (node != NULL)
 			node_push(nexthops, node);
@@ -476,7 +522,9 @@ static const struct lb_kernel_callbacks kernel_callbacks = {
 	.neighbour_changed = on_neighbour_changed,
 };
 
-/* Believe the loss of those whose grace is over. */
+static void start_kernel(struct lb_nexthops *nexthops);
+
+/* Believe the loss of those whose grace is over; look for interfaces of the config. */
 static void on_sweep(evutil_socket_t fd, short what, void *arg)
 {
 	struct lb_nexthops *nexthops = arg;
@@ -499,6 +547,8 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 	}
 	if (lost)
 		update_soon(nexthops, false);
+	if (nexthops->n_ports != 0 && resolve_names(nexthops))
+		start_kernel(nexthops);
 	if (++nexthops->n_sweeps != PURGE_AFTER_SWEEPS)
 		return;
 	// ids of an earlier run that nobody claimed
@@ -512,7 +562,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 
 static void start_kernel(struct lb_nexthops *nexthops)
 {
-	uint32_t ifindexes[LB_SHM_MAX_PORTS];
+	uint32_t *ifindexes = lb_xcalloc(nexthops->n_ports + nexthops->n_named + 1, sizeof(*ifindexes));
 	struct node *node;
 	size_t n = 0;
 	int rc;
@@ -529,8 +579,12 @@ static void start_kernel(struct lb_nexthops *nexthops)
 	for (unsigned i = 0; i < nexthops->n_ports && nexthops->gateway == NULL; i++)
 		if (nexthops->ifindexes[i] != 0)
 			ifindexes[n++] = nexthops->ifindexes[i];
+	for (size_t i = 0; i < nexthops->n_named && nexthops->gateway == NULL; i++)
+		if (nexthops->named[i].ifindex != 0)
+			ifindexes[n++] = nexthops->named[i].ifindex;
 	rc = lb_kernel_create(
 		nexthops->base, ifindexes, n, &kernel_callbacks, nexthops, &nexthops->kernel);
+	free(ifindexes);
 	if (rc < 0)
 		lb_log(LB_LOG_ERROR, "nexthop",
 			"cannot mirror the kernel's routes and addresses: %s", strerror(-rc));
@@ -538,8 +592,7 @@ static void start_kernel(struct lb_nexthops *nexthops)
 	TAILQ_FOREACH (node, &nexthops->nodes, link) {
 		if (node->n_users > 0)
 			node_watch(nexthops, node);
-		if (!node->nexthop.is_static &&
-			port_of(nexthops, node->nexthop.ifindex, &node->nexthop.port))
+		if (!node->nexthop.is_static && find_port(nexthops, &node->nexthop))
 			node_push(nexthops, node);
 	}
 	update_soon(nexthops, true);
@@ -561,7 +614,48 @@ void lb_nexthops_set_ports(struct lb_nexthops *nexthops, const struct lb_shm_map
 		return;
 	nexthops->n_ports = n;
 	memcpy(nexthops->ifindexes, ifindexes, sizeof(ifindexes));
+	resolve_names(nexthops);
 	start_kernel(nexthops);
+}
+
+static bool same_interfaces(const struct lb_nexthops *nexthops,
+	const struct lb_config_interface *interfaces, size_t n)
+{
+	if (n != nexthops->n_named)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		const struct lb_config_interface *a = &nexthops->named[i].interface;
+
+		if (strcmp(a->name, interfaces[i].name) != 0 || a->port != interfaces[i].port ||
+			a->vlan != interfaces[i].vlan)
+			return false;
+	}
+	return true;
+}
+
+void lb_nexthops_set_links(struct lb_nexthops *nexthops, const uint16_t *port_vlans,
+	const struct lb_config_interface *interfaces, size_t n)
+{
+	struct node *node;
+
+	if (!same_interfaces(nexthops, interfaces, n)) {
+		free(nexthops->named);
+		nexthops->named = lb_xcalloc(n + 1, sizeof(*nexthops->named));
+		nexthops->n_named = n;
+		for (size_t i = 0; i < n; i++)
+			nexthops->named[i].interface = interfaces[i];
+		resolve_names(nexthops);
+		memcpy(nexthops->port_vlans, port_vlans, sizeof(nexthops->port_vlans));
+		if (nexthops->n_ports != 0)
+			start_kernel(nexthops);
+		return;
+	}
+	if (memcmp(nexthops->port_vlans, port_vlans, sizeof(nexthops->port_vlans)) == 0)
+		return;
+	memcpy(nexthops->port_vlans, port_vlans, sizeof(nexthops->port_vlans));
+	TAILQ_FOREACH (node, &nexthops->nodes, link)
+		if (!node->nexthop.is_static && find_port(nexthops, &node->nexthop))
+			node_push(nexthops, node);
 }
 
 void lb_nexthops_set_gateway(struct lb_nexthops *nexthops, const uint8_t *mac, uint16_t port)
@@ -593,6 +687,7 @@ void lb_nexthops_set_gateway(struct lb_nexthops *nexthops, const uint8_t *mac, u
 	}
 	memcpy(gateway->nexthop.mac, mac, 6);
 	gateway->nexthop.port = port;
+	gateway->nexthop.vlan = nexthops->port_vlans[port];
 	node_push(nexthops, gateway);
 }
 
@@ -675,6 +770,7 @@ void lb_nexthops_destroy(struct lb_nexthops *nexthops)
 	if (nexthops->sweep != NULL)
 		event_free(nexthops->sweep);
 	lb_ids_destroy(nexthops->ids);
+	free(nexthops->named);
 	free(nexthops);
 }
 

@@ -7,6 +7,7 @@
 #include <event2/event.h>
 #include <jansson.h>
 
+#include "control/config.h"
 #include "control/dp.h"
 #include "control/kernel.h"
 
@@ -30,6 +31,7 @@ struct lb_nexthop {
 	uint32_t ifindex;
 	struct lb_addr addr; /* the neighbour */
 	uint16_t port;       /* DPDK port id */
+	uint16_t vlan;       /* LB_VLAN_*, or the tag that packets leave with */
 	uint8_t mac[6];
 	bool resolved;
 };
@@ -53,6 +55,13 @@ int lb_nexthops_create(struct event_base *base, struct lb_dp *dp, const char *pa
 	void (*changed)(void *arg), void (*state)(void *arg, const struct lb_nexthop *nexthop),
 	void *arg, struct lb_nexthops **out);
 void lb_nexthops_destroy(struct lb_nexthops *nexthops);
+
+/**
+ * VLAN tags: @p port_vlans (LB_SHM_MAX_PORTS of them) for what is reached through the ports' own interfaces or the
+ * static gateway; @p interfaces, @p n of them, which may come and go. Before lb_nexthops_set_gateway().
+ */
+void lb_nexthops_set_links(struct lb_nexthops *nexthops, const uint16_t *port_vlans,
+	const struct lb_config_interface *interfaces, size_t n);
 
 /** Use the static gateway (@p mac not NULL), or the kernel (NULL). Does nothing if that is so
  * already. */

@@ -77,7 +77,7 @@ static void send_answer(struct lb_worker *worker, struct lb_burst *burst, unsign
 				: lb_fib_nexthop_word(&worker->dp->fib, nexthop);
 
 	if (lb_nexthop_port(word) >= worker->n_ports) {
-		word = (uint64_t)burst->port << 48;
+		word = lb_nexthop_of_port(burst->port); // with the tag that it came with
 		memcpy(&word, frame + 6, 6);
 	}
 	memcpy(frame, &word, 6);

@@ -84,21 +84,40 @@ void lb_fib_fini(struct lb_fib *fib)
 	*fib = (struct lb_fib){0};
 }
 
+// The number of this rule in next-hop words. Numbers are never reused: 1023 VLANs in a data plane's life.
+static uint32_t vlan_rule(struct lb_fib *fib, uint16_t vlan)
+{
+	uint32_t n = atomic_load_explicit(&fib->n_vlans, memory_order_relaxed), i = 0;
+
+	while (i <= n && atomic_load_explicit(&fib->vlans[i], memory_order_relaxed) != vlan)
+		i++;
+	if (i <= n || i == LB_FIB_N_VLANS)
+		return i;
+	atomic_store_explicit(&fib->vlans[i], vlan, memory_order_relaxed);
+	atomic_store_explicit(&fib->n_vlans, i, memory_order_release);
+	return i;
+}
+
 int lb_fib_nexthop_set(struct lb_fib *fib, const struct lb_msg_nexthop *msg, unsigned n_ports)
 {
 	static const uint8_t zero[sizeof(msg->zero)];
-	uint64_t word = (uint64_t)msg->port << 48;
+	uint64_t word = lb_nexthop_of_port(msg->port);
+	uint32_t vlan;
 
 	if (msg->id == LB_NEXTHOP_NONE || msg->id >= LB_NEXTHOP_HOST || msg->port >= n_ports ||
 		msg->resolved > 1 || (msg->mac[0] & 1) != 0 ||
-		memcmp(msg->zero, zero, sizeof(zero)) != 0)
+		msg->vlan > LB_VLAN_NONE || memcmp(msg->zero, zero, sizeof(zero)) != 0)
 		return -EINVAL;
+	vlan = vlan_rule(fib, msg->vlan);
+	if (vlan == LB_FIB_N_VLANS)
+		return -ENOSPC;
+	word |= (uint64_t)vlan << 48;
 	for (unsigned i = 0; i < 6; i++)
 		word |= (uint64_t)msg->mac[i] << (8 * i);
 	fib->info[msg->id].in_use = true;
 	fib->info[msg->id].mentioned = true;
 	atomic_store_explicit(&fib->nexthops[msg->id],
-		msg->resolved ? word : LB_NEXTHOP_UNRESOLVED, memory_order_relaxed);
+		msg->resolved ? word : LB_NEXTHOP_UNRESOLVED, memory_order_release);
 	return 0;
 }
 

@@ -9,6 +9,7 @@
 #include <rte_hash.h>
 
 #include "lb/msg.h"
+#include "lb/shm.h"
 
 /*
  * Next hops and routes. A next hop is one 64-bit word, so that a worker reads MAC and port in one load,
@@ -17,12 +18,21 @@
  * reused under a reader (22.11's rte_fib has no RCU of its own).
  */
 
-/* | port 16 | MAC 48 (byte 0 lowest) |; port UINT16_MAX: not resolved. */
+/* | port 6 | rule for VLAN tags 10 | MAC 48 (byte 0 lowest) |; port 63: not resolved. */
 #define LB_NEXTHOP_UNRESOLVED UINT64_MAX
+static_assert(LB_SHM_MAX_PORTS <= 63, "ports of next-hop words");
 
 static inline uint16_t lb_nexthop_port(uint64_t word)
 {
-	return (uint16_t)(word >> 48);
+	return (uint16_t)(word >> 58);
+}
+
+#define LB_FIB_N_VLANS 1024u /* rules: 0 is LB_VLAN_KEEP */
+
+/** The word of a next hop without a rule for tags; its MAC, byte 0 lowest, is to be or-ed in. */
+static inline uint64_t lb_nexthop_of_port(uint16_t port)
+{
+	return (uint64_t)port << 58;
 }
 
 #define LB_FIB_N_NEXTHOPS (LB_MAX_NEXTHOPS + 1u) /* the last one is fib.c's own */
@@ -32,6 +42,10 @@ struct lb_fib {
 	struct rte_fib6 *ipv6;
 	_Atomic uint64_t *nexthops; /* LB_FIB_N_NEXTHOPS words; main lcore: wo, workers: ro */
 	_Atomic uint32_t single[2];  /* per family: the one next hop of all routes incl. a default one; 0: look up */
+	/* main lcore: wo, workers: ro. LB_VLAN_*, by the number in next-hop words; written before one has it, and then
+	 * never changed: a word that a worker still has keeps its meaning. */
+	_Atomic uint16_t vlans[LB_FIB_N_VLANS];
+	_Atomic uint32_t n_vlans; /* from 1 on; 0: frames keep what they have */
 	/* main lcore only */
 	uint32_t n_routes[2];
 	uint16_t default_nexthop[2];
@@ -44,6 +58,12 @@ struct lb_fib {
 		bool in_use, mentioned;
 	} *info;
 };
+
+/** What a next-hop word says of VLAN tags: LB_VLAN_*. */
+static inline uint16_t lb_fib_vlan(const struct lb_fib *fib, uint64_t word)
+{
+	return atomic_load_explicit(&fib->vlans[word >> 48 & (LB_FIB_N_VLANS - 1)], memory_order_relaxed);
+}
 
 /** @return 0, -ENOMEM (with --no-huge: give EAL -m 256 or more). */
 int lb_fib_init(struct lb_fib *fib);

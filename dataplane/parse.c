@@ -260,6 +260,8 @@ static __rte_noinline uint8_t parse_one(const struct rte_mbuf *mbuf, uint64_t po
 			return LB_VERDICT_TRUNCATED_L2;
 		memcpy(&ether_type, c.data + 16, sizeof(ether_type));
 		c.at += RTE_VLAN_HLEN;
+		if ((c.data[14] & 0x0f) == 0x0f && c.data[15] == 0xff)
+			return LB_VERDICT_VLAN_RESERVED;
 		if (ether_type == RTE_BE16(RTE_ETHER_TYPE_VLAN))
 			return LB_VERDICT_VLAN_STACKED;
 	}

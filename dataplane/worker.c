@@ -12,6 +12,7 @@
 #include "dataplane/fullnat.h"
 #include "dataplane/mss.h"
 #include "dataplane/stages.h"
+#include "dataplane/vlan.h"
 
 // One round of the sweep takes 8 ticks (16 s): well within what entries need (lb/flowtable.h), and a
 // removed backend's id is free again after two rounds.
@@ -166,6 +167,8 @@ void lb_worker_process(struct lb_worker *worker)
 		lb_stage_mss(worker, burst);
 	if (unlikely(burst->n_answer != 0))
 		lb_stage_answer(worker, burst);
+	if (unlikely(lb_vlan_is_used(worker->dp)))
+		lb_stage_vlan(worker, burst);
 }
 
 static void pass_burst(struct lb_worker *worker)

@@ -38,7 +38,7 @@ enum lb_op {
 	LB_OP_BACKEND_DEL,    /* .id; -ENOENT; -EBUSY while the service's table names it */
 	LB_OP_TABLE_PUBLISH,  /* .table; -EINVAL length, buffer or pick table; -EBADMSG checksum; -ERANGE a slot
 			       * or member names no backend of this service */
-	LB_OP_NEXTHOP_SET,    /* .nexthop; -EINVAL also for LB_NEXTHOP_HOST */
+	LB_OP_NEXTHOP_SET,    /* .nexthop; -EINVAL also for LB_NEXTHOP_HOST; -ENOSPC too many VLANs */
 	LB_OP_NEXTHOP_DEL,    /* .id; -ENOENT; -EBUSY while a backend or route names it */
 	LB_OP_ROUTE_SET,      /* .route; -ENOENT no such next hop; -ENOSPC */
 	LB_OP_ROUTE_DEL,      /* .route (next hop ignored); -ENOENT */
@@ -148,12 +148,18 @@ struct lb_msg_table {
 	uint8_t zero;
 };
 
+/* The 802.1Q tag with which packets leave for a next hop. */
+#define LB_VLAN_KEEP 0u    /* that with which they came, or none if they had none */
+#define LB_VLAN_MAX 4094u  /* 1..4094: this VLAN, with the priority that they had */
+#define LB_VLAN_NONE 4095u /* none */
+
 struct lb_msg_nexthop {
 	uint16_t id;
 	uint16_t port; /* DPDK port id to send from */
 	uint8_t mac[6];
+	uint16_t vlan;    /* LB_VLAN_* or 1..LB_VLAN_MAX */
 	uint8_t resolved; /* 0: packets for it are dropped and counted until it is */
-	uint8_t zero[5];
+	uint8_t zero[3];
 };
 
 struct lb_msg_route {

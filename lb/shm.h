@@ -20,7 +20,7 @@
  * "fulcrum" only, and a file of anybody else's is refused.
  */
 #define LB_SHM_MAGIC UINT64_C(0x6d7572636c7546) /* "Fulcrum" */
-#define LB_SHM_ABI 7u
+#define LB_SHM_ABI 8u
 #define LB_SHM_N_TABLES 8u
 #define LB_SHM_MAX_WORKERS 64u
 #define LB_SHM_MAX_PORTS 32u

@@ -66,7 +66,8 @@
 	X(TUNNEL_ERROR, "tunnel_error",                                                            \
 		"ICMP error: a tunnel's packet did not arrive for another reason than its size")     \
 	X(TUNNEL_QUOTE, "tunnel_quote",                                                            \
-		"ICMP error about a tunnel's packet that quotes too little of it, or none of ours")
+		"ICMP error about a tunnel's packet that quotes too little of it, or none of ours")    \
+	X(VLAN_RESERVED, "vlan_reserved", "VLAN 4095, which nobody may use")
 
 enum lb_verdict {
 #define X(id, name, meaning) LB_VERDICT_##id,

@@ -317,6 +317,15 @@ struct lb_config *config_random(uint64_t *state)
 		config->gateway_mac[0] = 2;
 		config->gateway_port = (uint16_t)random_below(state, 32);
 	}
+	for (unsigned i = 0; i < LB_SHM_MAX_PORTS; i++) {
+		if (!chance(state, 5))
+			continue;
+		config->port_vlans[i] = (uint16_t)random_below(state, LB_VLAN_NONE + 1);
+		config->interfaces = realloc(config->interfaces, (config->n_interfaces + 1) * sizeof(*config->interfaces));
+		config->interfaces[config->n_interfaces] = (struct lb_config_interface){
+			.port = (uint16_t)i, .vlan = (uint16_t)random_in(state, 1, LB_VLAN_NONE)};
+		snprintf(config->interfaces[config->n_interfaces++].name, 16, "eth%u.%u", i, random_below(state, 5000));
+	}
 	config->n_local_addresses = random_below(state, 4);
 	if (config->n_local_addresses)
 		config->local_addresses = calloc(config->n_local_addresses, sizeof(struct lb_addr));
@@ -389,11 +398,16 @@ bool config_equal(const struct lb_config *a, const struct lb_config *b)
 {
 	if (a->has_secret != b->has_secret || memcmp(a->secret, b->secret, sizeof(a->secret)) ||
 		a->announce_table != b->announce_table || a->has_gateway != b->has_gateway || memcmp(a->gateway_mac, b->gateway_mac, 6) ||
-		a->gateway_port != b->gateway_port || a->n_services != b->n_services ||
+		a->gateway_port != b->gateway_port || a->n_interfaces != b->n_interfaces ||
+		memcmp(a->port_vlans, b->port_vlans, sizeof(a->port_vlans)) || a->n_services != b->n_services ||
 		a->n_local_addresses != b->n_local_addresses ||
 		a->n_resolvers != b->n_resolvers || a->resolve_min_ms != b->resolve_min_ms ||
 		a->resolve_max_ms != b->resolve_max_ms)
 		return false;
+	for (size_t i = 0; i < a->n_interfaces; i++)
+		if (!same_text(a->interfaces[i].name, b->interfaces[i].name) ||
+			a->interfaces[i].port != b->interfaces[i].port || a->interfaces[i].vlan != b->interfaces[i].vlan)
+			return false;
 	for (size_t i = 0; i < a->n_resolvers; i++)
 		if (!lb_addr_equal(&a->resolvers[i].addr, &b->resolvers[i].addr) ||
 			a->resolvers[i].port_be != b->resolvers[i].port_be)

@@ -100,6 +100,15 @@ static void every_key_is_read(void **state)
 	assert_true(config->has_gateway);
 	assert_memory_equal(config->gateway_mac, "\x02\0\0\0\0\x01", 6);
 	assert_int_equal(config->gateway_port, 3);
+	assert_int_equal(config->port_vlans[0], LB_VLAN_NONE);
+	assert_int_equal(config->port_vlans[1], LB_VLAN_KEEP);
+	assert_int_equal(config->port_vlans[3], 7);
+	assert_int_equal(config->n_interfaces, 2);
+	assert_string_equal(config->interfaces[0].name, "eth0.8"); // sorted
+	assert_int_equal(config->interfaces[0].port, 3);
+	assert_int_equal(config->interfaces[0].vlan, LB_VLAN_NONE);
+	assert_string_equal(config->interfaces[1].name, "eth0.9");
+	assert_int_equal(config->interfaces[1].vlan, 9);
 	assert_int_equal(config->n_services, 1);
 	assert_addr(&web->key.addr, "203.0.113.10");
 	assert_int_equal(web->key.port_be, htons(443));
@@ -114,7 +123,7 @@ static void every_key_is_read(void **state)
 	assert_int_equal(web->on_empty, LB_ON_EMPTY_DROP);
 	assert_int_equal(web->min_healthy, 2);
 	assert_int_equal(web->slow_start_ms, 0);
-	assert_int_equal(web->line, 6);
+	assert_int_equal(web->line, 7);
 	assert_int_equal(web->check.type, LB_CHECK_HTTP);
 	assert_int_equal(web->check.port, 8081);
 	assert_string_equal(web->check.path, "/healthz?full=1");
@@ -134,7 +143,7 @@ static void every_key_is_read(void **state)
 	assert_int_equal(b[0].weight, 256);
 	assert_int_equal(b[0].tier, 0);
 	assert_int_equal(b[0].admin, LB_ADMIN_ENABLED);
-	assert_int_equal(b[0].line, 32);
+	assert_int_equal(b[0].line, 33);
 	assert_int_equal(b[1].weight, 0);
 	assert_int_equal(b[1].admin, LB_ADMIN_DRAIN);
 	assert_int_equal(b[2].tier, 7);
@@ -231,6 +240,8 @@ static void yaml_is_written_as_documented(void **state)
 		"hash_secret: 000102030405060708090a0b0c0d0e0f\n"
 		"local_addresses: [192.0.2.10, \"2001:db8::10\"]\n"
 		"gateway: {mac: \"02:00:00:00:00:01\", port: 3}\n"
+		"ports: [{port: 0, vlan: none}, {port: 3, vlan: 7, interfaces: [{name: eth0.8, vlan: none}, "
+		"{name: eth0.9, vlan: 9}]}]\n"
 		"services:\n"
 		"  - name: web\n"
 		"    vip: 203.0.113.10\n"

@@ -376,6 +376,69 @@ static void the_hosts_id_is_never_given_out(void **state)
 		lb_nexthops_put(nexthops, held[--n]);
 }
 
+/* The VLAN with which the data plane is to send to exactly this address; UINT16_MAX: no such next hop. */
+static uint16_t vlan_to(const char *text, uint8_t length)
+{
+	uint16_t nexthop = route_to(text, length);
+
+	return is_node(nexthop) ? fake->nexthop_msgs[nexthop].vlan : UINT16_MAX;
+}
+
+static uint16_t port_to(const char *text, uint8_t length)
+{
+	uint16_t nexthop = route_to(text, length);
+
+	return is_node(nexthop) ? fake->nexthop_msgs[nexthop].port : UINT16_MAX;
+}
+
+static void vlans_follow_config_and_interfaces(void **state)
+{
+	uint16_t vlans[LB_SHM_MAX_PORTS] = {5};
+	struct lb_config_interface interfaces[] = {{"vl200", 0, 200}, {"vl300", 0, LB_VLAN_NONE}, {"veth0", 0, 9}};
+
+	(void)state;
+	sh("ip neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 nud permanent dev veth0");
+	lb_nexthops_set_links(nexthops, vlans, interfaces, 3);
+	use_port("veth0");
+	wait_synced();
+	WAIT(vlan_to("10.0.0.2", 32) == 5); // its own interface: the port's, whatever the list says
+	// interfaces that come later
+	sh("ip link add vl200 type veth peer name vl300 && ip link set vl200 up && ip link set vl300 up && "
+	   "ip address add 10.200.0.1/24 dev vl200 && ip address add 10.201.0.1/24 dev vl300 && "
+	   "ip neigh add 10.200.0.7 lladdr 02:00:00:00:00:07 nud permanent dev vl200 && "
+	   "ip neigh add 10.201.0.7 lladdr 02:00:00:00:00:08 nud permanent dev vl300 && "
+	   "ip route add 198.51.100.0/24 via 10.200.0.7");
+	WAIT(vlan_to("10.200.0.7", 32) == 200 && vlan_to("198.51.100.0", 24) == 200);
+	WAIT(vlan_to("10.201.0.7", 32) == LB_VLAN_NONE);
+	WAIT(vlan_to("10.0.0.2", 32) == 5);
+	assert_int_equal(port_to("10.200.0.7", 32), 0);
+	// another tag for the port, then for an interface
+	vlans[0] = 6;
+	lb_nexthops_set_links(nexthops, vlans, interfaces, 3);
+	WAIT(vlan_to("10.0.0.2", 32) == 6 && vlan_to("10.200.0.7", 32) == 200);
+	interfaces[0].vlan = 201;
+	lb_nexthops_set_links(nexthops, vlans, interfaces, 3);
+	WAIT(vlan_to("10.200.0.7", 32) == 201 && vlan_to("10.0.0.2", 32) == 6);
+	// gone from the config, and from the kernel
+	lb_nexthops_set_links(nexthops, vlans, interfaces + 1, 2);
+	WAIT(route_to("10.200.0.7", 32) == LB_NEXTHOP_NONE);
+	WAIT(vlan_to("10.201.0.7", 32) == LB_VLAN_NONE);
+	sh("ip link del vl300");
+	WAIT(route_to("10.201.0.7", 32) == LB_NEXTHOP_NONE);
+	// a port that is not there has no interfaces
+	interfaces[0] = (struct lb_config_interface){"veth1", 7, 1};
+	lb_nexthops_set_links(nexthops, vlans, interfaces, 1);
+	WAIT(vlan_to("10.0.0.2", 32) == 6);
+	// a static gateway has its port's
+	lb_nexthops_set_gateway(nexthops, gateway_mac, 0);
+	WAIT(vlan_to("0.0.0.0", 0) == 6);
+	vlans[0] = LB_VLAN_KEEP;
+	lb_nexthops_set_links(nexthops, vlans, NULL, 0);
+	lb_nexthops_set_gateway(nexthops, gateway_mac, 0);
+	WAIT(vlan_to("0.0.0.0", 0) == LB_VLAN_KEEP);
+	check_no_harm();
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -387,6 +450,7 @@ int main(void)
 		TEST(own_addresses_stay_the_hosts_when_the_gateway_comes_and_goes),
 		TEST(own_address_goes_before_a_neighbour),
 		TEST(the_hosts_id_is_never_given_out),
+		TEST(vlans_follow_config_and_interfaces),
 	};
 
 	lb_log_set_level(getenv("LB_TEST_VERBOSE") != NULL ? LB_LOG_DEBUG : LB_LOG_ERROR);

@@ -1389,6 +1389,88 @@ def tunnel_error_cases():
             case(f"{v}: {name}", step(error(too_big(1400), sent(**other)[0][:200]), "tunnel_quote", port=1), setup="direct")
 
 
+# -- VLAN tags
+
+NO_TAG = 4095  # LB_VLAN_NONE; 0 is LB_VLAN_KEEP
+VLAN_RULES = {"100 and 200": (100, 200), "none": (NO_TAG, NO_TAG), "keep and 4094": (0, 4094), "1 and none": (1, NO_TAG)}
+for _rule, _vlans in VLAN_RULES.items():
+    SETUPS[f"nat, vlan {_rule}"] = {**setup_nat(), "vlans": list(_vlans)}
+    SETUPS[f"direct, vlan {_rule}"] = {**setup_direct(), "vlans": list(_vlans)}
+
+
+def tag(frame, tci, rule):
+    """The frame, untagged, as it leaves when it came with tci (None: untagged), by this rule."""
+    frame = bytes(frame)
+    if rule == NO_TAG or (rule == 0 and tci is None):
+        return frame
+    vlan = tci if rule == 0 else (tci or 0) & 0xf000 | rule
+    return frame[:12] + struct.pack("!HH", 0x8100, vlan) + frame[12:]
+
+
+def tagged(frame, tci):
+    return tag(frame, tci, 0)
+
+
+def vlan_cases():
+    for rule, (to_client, to_backend) in VLAN_RULES.items():
+        for tci in (None, 0x0064, 0x6064, 0xf064, 0xe000, 0x1ffe):
+            v = f"vlan {rule}, {'untagged' if tci is None else f'tag {tci:04x}'}"
+            nat, direct = f"nat, vlan {rule}", f"direct, vlan {rule}"
+            for family in (4, 6):
+                address, port = BACKEND[family, "tcp"]
+                frame = network(family, CLIENT[family], VIP[family]) / l4("tcp", SPORT, 80, data(100))
+                wanted = network(family, CLIENT[family], address, 63) / l4("tcp", SPORT, port, data(100))
+                case(f"{v}: nat ipv{family}, request", step(tagged(arriving(frame), tci), "forward", [
+                    (1, tag(leaving(wanted, 1), tci, to_backend))]), setup=nat)
+                frame = network(family, address, CLIENT[family]) / l4("tcp", port, SPORT, data(100))
+                wanted = network(family, VIP[family], CLIENT[family], 63) / l4("tcp", 80, SPORT, data(100))
+                case(f"{v}: nat ipv{family}, reply", step(tagged(arriving(frame, 1), tci), "reply", [
+                    (0, tag(leaving(wanted, 0), tci, to_client))], 1), setup=nat)
+                case(f"{v}: echo ipv{family}", step(
+                    tagged(arriving(network(family, CLIENT[family], VIP[family]) / echo(family, False, data(60))), tci), "echo", [
+                        (0, tag(leaving(network(family, VIP[family], CLIENT[family]) / echo(family, True, data(60)), 0), tci,
+                                to_client))]), setup=nat)
+                rst = TCP(sport=80, dport=SPORT, flags="RA", seq=0, ack=1001, window=0)
+                case(f"{v}: RST ipv{family}", step(
+                    tagged(arriving(network(family, CLIENT[family], EMPTY[family]) / l4("tcp", SPORT, 80, flags="S", ack=0)), tci),
+                    "no_backend", [(0, tag(leaving(own(family, EMPTY[family], CLIENT[family]) / rst, 0), tci, to_client))]), setup=nat)
+            for (mode, inner, outer), (vip, backend) in DIRECT.items():
+                packet = network(inner, CLIENT[inner], vip) / l4("udp", SPORT, 53, data(200))
+                wanted = network(inner, CLIENT[inner], vip, 63) / l4("udp", SPORT, 53, data(200))
+                at, sent, *masks = wrapped(mode, outer, backend, wanted)
+                shift = 4 if len(tag(sent, tci, to_backend)) > len(bytes(sent)) else 0
+                masks = [[[offset + shift, n] for offset, n in mask] for mask in masks]
+                case(f"{v}: {mode} {inner}in{outer}", step(tagged(arriving(packet), tci), "forward", [
+                    (at, tag(sent, tci, to_backend), *masks)]), setup=direct)
+        # Fragments, some of which wait for the first one.
+        packet = network(4, CLIENT[4], VIP[4]) / l4("udp", SPORT, 53, data(900))
+        wanted = network(4, CLIENT[4], BACKEND[4, "udp"][0], 63) / l4("udp", SPORT, BACKEND[4, "udp"][1], data(900))
+        parts = [(tagged(arriving(a), 0x6064), tag(leaving(b, 1), 0x6064, to_backend)) for a, b in zip(
+            pieces(4, packet, (200, 600)), pieces(4, wanted, (200, 600)))]
+        case(f"vlan {rule}: fragments, reversed", step(parts[2][0], "held"), step(parts[1][0], "held"),
+             step(parts[0][0], "forward", [(1, parts[0][1]), (1, parts[2][1]), (1, parts[1][1])]), setup=f"nat, vlan {rule}")
+        # A short frame without its tag has the least length again.
+        frame = network(4, CLIENT[4], VIP[4]) / l4("udp", SPORT, 53, b"q")
+        wanted = network(4, CLIENT[4], BACKEND[4, "udp"][0], 63) / l4("udp", SPORT, BACKEND[4, "udp"][1], b"q")
+        padded = bytes(arriving(frame)) + bytes(60 - 4 - 43 if to_backend == NO_TAG else 60 - 43)
+        out = tag(bytes(leaving(wanted, 1)) + bytes(60 - 43), 0x6064, to_backend)
+        case(f"vlan {rule}: a short frame", step(tagged(padded, 0x6064), "forward", [(1, out)]), setup=f"nat, vlan {rule}")
+    good = bytes(arriving(network(4, CLIENT[4], VIP[4]) / l4("tcp", SPORT, 80)))
+    for setup in ("nat", "nat, vlan 100 and 200", "nat, vlan none"):
+        def bad(name, frame, verdict):
+            case(f"vlan ({setup}): {name}", step(frame, verdict), setup=setup)
+        bad("VLAN 4095", tagged(good, 0x0fff), "vlan_reserved")
+        bad("VLAN 4095 with priority", tagged(good, 0xffff), "vlan_reserved")
+        bad("two tags", tagged(tagged(good, 1), 2), "vlan_stacked")
+        bad("three tags", tagged(tagged(tagged(good, 1), 2), 3), "vlan_stacked")
+        bad("802.1ad", good[:12] + bytes.fromhex("88a80001") + good[12:], "vlan_stacked")
+        bad("802.1ad within 802.1Q", tagged(good[:12] + bytes.fromhex("88a80001") + good[12:], 5), "vlan_stacked")
+        for n in (12, 13, 14, 15, 16, 17):
+            bad(f"cut off after {n} bytes", tagged(good, 7)[:n], "truncated_l2")
+        bad("no IP header behind the tag", tagged(good, 7)[:18], "truncated_l3")
+        bad("ARP behind the tag", tagged(good, 7)[:16] + b"\x08\x06" + bytes(28), "host")
+
+
 # -- the MSS clamp
 
 def mss_cases():
@@ -1455,7 +1537,7 @@ def checksum(src, dst, segment):
 def main():
     for make in (nat_cases, drop_cases, icmp_cases, echo_cases, reset_cases, fragment_cases, direct_cases,
                  fullnat_cases, fullnat_icmp_cases, fullnat_fragment_cases, fullnat_answer_cases, tunnel_error_cases,
-                 mss_cases):
+                 mss_cases, vlan_cases):
         make()
     path = Path(__file__).with_name("vectors.json")
     lines = ",\n".join("  " + json.dumps(c) for c in CASES)

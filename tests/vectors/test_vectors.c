@@ -3,7 +3,8 @@
  * The packet vectors: frames in, frames and verdicts out, byte for byte, through the real pipeline. The cases are in
  * vectors.json, written by generate.py with scapy, which computes every checksum anew.
  *
- * {"setups": {NAME: {"services": [...], "backends": [...], "locals": [...], "mtus": [of port 0, of port 1]}},
+ * {"setups": {NAME: {"services": [...], "backends": [...], "locals": [...], "mtus": [of port 0, of port 1],
+ *                     "vlans": [towards clients, towards backends]}},
  *  "cases": [{"name", "setup", "states": {BACKEND: STATE}, "steps": [STEP...]}]}
  * STEP: {"in": HEX, "port": N, "verdict": NAME or "held", "out": [[PORT, HEX]...]}: the frame, what becomes of it, and
  * all frames that are sent on account of it; a third element [[OFFSET, LENGTH]...] excepts bytes from the comparison.
@@ -95,6 +96,25 @@ static void set_service(const json_t *json)
 	command(msg);
 }
 
+// Next hops 1 (backends) and 2 (clients) and their rules for VLAN tags: "vlans": [of 2, of 1].
+static void set_nexthops(const json_t *vlans)
+{
+	static const uint8_t macs[2][6] = {{2, 0, 0, 0, 0, 0xb1}, {2, 0, 0, 0, 0, 0xc1}};
+
+	for (uint16_t i = 0; i < 2; i++) {
+		struct lb_msg msg = {.op = LB_OP_NEXTHOP_SET,
+			.nexthop = {.id = (uint16_t)(i + 1), .port = (uint16_t)(1 - i), .resolved = 1}};
+
+		memcpy(msg.nexthop.mac, macs[i], 6);
+		msg.nexthop.vlan = (uint16_t)json_integer_value(json_array_get(vlans, 1u - i));
+		assert_int_equal(lb_fib_nexthop_set(&pipeline.dp.fib, &msg.nexthop, 2), 0);
+		for (unsigned k = 0; k < LB_MAX_BACKENDS; k++)
+			if (pipeline.dp.backends[k].in_use && pipeline.dp.backends[k].nexthop_id == msg.nexthop.id)
+				atomic_store(&pipeline.dp.backends[k].nexthop,
+					lb_fib_nexthop_word(&pipeline.dp.fib, msg.nexthop.id));
+	}
+}
+
 static void set_backend(const json_t *json, const char *state)
 {
 	struct lb_msg msg = {.op = LB_OP_BACKEND_SET,
@@ -158,6 +178,7 @@ static void configure(const char *setup)
 	assert_true(json_array_size(locals) <= 4);
 	json_array_foreach(locals, i, item)
 		addrs[i] = json_string_value(item);
+	set_nexthops(json_object_get(json, "vlans"));
 	pipeline_locals(&pipeline, addrs, (uint16_t)json_array_size(locals));
 	json_array_foreach(json_object_get(json, "services"), i, item)
 		set_service(item);
