@@ -149,12 +149,19 @@ static inline struct change change_to_client(const struct lb_backend *backend)
 		.source = true};
 }
 
-// What is not plain, or has no next hop. @return whether it goes out.
+// What is not plain, has no next hop, or may be too big for its port. @return whether it goes out.
 static __rte_noinline bool rewrite_any(const struct lb_worker *worker, struct lb_burst *burst, unsigned i,
 	uint64_t nexthop, const struct lb_backend *backend, bool to_client)
 {
 	struct change change = to_client ? change_to_client(backend) : change_to_backend(backend);
+	uint16_t port = lb_nexthop_port(nexthop);
 
+	if (likely(port < worker->n_ports) && unlikely(lb_packet_ip_bytes(burst, i) > worker->mtus[port])) {
+		burst->mtus[i] = worker->mtus[port];
+		burst->packets[i].verdict = LB_VERDICT_TOO_BIG;
+		lb_burst_answer(burst, i);
+		return false;
+	}
 	if (!rewrite_macs(worker, burst, i, nexthop))
 		return false;
 	rewrite_one(burst, i, &change);
@@ -170,7 +177,8 @@ static inline __attribute__((always_inline)) bool rewrite_packet(const struct lb
 	uint64_t head = lb_packet_head(&burst->packets[i]);
 	uint16_t port = lb_nexthop_port(nexthop);
 
-	if (unlikely(port >= worker->n_ports))
+	if (unlikely(port >= worker->n_ports) ||
+		unlikely(burst->packets[i].wire_bytes > worker->mtus[port] + (uint32_t)RTE_ETHER_HDR_LEN))
 		return rewrite_any(worker, burst, i, nexthop, backend, to_client);
 	if (head == lb_plain_head(verdict, 4))
 		rewrite_plain(worker, burst, i, nexthop, port, 4, &change);

@@ -39,7 +39,7 @@
 	X(NO_ROUTE, "no_route", "no route back to the client")                                      \
 	X(TX_FULL, "tx_full", "the NIC's transmit queue was full")                                  \
 	X(MODE_UNSUPPORTED, "mode_unsupported", "the service's mode is not forwarded by this build") \
-	X(TOO_BIG, "too_big", "larger than the way to the backend allows")                          \
+	X(TOO_BIG, "too_big", "larger than the port it is to leave by allows")                          \
 	X(NO_LOCAL_ADDRESS, "no_local_address", "no local address of the family that the mode needs") \
 	X(NO_HEADROOM, "no_headroom", "no room in front of the packet for another header") \
 	X(BACKEND_DOWN, "backend_down",                                                             \

@@ -882,10 +882,55 @@ static void plain_packets_are_parsed_as_tagged_ones(void **state)
 	assert_true(n_good > 100000 && n_bad > 50000);
 }
 
+// A packet of @p ip_bytes to the service or, as a reply, from its backend; IPv4 with DF if @p df.
+static struct frame sized(bool ipv4, bool reply, unsigned ip_bytes, bool df)
+{
+	unsigned n_payload = ip_bytes - (ipv4 ? 40 : 60);
+	struct frame frame = reply ? make(ipv4 ? "10.0.0.11" : "fd00::11", 8080, ipv4 ? CLIENT4 : CLIENT6, 6001,
+					     IPPROTO_TCP, ACK, n_payload)
+				   : make(ipv4 ? CLIENT4 : CLIENT6, 6001, ipv4 ? VIP4 : VIP6, 80, IPPROTO_TCP, ACK,
+					     n_payload);
+
+	if (ipv4 && df)
+		frame.bytes[14 + 6] = 0x40;
+	finish_checksums(&frame);
+	return frame;
+}
+
+static void too_big_for_the_next_link_is_told(void **state)
+{
+	struct lb_worker *worker = pipeline.worker;
+	const struct lb_burst *burst = &worker->burst;
+
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		bool ipv4 = i & 1, reply = i & 2, df = i & 4;
+		unsigned out_port = reply ? 0 : 1, n_headers = ipv4 ? 28 : 48;
+		struct frame fits = sized(ipv4, reply, 600, df), in = sized(ipv4, reply, 601, df), out;
+
+		worker->mtus[out_port] = 600;
+		assert_int_equal(send_one(&fits, NULL), reply ? LB_VERDICT_REPLY : LB_VERDICT_FORWARD);
+		assert_int_equal(send_one(&in, &out), LB_VERDICT_TOO_BIG);
+		worker->mtus[out_port] = 1500;
+		if (ipv4 && !df) {
+			assert_int_equal(burst->answered, 0); // RFC 1191, section 4: only with DF
+			continue;
+		}
+		assert_int_equal(burst->answered, 1);
+		// as it came, TTL and addresses included, quoted back to its sender
+		assert_memory_equal(
+			out.bytes + 14 + n_headers, in.bytes + 14, RTE_MIN(out.n, in.n) - 14 - n_headers);
+		assert_memory_equal(out.bytes + 14 + (ipv4 ? 16 : 24), in.bytes + 14 + (ipv4 ? 12 : 8), ipv4 ? 4 : 16);
+		assert_int_equal(out.bytes[14 + n_headers - 2] * 256 + out.bytes[14 + n_headers - 1],
+			ipv4 ? 600 : 1280);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nat_rewrites_both_ways),
+		cmocka_unit_test(too_big_for_the_next_link_is_told),
 		cmocka_unit_test(vlan_tag_options_and_padding_are_kept),
 		cmocka_unit_test(udp_zero_checksum_stays_zero),
 		cmocka_unit_test(wrong_l4_checksum_stays_wrong),
