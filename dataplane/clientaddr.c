@@ -110,6 +110,16 @@ static void shift_sack(struct rte_tcp_hdr *tcp, uint32_t back_by)
 	lb_tcpopt_changed(tcp, before);
 }
 
+// RFC 768: zero says that there is none. One that comes out as zero on the way is not to be taken for that.
+static void change_udp_checksum(struct rte_udp_hdr *udp, uint16_t change)
+{
+	if (udp->dgram_cksum == 0)
+		return;
+	udp->dgram_cksum = lb_checksum_change(udp->dgram_cksum, change);
+	if (udp->dgram_cksum == 0)
+		udp->dgram_cksum = 0xffff;
+}
+
 // The IP header's and UDP's lengths, and the checksums that have them. @p change in bytes.
 static void change_length(struct lb_burst *burst, unsigned i, int change)
 {
@@ -134,8 +144,7 @@ static void change_length(struct lb_burst *burst, unsigned i, int change)
 		struct rte_udp_hdr *udp = (void *)tcp_of(burst, i);
 
 		udp->dgram_len = rte_cpu_to_be_16((uint16_t)(rte_be_to_cpu_16(udp->dgram_len) + change));
-		if (udp->dgram_cksum != 0) // in the pseudo header and in its own
-			udp->dgram_cksum = lb_checksum_change(udp->dgram_cksum, lb_sum_add(sum, sum));
+		change_udp_checksum(udp, lb_sum_add(sum, sum)); // in the pseudo header and in its own
 	}
 	packet->wire_bytes = burst->mbufs[i]->pkt_len;
 }
@@ -177,10 +186,7 @@ static uint8_t insert(struct lb_burst *burst, unsigned i, unsigned at_l4, const 
 
 		tcp->cksum = lb_checksum_change(tcp->cksum, sum);
 	} else {
-		struct rte_udp_hdr *udp = (void *)l4;
-
-		if (udp->dgram_cksum != 0)
-			udp->dgram_cksum = lb_checksum_change(udp->dgram_cksum, sum);
+		change_udp_checksum((void *)l4, sum);
 	}
 	change_length(burst, i, (int)n_bytes);
 	return LB_VERDICT_FORWARD;

@@ -12,6 +12,7 @@
 
 #include <rte_eal.h>
 
+#include "dataplane/checksum.h"
 #include "tests/unit/fullnat_util.h"
 
 /*
@@ -429,6 +430,32 @@ static void streams_arrive_behind_the_header_whatever_is_lost(void **state)
 	}
 }
 
+// A checksum that is zero on the way, with the header but not the lengths, or with both but not the addresses.
+static void proxy_over_udp_keeps_the_checksum(void **state)
+{
+	(void)state;
+	for (unsigned round = 0; round < 4; round++) {
+		unsigned service = 4 + round % 2, sport = next_port++;
+		struct segment in = from_client(service, sport, 0, 0), out;
+		unsigned at = service == 4 ? 40 : 60;
+		uint8_t header[52], payload[2] = {0};
+		unsigned n = proxy_of(service, sport, header);
+		uint16_t checksum, word, lengths = htons((uint16_t)(2 * n));
+		struct frame frame;
+
+		set_payload(&in, payload, 2);
+		frame = frame_of(&in);
+		memcpy(&checksum, frame.bytes + at, 2);
+		word = lb_checksum_change(checksum, lb_sum_words(header, n / 2));
+		if (round >= 2)
+			word = lb_checksum_change(word, lengths);
+		set_payload(&in, &word, 2);
+		assert_int_equal(pass_one(&in, &out), LB_VERDICT_FORWARD); // and its checksum is right
+		assert_false(out.no_checksum);
+		assert_int_equal(out.n_payload, n + 2);
+	}
+}
+
 static void random_options_never_crash(void **state)
 {
 	(void)state;
@@ -468,6 +495,7 @@ int main(void)
 		cmocka_unit_test(data_in_a_syn_comes_after_the_header),
 		cmocka_unit_test(sack_blocks_are_in_the_clients_numbers),
 		cmocka_unit_test(streams_arrive_behind_the_header_whatever_is_lost),
+		cmocka_unit_test(proxy_over_udp_keeps_the_checksum),
 		cmocka_unit_test(random_options_never_crash),
 	};
 
