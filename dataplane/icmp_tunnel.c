@@ -16,6 +16,7 @@
 #include "dataplane/classify.h"
 #include "dataplane/encap.h"
 #include "dataplane/icmp_follow.h"
+#include "dataplane/stages.h"
 
 #define GUE_BYTES 4u
 
@@ -59,6 +60,9 @@ static bool is_ours(struct lb_worker *worker, const struct lb_quote *outer, cons
 	uint16_t id, dport_be;
 	uint64_t hash;
 
+	*service_id = LB_CLASSIFY_NONE;
+	if (lb_source_is_bad(&inner->key)) // we have sent no such packet, and what answers it would go to many
+		return false;
 	*service_id = lb_classify_service(dp, &inner->key.dst, inner->key.dport_be, inner->key.proto);
 	if (*service_id == LB_CLASSIFY_NONE)
 		return false;

@@ -41,6 +41,13 @@ static inline bool source_is_bad_ipv6(const struct lb_addr *src)
 	       (src->u64[0] == 0 && (src->u32[2] == 0 || src->u32[2] == LB_ADDR_V4_PREFIX));
 }
 
+bool lb_source_is_bad(const struct lb_flow_key *key)
+{
+	if (lb_addr_equal(&key->src, &key->dst))
+		return true;
+	return lb_addr_is_ipv4(&key->src) ? octet_is_bad_source[key->src.bytes[12]] : source_is_bad_ipv6(&key->src);
+}
+
 // Source routing would let a sender choose our next hop; the rest of the options pass unread (RFC 7126).
 static uint8_t check_options(const uint8_t *options, unsigned n_bytes)
 {

@@ -14,6 +14,9 @@ struct lb_worker;
 /** Headers checked, keys filled: burst->ip_list. Everything else has its verdict. */
 void lb_stage_parse(struct lb_worker *worker, struct lb_burst *burst);
 
+/** Whether parse drops packets with such addresses: nobody is to be answered there. Worker. */
+bool lb_source_is_bad(const struct lb_flow_key *key);
+
 /** All of the burst hashed, if it is likely to be for services: what the flow stage needs is on its way. */
 void lb_stage_fetch(struct lb_worker *worker, struct lb_burst *burst);
 

@@ -633,6 +633,46 @@ static void headers_follow_the_gue_port(void **state)
 	check_tunnel(GUE_4IN6, &in, &out, in.n - 14);
 }
 
+// RFC 1122, 3.2.2: no error goes to many, even if what is said to have been ours came from there.
+static void errors_about_tunnels_are_told_to_hosts_only(void **state)
+{
+	static const struct {
+		uint8_t src[4];
+		uint8_t verdict;
+	} cases[] = {
+		{{198, 51, 100, 7}, LB_VERDICT_TUNNEL_TOO_BIG},
+		{{224, 0, 0, 5}, LB_VERDICT_TUNNEL_QUOTE},
+		{{255, 255, 255, 255}, LB_VERDICT_TUNNEL_QUOTE},
+		{{127, 0, 0, 1}, LB_VERDICT_TUNNEL_QUOTE},
+		{{0, 0, 0, 0}, LB_VERDICT_TUNNEL_QUOTE},
+		{{203, 0, 113, 10}, LB_VERDICT_TUNNEL_QUOTE}, // the VIP itself
+	};
+	struct frame in = make(IPIP_4IN4, 2000, 10), sent;
+	struct lb_addr local;
+
+	(void)state;
+	assert_int_equal(send_one(&in, &sent), LB_VERDICT_FORWARD);
+	assert_int_equal(lb_addr_parse(LOCAL4, &local), 0);
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct frame error = {.bytes = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0xb1, 8, 0, 0x45}, .n = 14 + 28 + 48};
+		uint8_t *ip = error.bytes + 14;
+
+		put16(ip + 2, 28 + 48);
+		ip[8] = 64;
+		ip[9] = IPPROTO_ICMP;
+		memcpy(ip + 12, (uint8_t[]){10, 0, 0, 254}, 4);
+		memcpy(ip + 16, local.bytes + 12, 4);
+		put16(ip + 10, ~add_up(0, ip, 20) & 0xffff);
+		memcpy(ip + 20, (uint8_t[]){3, 4, 0, 0, 0, 0}, 6);
+		put16(ip + 26, 1400);
+		memcpy(ip + 28, sent.bytes + 14, 48);
+		memcpy(ip + 28 + 20 + 12, cases[i].src, 4);
+		put16(ip + 22, ~add_up(0, ip + 20, 8 + 48) & 0xffff);
+		assert_int_equal(send_one(&error, NULL), cases[i].verdict);
+		assert_int_equal(burst()->answered != 0, cases[i].verdict == LB_VERDICT_TUNNEL_TOO_BIG);
+	}
+}
+
 static void trace_says_what_would_happen(void **state)
 {
 	struct lb_msg msg = {.op = LB_OP_TRACE, .trace = {.sport_be = htons(4200), .dport_be = htons(80),
@@ -703,6 +743,7 @@ int main(void)
 		cmocka_unit_test(replies_of_direct_backends_are_the_hosts),
 		cmocka_unit_test(headers_follow_the_local_addresses),
 		cmocka_unit_test(headers_follow_the_gue_port),
+		cmocka_unit_test(errors_about_tunnels_are_told_to_hosts_only),
 		cmocka_unit_test(trace_says_what_would_happen),
 		cmocka_unit_test(random_damage_never_crashes),
 	};
