@@ -48,8 +48,8 @@ def table(service=0, buffer=0, n_slots=65537, checksum=0, version=1, zero=0):
     return struct.pack("<HHIQII", service, buffer, n_slots, checksum, version, zero)
 
 
-def nexthop(id=1, port=0, mac="02:00:00:00:00:01", resolved=1, zero=bytes(5)):
-    return struct.pack("<HH", id, port) + bytes.fromhex(mac.replace(":", "")) + bytes([resolved]) + zero
+def nexthop(id=1, port=0, mac="02:00:00:00:00:01", vlan=0, resolved=1, zero=bytes(3)):
+    return struct.pack("<HH6sHB", id, port, bytes.fromhex(mac.replace(":", "")), vlan, resolved) + zero
 
 
 def route(prefix="198.51.100.0", family=4, length=24, nexthop=1, zero=0):

@@ -373,7 +373,7 @@ def test_the_data_plane_may_come_and_go(daemon):
     daemon.dataplane.kill()
     daemon.dataplane.wait()
     wait(daemon, lambda: daemon.state() == "down")
-    assert "heartbeat" in daemon.get("/v1/status")["dataplane"]["reason"]
+    assert "has ended" in daemon.get("/v1/status")["dataplane"]["reason"]
     answer = daemon.call("PATCH", "/v1/services/web/backends/api-1", {"weight": 50})
     assert answer["live"] is False and answer["dataplane"] == "down"
     daemon.start_dataplane()
