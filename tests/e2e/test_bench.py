@@ -170,6 +170,16 @@ def test_report_holds_results_against_targets(report):
     assert verdict(report, lost, "Packets lost by changes") == "missed"
 
 
+def test_report_puts_several_measurements_together(report, tmp_path):
+    name, paths = "pipeline/nat/ipv4/tcp/hit?flows=1000&services=1", []
+    for i, (low, middle, high, runs) in enumerate(((50, 60, 70, 1), (40, 80, 90, 3))):
+        (row,) = results_of((name, "cycles/packet", low, middle, high)).values()
+        paths.append(tmp_path / f"{i}.json")
+        paths[-1].write_text(json.dumps({"machine": {"cpu": "x"}, "commit": "c", "date": "d", "results": [{**row, "runs": runs}]}))
+    got = report.read(paths)[0][name]
+    assert [got[key] for key in ("min", "median", "max", "runs")] == [40, 75, 90, 4]
+
+
 @pytest.mark.parametrize("costs, said", [
     ((50, 55, 60, 65), "logarithmic or less"), ((50, 50, 50, 100), "cache (L3) at 10 000 000"),
     ((50, 100, 110, 115), "cache (L2) at 100 000"), ((1, 10, 1000, 10000), "more than logarithmic at 100 000")])
