@@ -6,6 +6,7 @@
 
 #include "control/json.h"
 #include "control/mem.h"
+#include "control/state.h"
 #include "control/sync.h"
 
 #define SETTLE_S 2 /* how long a change waits for the data plane */
@@ -138,14 +139,16 @@ static void answer_failure(
 	}
 }
 
-/* Put @p config (taken) in force and answer. */
-static void apply(struct lb_api_request *request, struct lb_config *config, int status)
+/* Put @p config (taken) in force and answer. @p text: what it was parsed from; NULL: an edit. */
+static void apply(struct lb_api_request *request, struct lb_config *config, const char *text, size_t len,
+	int status)
 {
 	struct lb_model *model = request->model;
 	uint64_t n_refusals = model->n_refusals;
 	struct lb_config_error error = {0};
 	json_t *changes = changes_of(model, config);
-	int rc = lb_model_apply(model, config, "api", &error);
+	int rc = text != NULL ? lb_state_apply(model, config, text, len, "api", &error)
+			      : lb_model_apply(model, config, "api", &error);
 
 	if (rc == 0) {
 		answer_when_settled(request, status, changes, n_refusals);
@@ -223,6 +226,8 @@ void lb_api_config_diff(struct lb_api_request *request)
 void lb_api_config_put(struct lb_api_request *request)
 {
 	struct lb_config *config;
+	const char *text;
+	size_t len;
 
 	if (lb_api_flag(request, "dry_run")) {
 		lb_api_config_diff(request);
@@ -232,7 +237,8 @@ void lb_api_config_put(struct lb_api_request *request)
 	if (config == NULL)
 		return;
 	lb_config_share(config, request->model->config);
-	apply(request, config, 200);
+	text = lb_api_body(request, &len);
+	apply(request, config, text, len, 200);
 }
 
 /* Single objects: a copy of the running config is edited, then put in force as a whole. */
@@ -253,7 +259,7 @@ static void edit(struct lb_api_request *request, edit_fn *fn, bool has_body, int
 	rc = config != NULL ? fn(request, config, body, &error) : -ENOMEM;
 	json_decref(body);
 	if (rc == 0) {
-		apply(request, config, status);
+		apply(request, config, NULL, 0, status);
 		return;
 	}
 	lb_config_free(config);

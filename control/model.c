@@ -658,9 +658,41 @@ static void log_changes(struct lb_model *model, const struct lb_config *config, 
 			"%s: and %zu changes more", cause, log.n - MAX_CHANGE_EVENTS);
 }
 
+// Ports that the config names are there, as far as the data plane has told.
+static int check_ports(
+	const struct lb_model *model, const struct lb_config *config, struct lb_config_error *error)
+{
+	unsigned n_ports = lb_dp_state(model->dp) == LB_DP_UP ? lb_dp_map(model->dp)->shm->header.n_ports : 0;
+	unsigned port = 0;
+
+	if (n_ports == 0 || n_ports > LB_SHM_MAX_PORTS)
+		return 0;
+	if (config->has_gateway && config->gateway_port >= n_ports) {
+		snprintf(error->where, sizeof(error->where), "gateway.port");
+		port = config->gateway_port;
+	} else {
+		for (unsigned i = n_ports; i < LB_SHM_MAX_PORTS && port == 0; i++)
+			if (config->port_vlans[i] != LB_VLAN_KEEP)
+				port = i;
+		for (size_t i = 0; i < config->n_interfaces && port == 0; i++)
+			if (config->interfaces[i].port >= n_ports)
+				port = config->interfaces[i].port;
+		snprintf(error->where, sizeof(error->where), "ports");
+	}
+	if (port == 0)
+		return 0;
+	snprintf(error->message, sizeof(error->message), "the data plane has no port %u, only 0..%u", port,
+		n_ports - 1);
+	return -EINVAL;
+}
+
 int lb_model_check(
 	const struct lb_model *model, const struct lb_config *config, struct lb_config_error *error)
 {
+	int rc = model->is_starting ? 0 : check_ports(model, config, error);
+
+	if (rc < 0)
+		return rc;
 	if (!config->has_secret ||
 		memcmp(config->secret, model->secret, sizeof(model->secret)) == 0 ||
 		model->is_starting || lb_dp_state(model->dp) == LB_DP_DOWN)

@@ -317,24 +317,53 @@ int lb_state_start(struct lb_model *model, struct lb_config_error *error)
 	return 0;
 }
 
-int lb_state_reload(struct lb_model *model, struct lb_config_error *error)
+// @p config, of the --config file's content with this hash: put in force it is what later changes are on top of.
+static int apply_file(struct lb_model *model, struct lb_config *config, uint64_t hash, const char *cause,
+	struct lb_config_error *error)
 {
-	struct lb_config *config = NULL, *old_file = model->file_config;
-	uint64_t old_hash = model->file_hash, hash;
-	int rc = load_file(model->config_file, &config, &hash, error);
+	struct lb_config *old_file = model->file_config;
+	uint64_t old_hash = model->file_hash;
+	int rc;
 
-	if (rc < 0)
-		return rc;
 	model->file_config = clone_config(config);
 	model->file_hash = hash;
-	rc = lb_model_apply(model, config, "reload", error);
+	rc = lb_model_apply(model, config, cause, error);
 	if (rc < 0) {
 		lb_config_free(model->file_config);
 		model->file_config = old_file;
 		model->file_hash = old_hash;
-		lb_config_free(config);
 		return rc;
 	}
 	lb_config_free(old_file);
 	return 0;
+}
+
+int lb_state_reload(struct lb_model *model, struct lb_config_error *error)
+{
+	struct lb_config *config = NULL;
+	uint64_t hash;
+	int rc = load_file(model->config_file, &config, &hash, error);
+
+	if (rc < 0)
+		return rc;
+	rc = apply_file(model, config, hash, "reload", error);
+	if (rc < 0)
+		lb_config_free(config);
+	return rc;
+}
+
+int lb_state_apply(struct lb_model *model, struct lb_config *config, const char *text, size_t len,
+	const char *cause, struct lb_config_error *error)
+{
+	struct lb_config_error unread;
+	bool is_file = false;
+	size_t file_len;
+	char *file;
+
+	if (read_text(model->config_file, &file, &file_len, &unread) == 0) {
+		is_file = file_len == len && memcmp(file, text, len) == 0;
+		free(file);
+	}
+	return is_file ? apply_file(model, config, lb_hash_bytes(text, len, HASH_SEED), cause, error)
+		       : lb_model_apply(model, config, cause, error);
 }

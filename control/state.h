@@ -21,6 +21,14 @@ int lb_state_save(
  */
 int lb_state_start(struct lb_model *model, struct lb_config_error *error);
 
+/**
+ * Put @p config in force, which was parsed from @p text. If that is what model->config_file holds by now, changes after it
+ * are on top of the file as it is, and a restart resumes them.
+ * @return 0, @p config is taken; -errno and @p error, nothing has changed and @p config is the caller's.
+ */
+int lb_state_apply(struct lb_model *model, struct lb_config *config, const char *text, size_t len,
+	const char *cause, struct lb_config_error *error);
+
 /** Load model->config_file again and put it in force. @return 0; -errno and @p error, nothing has
  * changed. */
 int lb_state_reload(struct lb_model *model, struct lb_config_error *error);

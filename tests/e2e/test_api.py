@@ -104,6 +104,38 @@ def test_the_file_wins_when_it_has_changed(daemon):
     assert "dropped: ~ service web backend api-1: weight 5 -> 7" in daemon.log.read_text()
 
 
+def test_changes_on_top_of_an_applied_file_outlive_a_restart(daemon):
+    """Edit the file given to --config, apply it, change something: as people do."""
+    edited = {**BASIC, "services": BASIC["services"][:1]}
+    daemon.write(edited)
+    daemon.call("PUT", "/v1/config", daemon.config_file.read_text())
+    daemon.call("PATCH", "/v1/services/web/backends/api-1", {"weight": 7})
+    daemon.stop(9)
+    daemon.start()
+    assert daemon.backend("web", "api-1")["weight"] == 7
+    assert daemon.get("/v1/status")["control"]["resumed_changes"] == 1
+    # another file applied is a change on top of --config's, and goes when that is edited
+    daemon.call("PUT", "/v1/config", json.dumps(BASIC))
+    daemon.write({**edited, "local_addresses": ["192.0.2.1"]})
+    daemon.stop(9)
+    daemon.start()
+    assert daemon.backend("web", "api-1")["weight"] == 5
+    assert [s["name"] for s in daemon.get("/v1/services")["services"]] == ["web"]
+
+
+@pytest.mark.parametrize("extra, where", [
+    ({"gateway": {"mac": "02:00:00:00:00:01", "port": 7}}, "gateway.port"),
+    ({"ports": [{"port": 7, "vlan": 5}]}, "ports"),
+    ({"ports": [{"port": 9, "interfaces": [{"name": "eth9", "vlan": 9}]}]}, "ports")])
+def test_ports_that_are_not_there_are_refused(daemon, extra, where):
+    daemon.start_dataplane()
+    before = daemon.get("/v1/config")
+    for path in ("/v1/config?dry_run=1", "/v1/config"):
+        error = daemon.refused("PUT", path, 400, "invalid", {**BASIC, **extra})
+        assert error["where"] == where and "only 0..0" in error["message"]
+    assert daemon.get("/v1/config") == before
+
+
 def test_a_touched_file_with_the_same_content_does_not_count_as_changed(daemon):
     daemon.call("DELETE", "/v1/services/dns")
     daemon.stop()
