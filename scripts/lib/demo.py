@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The tour that scripts/demo gives; the set-up is the tests' own (tests/e2e/lab.py, nginx.conf.in)."""
 import json
+import shlex
 import signal
 import sys
 import time
@@ -149,7 +150,9 @@ lbctl trace {CLIENT}:40000 {VIP}:80/tcp""")
     say(f"as the client:  ip netns exec {lab.client.name} curl http://{VIP}/api/whoami")
     say(f"""\
 a killed daemon comes back, in the balancer's namespace, with:
-    ip netns exec {lab.lb.name} {lab.build}/control/lb-control --instance {lab.id} --config {lab.config_file}""")
+    ip netns exec {lab.lb.name} {shlex.join(map(str, lab.control.command))}
+and a killed data plane with:
+    ip netns exec {lab.lb.name} {shlex.join(map(str, lab.dataplane.command))}""")
     say("to remove it:   scripts/demo --down")
 
 
