@@ -248,6 +248,20 @@ static int start_api(struct daemon *daemon)
 	return rc;
 }
 
+/* With timers of less than a millisecond: see dp.c. */
+static struct event_base *new_base(void)
+{
+	struct event_config *config = event_config_new();
+	struct event_base *base;
+
+	if (config == NULL)
+		return NULL;
+	event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER);
+	base = event_base_new_with_config(config);
+	event_config_free(config);
+	return base;
+}
+
 static int start(struct daemon *daemon)
 {
 	int rc = take_run_dir(daemon);
@@ -255,7 +269,7 @@ static int start(struct daemon *daemon)
 	if (rc < 0)
 		return rc;
 	raise_file_limit();
-	daemon->base = event_base_new();
+	daemon->base = new_base();
 	if (daemon->base == NULL)
 		return -ENOMEM;
 	rc = add_signals(daemon);

@@ -96,6 +96,7 @@ struct lb_service {
 	bool counted;           /* n_slots of the backends are those of `table` */
 	uint32_t table_version; /* of `table` */
 	uint32_t live_version;  /* that the data plane confirmed; 0: none */
+	uint64_t n_flows;       /* active when the last data plane went away */
 	uint64_t stage_at_ns;   /* CLOCK_MONOTONIC: next moves of those that wait in it; 0: none do */
 	int active_tier;        /* -1: none */
 	enum lb_health_ignored health_ignored;

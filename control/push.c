@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "control/counters.h"
 #include "control/mem.h"
 #include "control/sync.h"
 #include "lb/stage.h"
@@ -579,8 +580,38 @@ void lb_push_locals(struct lb_model *model)
 	(void)send_locals(model);
 }
 
+static int with_most_flows_first(const void *a, const void *b)
+{
+	const struct lb_service *left = *(struct lb_service *const *)a, *right = *(struct lb_service *const *)b;
+
+	if (left->n_flows != right->n_flows)
+		return left->n_flows < right->n_flows ? 1 : -1;
+	return left->id - right->id;
+}
+
+static int publish_all(struct lb_model *model)
+{
+	size_t n = model->n_services;
+	struct lb_service **services = lb_xcalloc(n, sizeof(struct lb_service *));
+	int rc = 0;
+
+	for (size_t i = 0; i < n; i++)
+		services[i] = model->services[i];
+	if (n > 0)
+		qsort(services, n, sizeof(struct lb_service *), with_most_flows_first);
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		services[i]->dirty = false;
+		update_table(services[i]);
+		publish(services[i]);
+		rc = services[i]->table_pending ? 0 : -ENOMEM;
+	}
+	free(services);
+	return rc;
+}
+
 int lb_push_everything(struct lb_model *model)
 {
+	struct lb_msg objects = {.op = LB_OP_SYNC_OBJECTS};
 	int rc = send_secret(model);
 
 	if (rc == 0)
@@ -606,15 +637,23 @@ int lb_push_everything(struct lb_model *model)
 		}
 		tell_changes(service, &before);
 	}
-	for (size_t i = 0; i < model->n_services && rc == 0; i++) {
-		struct lb_service *service = model->services[i];
+	if (rc == 0)
+		rc = lb_dp_send(model->dp, &objects, NULL, NULL);
+	return rc == 0 ? publish_all(model) : rc;
+}
 
-		service->dirty = false;
-		update_table(service);
-		publish(service);
-		rc = service->table_pending ? 0 : -ENOMEM;
+/* The counters are of the data plane that goes: they may be anything, and only an order comes of them. */
+static uint64_t count_flows(const struct lb_service *service)
+{
+	const struct lb_shm_map *map = lb_dp_map(service->model->dp);
+	struct lb_backend_counters counters;
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < service->n_backends; i++) {
+		lb_counters_backend(map, service->backends[i]->id, &counters);
+		n += (uint64_t)counters.active_flows;
 	}
-	return rc;
+	return n;
 }
 
 void lb_push_disconnected(struct lb_model *model)
@@ -625,6 +664,7 @@ void lb_push_disconnected(struct lb_model *model)
 
 		service->table_pending = service->blocked = false;
 		service->live_version = 0;
+		service->n_flows = count_flows(service);
 		for (size_t j = 0; j < service->n_backends; j++)
 			service->backends[j]->sent = service->backends[j]->blocked = false;
 		service->sent = false;

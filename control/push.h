@@ -44,8 +44,9 @@ void lb_push_backend_gone(struct lb_backend *backend);
 void lb_push_forget_gone(struct lb_service *service);
 
 /**
- * Send the secret, the local addresses, all next hops and routes, all services, backends and tables, in this order: what
- * comes between SYNC_BEGIN and SYNC_END. @return 0; -ENOMEM.
+ * Send the secret, the local addresses, all next hops and routes, all services and backends, SYNC_OBJECTS, all tables, in
+ * this order: what comes between SYNC_BEGIN and SYNC_END. Tables of services that had flows when the data plane went away
+ * come first. @return 0; -ENOMEM.
  */
 int lb_push_everything(struct lb_model *model);
 

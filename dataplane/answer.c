@@ -269,7 +269,6 @@ static void answer_one(struct lb_worker *worker, struct lb_burst *burst, unsigne
 		answer_ttl(worker, burst, i);
 		break;
 	case LB_VERDICT_NO_BACKEND:
-	case LB_VERDICT_NO_TABLE:
 	case LB_VERDICT_BACKEND_DOWN:
 	case LB_VERDICT_NO_SESSION:
 		if (burst->packets[i].pending == LB_VERDICT_FRAGMENT)

@@ -9,6 +9,7 @@
 
 #include "dataplane/flowmem.h"
 #include "dataplane/fullnat.h"
+#include "dataplane/resume.h"
 #include "dataplane/trace.h"
 #include "dataplane/worker.h"
 #include "lb/log.h"
@@ -47,7 +48,7 @@ static int sync_begin(struct lb_dp *dp)
 	return 0;
 }
 
-// Control has said all that there is: what it did not mention goes. The first time, workers begin.
+// Control has said all that there is: what it did not mention goes.
 static int sync_end(struct lb_dp *dp)
 {
 	if (!dp->syncing || !dp->secret_set)
@@ -63,13 +64,16 @@ static int sync_end(struct lb_dp *dp)
 		lb_local_set(dp, &(struct lb_msg_local){.count = 0});
 	lb_fib_sync_end_routes(&dp->fib, grace, dp);
 	lb_fib_sync_end_nexthops(&dp->fib);
-	if (!dp->live) {
-		lb_flowmem_adopt(dp);
-		lb_fullnat_adopt(dp);
-		atomic_store_explicit(&dp->live, true, memory_order_release);
-		lb_dp_commit(dp);
-	}
-	dp->shm.shm->header.synced = 1;
+	lb_resume_begin(dp);
+	return 0;
+}
+
+// All but the tables has been said. That is enough for the flows that are recorded.
+static int sync_objects(struct lb_dp *dp)
+{
+	if (!dp->syncing || !dp->secret_set)
+		return -EINVAL;
+	lb_resume_begin(dp);
 	return 0;
 }
 
@@ -113,6 +117,8 @@ int lb_command_apply(struct lb_dp *dp, const struct lb_msg *command, struct lb_m
 		return sync_begin(dp);
 	case LB_OP_SYNC_END:
 		return sync_end(dp);
+	case LB_OP_SYNC_OBJECTS:
+		return sync_objects(dp);
 	case LB_OP_SECRET_SET:
 		return secret_set(dp, command->secret);
 	case LB_OP_SERVICE_SET:

@@ -36,7 +36,7 @@ struct lb_service {
 	uint16_t mss; /* largest in a SYN, LB_MSS_*; may change at any time */
 	uint16_t gue_port_be; /* main lcore */
 	uint8_t client_address; /* enum lb_client_address; mode fullnat */
-	uint8_t zero2;
+	bool resumes; /* main lcore: from before the first sync's end, and not gone on with the kept table yet */
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct lb_service) == 64, "one cache line per service");
 
@@ -80,6 +80,7 @@ struct lb_id_quarantine {
 
 struct lb_worker;
 struct lb_fullnat;
+struct lb_resumed;
 
 struct lb_dp {
 	/* main lcore: rw, workers: ro */
@@ -98,7 +99,7 @@ struct lb_dp {
 	_Atomic uint32_t now_s; /* seconds since boot, for the slot history */
 	uint8_t *flush; /* LB_MAX_BACKENDS + 1: flows of flagged backends are removed; stable while a flush runs */
 	_Atomic uint32_t flushes; /* counts up when `flush` is complete: workers begin */
-	_Atomic bool live;      /* first sync done: tables adopted, workers may use them */
+	_Atomic bool live;      /* objects told, flow tables adopted: workers may use them */
 	_Atomic bool stop;
 
 	/* main lcore only */
@@ -115,6 +116,8 @@ struct lb_dp {
 	size_t n_retired, retired_room;
 	uint32_t *slot_refs; /* per backend: slots of its service's table that name it */
 	struct lb_id_quarantine *quarantine; /* per backend id */
+	struct lb_resumed *resumed; /* see resume.h; NULL: none wait */
+	uint32_t n_resumed, next_resumed, n_taken;
 	bool syncing;
 	bool secret_set;
 	uint8_t secret[16];
@@ -137,6 +140,12 @@ int lb_backend_set(struct lb_dp *dp, const struct lb_msg_backend *msg);
 int lb_backend_del(struct lb_dp *dp, uint16_t id);
 int lb_local_set(struct lb_dp *dp, const struct lb_msg_local *msg);
 int lb_table_publish(struct lb_dp *dp, const struct lb_msg_table *msg);
+
+/**
+ * Let a service that has no table go on with the one that was kept, if each of its slots has a backend that is
+ * up: else it waits for what control publishes. @return whether it does. Main lcore.
+ */
+bool lb_table_resume(struct lb_dp *dp, uint16_t id);
 
 /**
  * End a batch of commands: make the changed maps visible, wait until every worker has passed a quiescent

@@ -19,7 +19,7 @@ void lb_history_save(const struct lb_dp *dp, uint16_t service_id);
 
 /**
  * What a data plane before kept for this service, if its key, checksum and times are right: a table as
- * lb_slots_adopt() takes for its old one. @return NULL: none. The caller frees it (free()).
+ * lb_slots_adopt() takes for its old one, 64-byte aligned. @return NULL: none. The caller frees it (free()).
  */
 struct lb_slot_table *lb_history_load(const struct lb_dp *dp, uint16_t service_id);
 

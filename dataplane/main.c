@@ -21,6 +21,7 @@
 #include "dataplane/flowmem.h"
 #include "dataplane/frag.h"
 #include "dataplane/port.h"
+#include "dataplane/resume.h"
 #include "dataplane/telemetry.h"
 #include "dataplane/worker.h"
 #include "lb/log.h"
@@ -298,7 +299,7 @@ static void main_loop(unsigned n_ports)
 			count_objects(&shm->header);
 			ports_ns = now_ns;
 		}
-		if (n == 0)
+		if (!lb_resume_step(&dp) && n == 0)
 			lb_shm_wait(shm, seen, WAIT_MS);
 	}
 }

@@ -14,6 +14,7 @@
 #include "dataplane/fullnat.h"
 #include "dataplane/history.h"
 #include "dataplane/pick.h"
+#include "dataplane/resume.h"
 #include "dataplane/rewrite.h"
 #include "dataplane/worker.h"
 
@@ -69,6 +70,7 @@ void lb_dp_fini(struct lb_dp *dp)
 	rte_free(dp->encaps);
 	rte_free(dp->next_encaps);
 	rte_free(dp->qsbr);
+	lb_resume_fini(dp);
 	free(dp->slot_refs);
 	free(dp->quarantine);
 	free(dp->retired);
@@ -186,6 +188,7 @@ int lb_service_set(struct lb_dp *dp, const struct lb_msg_service *msg)
 		service->key = msg->key;
 		service->mode = msg->mode;
 		service->in_use = true;
+		service->resumes = !dp->live;
 		dp->n_services++;
 		lb_map_spare_add(&dp->service_spare, map, &msg->key, msg->id);
 	}
@@ -417,8 +420,9 @@ static void adopt_table(struct lb_dp *dp, const struct lb_msg_table *msg, const 
 	struct lb_service *service = &dp->services[msg->service];
 	struct lb_slot_table *old = service->table, *kept = NULL;
 
-	if (old == NULL && !dp->live)
+	if (old == NULL && service->resumes)
 		kept = lb_history_load(dp, msg->service); // from before a restart
+	service->resumes = false;
 	lb_slots_adopt(table, old != NULL ? old : kept, slots, msg->n_slots, msg->version,
 		transition_s(service), dp->now_s);
 	count_slots(dp, old, -1);
@@ -432,12 +436,36 @@ static void adopt_table(struct lb_dp *dp, const struct lb_msg_table *msg, const 
 	free(kept);
 }
 
+// Whether workers would do the same with a table of these slots as with @p table, which has a history beside.
+static bool is_same(const struct lb_slot_table *table, const uint16_t *slots, uint32_t n_slots, uint32_t transition)
+{
+	if (table == NULL || table->n_slots != n_slots || table->transition_s != transition)
+		return false;
+	for (uint32_t i = 0; i < n_slots; i++)
+		if (table->slots[i].backend != slots[i])
+			return false;
+	return true;
+}
+
+static int replace_table(struct lb_dp *dp, const struct lb_msg_table *msg, const uint16_t *words)
+{
+	struct lb_slot_table *table = rte_malloc("slots", lb_slots_bytes(msg->n_slots), 64);
+	struct lb_pick *pick = NULL;
+	int rc = -ENOMEM;
+
+	if (table != NULL)
+		rc = lb_pick_create(dp, msg, words + msg->n_slots, dp->services[msg->service].pick, &pick);
+	if (rc == 0)
+		adopt_table(dp, msg, words, table, pick);
+	else
+		rte_free(table);
+	return rc;
+}
+
 int lb_table_publish(struct lb_dp *dp, const struct lb_msg_table *msg)
 {
 	struct lb_pick_spec spec = lb_pick_spec_of(msg);
 	struct lb_service *service;
-	struct lb_slot_table *table;
-	struct lb_pick *pick = NULL;
 	uint64_t n_bytes;
 	uint16_t *slots;
 	int rc = 0;
@@ -452,23 +480,61 @@ int lb_table_publish(struct lb_dp *dp, const struct lb_msg_table *msg)
 	// Copied before it is checked: what is checked can no longer change.
 	n_bytes = (msg->n_slots + lb_pick_words(&spec)) * sizeof(*slots);
 	slots = malloc(n_bytes);
-	table = rte_malloc("slots", lb_slots_bytes(msg->n_slots), 64);
-	if (slots == NULL || table == NULL)
-		rc = -ENOMEM;
-	else
-		memcpy(slots, dp->shm.shm->tables[msg->buffer].slots, n_bytes);
-	if (rc == 0 && lb_hash_bytes(slots, n_bytes, msg->version) != msg->checksum)
+	if (slots == NULL)
+		return -ENOMEM;
+	memcpy(slots, dp->shm.shm->tables[msg->buffer].slots, n_bytes);
+	if (lb_hash_bytes(slots, n_bytes, msg->version) != msg->checksum)
 		rc = -EBADMSG;
-	if (rc == 0 && !slots_valid(dp, msg->service, slots, msg->n_slots))
+	else if (!slots_valid(dp, msg->service, slots, msg->n_slots))
 		rc = -ERANGE;
-	if (rc == 0)
-		rc = lb_pick_create(dp, msg, slots + msg->n_slots, service->pick, &pick);
-	if (rc == 0)
-		adopt_table(dp, msg, slots, table, pick);
+	else if (service->pick == NULL && !lb_pick_needed(&spec) &&
+		 is_same(service->table, slots, msg->n_slots, transition_s(service)))
+		__atomic_store_n(&service->table->version, msg->version, __ATOMIC_RELAXED);
 	else
-		rte_free(table);
+		rc = replace_table(dp, msg, slots);
 	free(slots);
 	return rc;
+}
+
+static bool all_up(const struct lb_dp *dp, uint16_t service, const struct lb_slot_table *table)
+{
+	for (uint32_t i = 0; i < table->n_slots; i++) {
+		const struct lb_backend *backend = &dp->backends[table->slots[i].backend];
+
+		if (!backend->in_use || backend->service != service || backend->state != LB_BACKEND_UP)
+			return false;
+	}
+	return true;
+}
+
+bool lb_table_resume(struct lb_dp *dp, uint16_t id)
+{
+	struct lb_service *service = &dp->services[id];
+	// Of a pick table nothing is kept: until it comes flows go by their slots, which `source` finds its own way.
+	const struct lb_msg_table source = {.service = id, .scheduler = LB_SCHED_SOURCE};
+	const uint16_t no_words = 0;
+	struct lb_slot_table *kept, *table = NULL;
+	struct lb_pick *pick = NULL;
+
+	if (!service->in_use || !service->resumes || service->table != NULL)
+		return false;
+	kept = lb_history_load(dp, id);
+	if (kept != NULL && all_up(dp, id, kept))
+		table = rte_malloc("slots", lb_slots_bytes(kept->n_slots), 64);
+	if (table != NULL && service->scheduler == LB_SCHED_SOURCE &&
+		lb_pick_create(dp, &source, &no_words, NULL, &pick) < 0) {
+		rte_free(table);
+		table = NULL;
+	}
+	if (table != NULL) {
+		memcpy(table, kept, lb_slots_bytes(kept->n_slots));
+		count_slots(dp, table, 1);
+		atomic_store_explicit(&service->pick, pick, memory_order_release);
+		atomic_store_explicit(&service->table, table, memory_order_release);
+		service->resumes = false;
+	}
+	free(kept);
+	return table != NULL;
 }
 
 void lb_dp_retire(struct lb_dp *dp, void *memory)

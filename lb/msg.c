@@ -11,6 +11,7 @@ const char *lb_op_name(unsigned op)
 		[LB_OP_PING] = "PING",
 		[LB_OP_SYNC_BEGIN] = "SYNC_BEGIN",
 		[LB_OP_SYNC_END] = "SYNC_END",
+		[LB_OP_SYNC_OBJECTS] = "SYNC_OBJECTS",
 		[LB_OP_SECRET_SET] = "SECRET_SET",
 		[LB_OP_SERVICE_SET] = "SERVICE_SET",
 		[LB_OP_SERVICE_DEL] = "SERVICE_DEL",

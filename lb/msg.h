@@ -47,6 +47,8 @@ enum lb_op {
 	LB_OP_FLOWS_COUNT,    /* .flush: as above but only counts */
 	LB_OP_LOCAL_SET,      /* .local: one after the other, in force with the last; -EINVAL also out of order */
 	LB_OP_SESSION_NEXT,   /* .session_query; reply.session: the next session of mode fullnat, if any; -EINVAL */
+	LB_OP_SYNC_OBJECTS,   /* no payload: all objects but tables have been said, so that forwarding may begin;
+			       * -EINVAL without BEGIN or SECRET_SET */
 	LB_OP_N
 };
 

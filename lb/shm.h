@@ -67,7 +67,7 @@ struct lb_shm_header {
 	uint64_t n_commands __attribute__((aligned(64)));
 	uint64_t n_commands_refused;
 	uint64_t n_ring_corrupt;
-	uint32_t synced; /* 1 after a SYNC_END since boot */
+	uint32_t synced; /* 1 once it forwards: after a SYNC_OBJECTS or SYNC_END since boot */
 	uint32_t n_services;
 	uint32_t n_backends;
 	/* futex words: the producer of the commands wakes the main lcore. */

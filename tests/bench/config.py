@@ -12,7 +12,8 @@ resync_dataplane    restart of lb-dataplane under a running lb-control, likewise
 packets_lost        during=health, lbctl, apply, lbctl_large, resync_control: numbered packets (seq_traffic.c) sent through a veth pair that
                     did not come back, while changes of that kind were made; during=replay: of the replay, those that the
                     balancer itself counts as dropped. All must be 0
-dataplane_gap       for how long numbered packets were lost while lb-dataplane was restarted (their number, by their rate)
+dataplane_gap       for how long numbered packets were lost while lb-dataplane was restarted (their number, by their rate), the
+                    start of its process included
 """
 import http.client
 import json

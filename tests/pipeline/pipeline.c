@@ -85,27 +85,45 @@ void pipeline_start(
 	CHECK(lb_flowmem_map(dp));
 }
 
-void pipeline_stop(struct pipeline *pipeline)
+static void unlink_memory(const struct lb_dp *dp)
 {
-	struct lb_dp *dp = &pipeline->dp;
-
-	lb_flowmem_unmap(dp);
 	for (unsigned i = 0; i < dp->n_workers; i++) {
 		char flows[192], sessions[192];
 
 		snprintf(flows, sizeof(flows), "%s.flows.%u", dp->shm.path, i);
 		unlink(flows);
-		lb_frag_destroy(dp->workers[i]->frags);
 		snprintf(sessions, sizeof(sessions), "%s.sessions.%u", dp->shm.path, i);
 		unlink(sessions);
-		rte_free(dp->workers[i]);
 	}
 	for (uint16_t id = 0; id < LB_MAX_SERVICES; id++)
 		if (dp->services[id].in_use)
 			lb_history_forget(dp, id);
-	lb_shm_detach(&dp->shm, true);
+}
+
+static void end(struct pipeline *pipeline, bool unlink_files)
+{
+	struct lb_dp *dp = &pipeline->dp;
+
+	lb_flowmem_unmap(dp);
+	if (unlink_files)
+		unlink_memory(dp);
+	for (unsigned i = 0; i < dp->n_workers; i++) {
+		lb_frag_destroy(dp->workers[i]->frags);
+		rte_free(dp->workers[i]);
+	}
+	lb_shm_detach(&dp->shm, unlink_files);
 	rte_mempool_free(pipeline->pool);
 	lb_dp_fini(dp);
+}
+
+void pipeline_stop(struct pipeline *pipeline)
+{
+	end(pipeline, true);
+}
+
+void pipeline_leave(struct pipeline *pipeline)
+{
+	end(pipeline, false);
 }
 
 static void free_own(struct lb_burst *burst)

@@ -25,6 +25,9 @@ void pipeline_start(
 	struct pipeline *pipeline, unsigned n_workers, uint64_t n_flows, unsigned n_mbufs);
 void pipeline_stop(struct pipeline *pipeline);
 
+/** As pipeline_stop(), but files are left for the next one: a data plane that ended. */
+void pipeline_leave(struct pipeline *pipeline);
+
 /** Free what the worker's burst holds, as if it had been sent, and process what that releases. */
 void pipeline_free_burst(struct pipeline *pipeline);
 

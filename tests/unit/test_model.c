@@ -331,7 +331,7 @@ static void local_addresses_are_told_when_they_change(void **state)
 static void a_start_tells_everything(void **state)
 {
 	struct fake_dp *fake = start_synced();
-	size_t secret, nexthop, route, service, backend, table, end;
+	size_t secret, nexthop, route, service, backend, objects, table, end;
 
 	(void)state;
 	check_agreement(fake);
@@ -340,10 +340,12 @@ static void a_start_tells_everything(void **state)
 	route = fake_dp_find(fake, 0, LB_OP_ROUTE_SET);
 	service = fake_dp_find(fake, 0, LB_OP_SERVICE_SET);
 	backend = fake_dp_find(fake, 0, LB_OP_BACKEND_SET);
+	objects = fake_dp_find(fake, 0, LB_OP_SYNC_OBJECTS);
 	table = fake_dp_find(fake, 0, LB_OP_TABLE_PUBLISH);
 	end = fake_dp_find(fake, 0, LB_OP_SYNC_END);
+	assert_int_equal(fake_dp_find(fake, objects, LB_OP_BACKEND_SET), SIZE_MAX);
 	assert_true(secret < nexthop && nexthop < route && route < service && service < backend &&
-		    backend < table && table < end && end != SIZE_MAX);
+		    backend < objects && objects < table && table < end && end != SIZE_MAX);
 	assert_memory_equal(fake->secret, model->secret, 16);
 	assert_int_equal(n_default_routes(fake), 2);
 	fake_dp_stop(fake, true);
@@ -549,6 +551,30 @@ static void a_restarted_data_plane_gets_everything_again(void **state)
 		fake = fake_dp_start(INSTANCE, 1);
 		WAIT(lb_dp_state(model->dp) == LB_DP_UP);
 		settle();
+		check_agreement(fake);
+	}
+	fake_dp_stop(fake, true);
+}
+
+static void services_that_had_flows_get_their_tables_first(void **state)
+{
+	struct fake_dp *fake = start_synced();
+	uint16_t web = lb_model_service(model, "web")->id, dns = lb_model_service(model, "dns")->id;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		uint16_t first = i == 0 ? dns : web;
+		size_t table;
+
+		fake->map.shm->workers[0].backends[backend_of("dns", "a")->id].active_flows = i == 0 ? 3 : 0;
+		fake->map.shm->workers[0].backends[backend_of("web", "b")->id].active_flows = i == 0 ? 2 : 1;
+		fake_dp_stop(fake, true);
+		WAIT(lb_dp_state(model->dp) == LB_DP_DOWN);
+		fake = fake_dp_start(INSTANCE, 1);
+		WAIT(lb_dp_state(model->dp) == LB_DP_UP);
+		settle();
+		table = fake_dp_find(fake, 0, LB_OP_TABLE_PUBLISH);
+		assert_int_equal(fake->log[table].table.service, first);
 		check_agreement(fake);
 	}
 	fake_dp_stop(fake, true);
@@ -1158,6 +1184,7 @@ int main(void)
 		TEST(many_endpoints_may_go_round),
 		TEST(any_config_may_follow_any_other),
 		TEST(a_restarted_data_plane_gets_everything_again),
+		TEST(services_that_had_flows_get_their_tables_first),
 		TEST(a_restarted_daemon_keeps_ids_and_removes_the_rest),
 		TEST(a_daemon_without_its_state_gets_there_too),
 		TEST(a_refusal_is_told_and_tried_again),
