@@ -107,6 +107,8 @@ json_t *lb_api_fullnat_json(const struct lb_shm_map *map);
 /** Name of an enum lb_flow_state; "?" out of range. api_trace.c */
 const char *lb_api_flow_state_name(unsigned state);
 json_t *lb_api_refusal_json(const struct lb_refusal *refusal);
+/** What is not as @p config (in force, or proposed; NULL: none) wants it, though nothing was refused. api_warnings.c */
+json_t *lb_api_warnings_json(const struct lb_model *model, const struct lb_config *config);
 /** Counters of a backend since it has its id. */
 void lb_api_backend_counters(
 	const struct lb_backend *backend, struct lb_backend_counters *counters);

@@ -39,8 +39,8 @@ static json_t *changes_of(const struct lb_model *model, const struct lb_config *
 }
 
 /* Takes @p changes. */
-static json_t *answer_json(const struct lb_model *model, json_t *changes, bool dry_run,
-	uint64_t n_refusals_before, bool settled)
+static json_t *answer_json(const struct lb_model *model, const struct lb_config *config, json_t *changes,
+	bool dry_run, uint64_t n_refusals_before, bool settled)
 {
 	json_t *refused = json_array();
 	uint64_t first = n_refusals_before;
@@ -53,9 +53,10 @@ static json_t *answer_json(const struct lb_model *model, json_t *changes, bool d
 			refused, lb_api_refusal_json(&model->refusals[i % LB_N_REFUSALS]));
 	live = !dry_run && settled && lb_dp_state(model->dp) == LB_DP_UP &&
 	       model->n_refusals == n_refusals_before;
-	return json_pack("{s:o, s:I, s:b, s:s, s:b, s:o}", "changes", changes, "n_changes",
+	return json_pack("{s:o, s:I, s:b, s:s, s:b, s:o, s:o}", "changes", changes, "n_changes",
 		(json_int_t)json_array_size(changes), "dry_run", dry_run, "dataplane",
-		lb_dp_state_name(lb_dp_state(model->dp)), "live", live, "refused", refused);
+		lb_dp_state_name(lb_dp_state(model->dp)), "live", live, "refused", refused,
+		"warnings", lb_api_warnings_json(model, config));
 }
 
 static void on_cancel(struct lb_api_request *request)
@@ -74,7 +75,7 @@ static void answer_change(struct change *change, bool settled)
 	struct lb_api_request *request = change->request;
 
 	lb_api_reply(request, change->status,
-		answer_json(request->model, json_incref(change->changes), false,
+		answer_json(request->model, request->model->config, json_incref(change->changes), false,
 			change->n_refusals_before, settled));
 }
 
@@ -218,7 +219,7 @@ void lb_api_config_diff(struct lb_api_request *request)
 		answer_failure(request, rc, &error);
 	else
 		lb_api_reply(request, 200,
-			answer_json(request->model, changes_of(request->model, config), true,
+			answer_json(request->model, config, changes_of(request->model, config), true,
 				request->model->n_refusals, false));
 	lb_config_free(config);
 }

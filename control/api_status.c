@@ -488,8 +488,8 @@ void lb_api_status(struct lb_api_request *request)
 	bool brief = services != NULL && strcmp(services, "0") == 0;
 
 	lb_api_reply(request, 200,
-		json_pack("{s:o, s:s, s:o, s:o, s:o, s:o}", "timestamp_ns",
+		json_pack("{s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "timestamp_ns",
 			lb_json_u64(lb_realtime_ns()), "instance", model->instance, "control",
 			control_json(model), "dataplane", dataplane_json(model), "services",
-			brief ? json_array() : services_json(model), "names", names_json(model)));
+			brief ? json_array() : services_json(model), "names", names_json(model), "warnings", lb_api_warnings_json(model, model->config)));
 }

@@ -148,6 +148,7 @@ struct lb_config_interface {
 struct lb_config {
 	bool has_secret;
 	uint8_t secret[16];
+	char secret_where[300]; /* the place in its text, as in struct lb_config_error */
 	struct lb_addr *local_addresses;
 	size_t n_local_addresses;
 	bool has_gateway;

@@ -48,6 +48,9 @@ struct lb_config_reader {
 int lb_config_fail(struct lb_config_reader *reader, const struct lb_node *node, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/** Where @p node stands, as a failure would tell. */
+void lb_config_place(const struct lb_config_reader *reader, const struct lb_node *node, char *buf, size_t bytes);
+
 /** As lb_config_fail(), with the place of the node's key. */
 int lb_config_fail_key(struct lb_config_reader *reader, const struct lb_node *node, const char *fmt,
 	...) __attribute__((format(printf, 3, 4)));

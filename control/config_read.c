@@ -730,6 +730,8 @@ int lb_config_read(struct lb_config_reader *reader, struct lb_config *config)
 	require(reader, reader->root, v[SERVICES], "services", "a config");
 	lb_config_read_secret(reader, v[HASH_SECRET], config->secret);
 	config->has_secret = v[HASH_SECRET];
+	if (v[HASH_SECRET])
+		lb_config_place(reader, v[HASH_SECRET], config->secret_where, sizeof(config->secret_where));
 	read_local_addresses(reader, v[LOCAL_ADDRESSES], config);
 	read_gateway(reader, v[GATEWAY], config);
 	read_ports(reader, v[PORTS], config);

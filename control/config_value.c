@@ -40,6 +40,8 @@ const char *lb_config_found(const struct lb_node *node, char buf[LB_CONFIG_FOUND
 	return buf;
 }
 
+#define PATH_BYTES 200
+
 static void set_where(struct lb_config_reader *reader, unsigned line, const char *path)
 {
 	struct lb_config_error *error = reader->error;
@@ -50,6 +52,17 @@ static void set_where(struct lb_config_reader *reader, unsigned line, const char
 		snprintf(error->where, sizeof(error->where), "%s", reader->file);
 	else
 		snprintf(error->where, sizeof(error->where), "%s", path);
+}
+
+void lb_config_place(const struct lb_config_reader *reader, const struct lb_node *node, char *buf, size_t bytes)
+{
+	struct lb_config_error error = {0};
+	struct lb_config_reader copy = {.file = reader->file, .error = &error};
+	char path[PATH_BYTES];
+
+	lb_node_path(node, path, sizeof(path));
+	set_where(&copy, node->line, path);
+	snprintf(buf, bytes, "%s", error.where);
 }
 
 static void vfail(struct lb_config_reader *reader, unsigned line, unsigned column, const char *path,
@@ -70,8 +83,6 @@ static void vfail(struct lb_config_reader *reader, unsigned line, unsigned colum
 		used = snprintf(error->message, sizeof(error->message), "%s: ", path);
 	vsnprintf(error->message + used, sizeof(error->message) - (size_t)used, fmt, args);
 }
-
-#define PATH_BYTES 200
 
 int lb_config_fail(struct lb_config_reader *reader, const struct lb_node *node, const char *fmt, ...)
 {

@@ -319,7 +319,7 @@ static enum lbctl_exit check_live(const struct lbctl *ctl, const json_t *answer)
 enum lbctl_exit lbctl_api_show_changes(const struct lbctl *ctl, const json_t *answer)
 {
 	static const enum lbctl_colour colours[] = {LBCTL_GREEN, LBCTL_RED, LBCTL_YELLOW};
-	const json_t *changes = json_object_get(answer, "changes"), *change;
+	const json_t *changes = json_object_get(answer, "changes"), *change, *warning;
 	bool dry_run = lbctl_json_true(answer, "dry_run");
 	size_t i, n = json_array_size(changes);
 
@@ -327,6 +327,9 @@ enum lbctl_exit lbctl_api_show_changes(const struct lbctl *ctl, const json_t *an
 		lbctl_api_print(answer, false);
 		return check_live(ctl, answer);
 	}
+	json_array_foreach (json_object_get(answer, "warnings"), i, warning)
+		lbctl_note(ctl, lbctl_json_text(warning, "where"), "warning: %s; %s", lbctl_json_text(warning, "message"),
+			lbctl_json_text(warning, "hint"));
 	json_array_foreach (changes, i, change) {
 		const char *sign = lbctl_json_text(change, "sign");
 		const char *kind = *sign ? strchr("+-~", *sign) : NULL;

@@ -155,8 +155,8 @@ static void print_commands(const struct lbctl *ctl, const json_t *dataplane, con
 
 	for (i = 0; i < 6; i++)
 		values[i] = lbctl_json_format(json_object_get(dataplane, keys[i]));
-	lbctl_print_field(
-		ctl, "holds", LBCTL_PLAIN, "%s services, %s backends", values[0], values[1]);
+	lbctl_print_field(ctl, "holds", LBCTL_PLAIN, "%s service%s, %s backend%s", values[0],
+		strcmp(values[0], "1") == 0 ? "" : "s", values[1], strcmp(values[1], "1") == 0 ? "" : "s");
 	lbctl_print_field(ctl, "commands",
 		lbctl_json_number(dataplane, "n_commands_refused") > 0 ||
 				lbctl_json_number(dataplane, "n_ring_corrupt") > 0
@@ -202,6 +202,18 @@ static void print_dataplane(const struct lbctl *ctl, const json_t *status)
 	print_commands(ctl, dataplane, status);
 }
 
+static void print_warnings(const struct lbctl *ctl, const json_t *warnings)
+{
+	const json_t *warning;
+	size_t i;
+
+	json_array_foreach (warnings, i, warning) {
+		lbctl_print_field(ctl, "warning", LBCTL_YELLOW, "%s: %s", lbctl_json_text(warning, "where"),
+			lbctl_json_text(warning, "message"));
+		lbctl_print_field(ctl, "", LBCTL_PLAIN, "%s", lbctl_json_text(warning, "hint"));
+	}
+}
+
 static void print_status(const struct lbctl *ctl, const json_t *status)
 {
 	const json_t *dataplane = json_object_get(status, "dataplane");
@@ -211,6 +223,7 @@ static void print_status(const struct lbctl *ctl, const json_t *status)
 
 	print_control(ctl, status);
 	print_dataplane(ctl, status);
+	print_warnings(ctl, json_object_get(status, "warnings"));
 	if (json_array_size(ports) > 0) {
 		putchar('\n');
 		lbctl_view_ports(ctl, ports);

@@ -314,8 +314,8 @@ int main(int argc, char **argv)
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	rc = start(&daemon);
 	if (rc == 0) {
-		lb_log(LB_LOG_INFO, "main", "instance %s: %zu services", daemon.options.instance,
-			daemon.model->n_services);
+		lb_log(LB_LOG_INFO, "main", "instance %s: %zu service%s", daemon.options.instance,
+			daemon.model->n_services, daemon.model->n_services == 1 ? "" : "s");
 		lb_notify("READY=1");
 		event_base_dispatch(daemon.base);
 	}

@@ -695,11 +695,12 @@ int lb_model_check(
 		return rc;
 	if (!config->has_secret ||
 		memcmp(config->secret, model->secret, sizeof(model->secret)) == 0 ||
-		model->is_starting || lb_dp_state(model->dp) == LB_DP_DOWN)
-		return 0;
-	snprintf(error->where, sizeof(error->where), "hash_secret");
+		model->is_starting || lb_dp_state(model->dp) == LB_DP_DOWN || model->secret_refused)
+		return 0; // if it was refused, this may be the one that the data plane has
+	snprintf(error->where, sizeof(error->where), "%s",
+		config->secret_where[0] != '\0' ? config->secret_where : "hash_secret");
 	snprintf(error->message, sizeof(error->message),
-		"it cannot change while the data plane runs, as "
+		"hash_secret: it cannot change while the data plane runs, as "
 		"every connection would move: stop the data plane, apply, and start it again");
 	return -EBUSY;
 }

@@ -142,6 +142,7 @@ struct lb_model {
 	struct lb_names *names;
 	struct event *renew; /* active when the addresses of names have changed */
 	uint8_t secret[16];
+	bool secret_refused; /* the data plane has another one, and flows by it */
 	struct lb_ids *service_ids, *backend_ids;
 	struct lb_service **services; /* in the order of the config */
 	size_t n_services;

@@ -545,12 +545,22 @@ void lb_push_backend_gone(struct lb_backend *backend)
 	gone_add(backend);
 }
 
+static void on_secret(void *arg, const struct lb_msg *command, int status, const struct lb_msg *reply)
+{
+	struct lb_model *model = arg;
+
+	(void)reply;
+	model->secret_refused = status == -EBUSY;
+	if (status < 0 && status != -ENOTCONN)
+		lb_sync_refused(model, command, status);
+}
+
 static int send_secret(struct lb_model *model)
 {
 	struct lb_msg msg = {.op = LB_OP_SECRET_SET};
 
 	memcpy(msg.secret, model->secret, sizeof(model->secret));
-	return lb_dp_send(model->dp, &msg, NULL, NULL);
+	return lb_dp_send(model->dp, &msg, on_secret, model);
 }
 
 void lb_push_secret(struct lb_model *model)

@@ -63,6 +63,9 @@ static void subject_of(
 		snprintf(buf, bytes, "route %s/%u", lb_addr_format(&command->route.prefix, text),
 			command->route.length);
 		return;
+	case LB_OP_SECRET_SET:
+		snprintf(buf, bytes, "hash_secret");
+		return;
 	case LB_OP_LOCAL_SET:
 		snprintf(buf, bytes, "local address %s",
 			lb_addr_format(&command->local.addr, text));

@@ -82,6 +82,7 @@ STATUS = {
     "services": [SERVICE, SERVICE6],
     "names": [{"name": "api-3.internal", "state": "resolved", "reason": None, "last_ns": NOW_NS, "next_ns": NOW_NS,
                "addresses": [{"address": "10.0.0.13", "gone": False, "since_ns": NOW_NS}]}],
+    "warnings": [{"where": "ports", "message": "port 0 names interface lb9, which is not there", "hint": "look at ip link"}],
 }
 CONFIG = {"services": [{"name": "web", "vip": "203.0.113.10", "port": 443, "protocol": "tcp", "mode": "nat", "min_healthy": 1,
                         "health_check": {"type": "http", "interval": "2s"},
@@ -126,7 +127,7 @@ FLUSHED = {"service": "web", "backend": None, "n_flows": 600}
 CHANGE = {"changes": [{"sign": "~", "path": "service web backend api-1", "text": "weight 5 -> 3"},
                       {"sign": "+", "path": "service dns", "text": ""},
                       {"sign": "-", "path": "service old", "text": ""}],
-          "n_changes": 3, "dry_run": False, "dataplane": "up", "live": True, "refused": []}
+          "n_changes": 3, "dry_run": False, "dataplane": "up", "live": True, "refused": [], "warnings": []}
 DRY_RUN = dict(CHANGE, dry_run=True, live=False)
 VERSION = {"version": "0.1.0", "api": 1, "instance": "default"}
 SERVICES = {"timestamp_ns": NOW_NS, "dataplane": "up", "services": [SERVICE, SERVICE6]}

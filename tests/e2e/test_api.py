@@ -380,7 +380,7 @@ def test_the_secret_stays_while_the_data_plane_runs(live):
     other = {**config, "hash_secret": "00" * 16}
     for method, path in (("PUT", "/v1/config"), ("POST", "/v1/diff")):
         error = live.refused(method, path, 409, "conflict", other)
-        assert error["where"] == "hash_secret" and "stop the data plane" in error["message"]
+        assert error["where"] == "request:1" and "hash_secret: it cannot change" in error["message"] and "stop the data plane" in error["message"]
     assert live.get("/v1/config") == config
 
 

@@ -74,6 +74,8 @@ def test_status_shows_everything_in_one_screen(api, run_dir):
     assert re.search(r"^ +2001:db8::10: 1 used, 0 free, 0 times none, takes no new sessions$", out, re.M)
     assert fields["commands"] == "31 taken, 1 refused, 0 pending, 0 corrupt"
     assert fields["refused"] == "1m 5s ago: BACKEND_SET backend web/api-1: no space left on device"
+    assert fields["warning"] == "ports: port 0 names interface lb9, which is not there"
+    assert fields["holds"] == "1 service, 3 backends"
     assert rows(out, "PORT")[0][:5] == ["0", "net_af_packet0", "lb0", "up", "10000"]
     assert rows(out, "PORT")[0][-2:] == ["3", "0"]  # missed, with no buffer; errors
     assert rows(out, "WORKER")[0] == ["0", "1", "100", "90", "25.0%", "4", "0"]

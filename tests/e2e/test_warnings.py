@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the config wants and the host does not have, though nothing was refused: status, apply and diff say it."""
+import json
+
+import pytest
+
+from configs import SECRET, config, web
+from lab import Lab, sigkill, wait_for
+from conftest import finish
+
+
+@pytest.fixture(scope="module")
+def small_lab():
+    with Lab(n_backends=1) as lab:
+        lab.backends[0].start_nginx()
+        lab.start_all(config(web(lab, 4)))
+        yield lab
+        finish(lab)
+
+
+def warnings(lab, *command):
+    return [(w["where"], w["message"]) for w in lab.lbctl_json(*(command or ("status",)))["warnings"]]
+
+
+def test_an_interface_that_is_not_there(small_lab):
+    lab = small_lab
+    assert warnings(lab) == []
+    lab.write_config(config(web(lab, 4), ports=[{"port": 0, "interfaces": [{"name": "nosuch0", "vlan": 7}]}]))
+    for command in ("diff", "apply"):
+        done = lab.lbctl(command, lab.config_file)
+        assert "lbctl: ports: warning: port 0 names interface nosuch0, which is not there" in done.stderr
+        assert (command == "apply") == bool(warnings(lab))
+    assert "warning" in lab.lbctl("status").stdout and "nosuch0" in lab.lbctl("status").stdout
+    lab.write_config(config(web(lab, 4)))
+    assert "warning" not in lab.lbctl("apply", lab.config_file).stderr
+    assert warnings(lab) == []
+
+
+def test_another_secret_than_the_data_plane_has(small_lab):
+    lab = small_lab
+    lab.config_file.write_text("# another secret\nhash_secret: " + "f0" * 16 +
+                               "\nservices: " + json.dumps([web(lab, 4)]) + "\n")
+    for command in ("diff", "apply"):  # while the daemon runs it is refused, and where it stands is told
+        done = lab.lbctl(command, lab.config_file, check=False)
+        assert done.returncode == 1
+        assert f"{lab.config_file}:2: hash_secret: it cannot change while the data plane runs" in done.stderr
+    sigkill(lab.control)
+    lab.start_control()
+    lab.wait_ready()
+    message = "the data plane runs with another one than the configuration's, and goes on with that"
+    wait_for(lambda: warnings(lab) == [("hash_secret", message)], lambda: lab.lbctl("status").stdout)
+    out = lab.lbctl("status").stdout
+    assert "restart lb-dataplane" in out and "SECRET_SET hash_secret" in out
+    for command in ("diff", "apply"):
+        done = lab.lbctl(command, lab.config_file)
+        assert f"lbctl: hash_secret: warning: {message}; restart lb-dataplane" in done.stderr
+        assert "no change" in done.stdout
+    # Back to what it has.
+    lab.write_config(config(web(lab, 4)))
+    lab.lbctl("apply", lab.config_file)
+    wait_for(lambda: warnings(lab) == [], lambda: lab.lbctl("status").stdout)
+    # Or the data plane takes the new one at its next start.
+    lab.write_config({**config(web(lab, 4)), "hash_secret": "f0" * 16})
+    assert SECRET != "f0" * 16
+    sigkill(lab.control)
+    lab.start_control()
+    lab.wait_ready()
+    wait_for(lambda: warnings(lab) != [], lambda: lab.lbctl("status").stdout)
+    sigkill(lab.dataplane)
+    lab.start_dataplane()
+    lab.wait_ready()
+    wait_for(lambda: warnings(lab) == [], lambda: lab.lbctl("status").stdout)
