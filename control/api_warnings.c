@@ -38,6 +38,9 @@ json_t *lb_api_warnings_json(const struct lb_model *model, const struct lb_confi
 {
 	json_t *list = json_array();
 
+	if (lb_dp_is_stalled(model->dp))
+		add(list, "data plane", "no heartbeat, but its workers go on: its main lcore gets no CPU, and changes wait",
+			"give lcore 0 of lb-dataplane a CPU that others leave alone at times");
 	warn_of_secret(list, model);
 	warn_of_interfaces(list, config);
 	return list;

@@ -21,6 +21,9 @@
 #define PROBE_TICK_US 5000u
 #define ABSENT_TICK_US 10000u /* while nothing forwards, a new region is waited for */
 #define NO_ANSWER_NS LB_SHM_DEAD_NS
+/* For how long the heartbeat may be missing while workers go on: the main lcore lacks CPU, and what matters is that packets
+ * pass. Beyond that it hangs, and takes no changes any more. */
+#define STALL_MAX_NS UINT64_C(10000000000)
 #define MAY_SYNC_WAIT_NS UINT64_C(1000000000)
 #define SYNC_RETRY_NS UINT64_C(1000000000)
 #define MAX_EVENTS_PER_TICK 256u /* of one worker: a scribbled ring must not hold the loop */
@@ -67,6 +70,8 @@ struct lb_dp {
 	int pid_fd;          /* -1: not watched */
 	uint32_t pid;        /* that is watched, or was; 0: none yet */
 	struct event *ended; /* pending while pid_fd is there */
+	uint64_t polls, polls_ns; /* of all workers; CLOCK_MONOTONIC when they last went on */
+	bool stalled;             /* no heartbeat, but the workers go on */
 	uint64_t last_beat_ns; /* the heartbeat found at its end: the last one; 0: it lives */
 
 	bool probing, probed; /* while DOWN: a PING is in the ring; it was answered */
@@ -403,6 +408,8 @@ static void attach(struct lb_dp *dp)
 	shm = dp->map.shm;
 	dp->attached = true;
 	dp->last_beat_ns = 0;
+	dp->polls = dp->polls_ns = 0;
+	dp->stalled = false;
 	lb_ring_attach_producer(&dp->command, &shm->command);
 	lb_ring_attach_consumer(&dp->replies, &shm->reply);
 	for (unsigned i = 0; i < dp->map.n_workers; i++)
@@ -459,16 +466,48 @@ static void probe(struct lb_dp *dp, uint64_t now_ns)
 	}
 }
 
+/* Whether workers went on within the time after which a heartbeat is missed. */
+static bool workers_go_on(struct lb_dp *dp, uint64_t now_ns)
+{
+	uint64_t polls = 0;
+
+	for (unsigned i = 0; i < dp->map.n_workers; i++)
+		polls += __atomic_load_n(&dp->map.shm->workers[i].polls, __ATOMIC_RELAXED);
+	if (polls != dp->polls)
+		dp->polls_ns = now_ns;
+	dp->polls = polls;
+	return dp->polls_ns != 0 && now_ns - dp->polls_ns <= LB_SHM_DEAD_NS;
+}
+
+/* The heartbeat is missing. @return whether that is only for want of CPU. */
+static bool is_stalled(struct lb_dp *dp, bool go_on, uint64_t age_ns)
+{
+	if (dp->state == LB_DP_DOWN || !go_on || age_ns > STALL_MAX_NS)
+		return false;
+	if (!dp->stalled)
+		lb_log(LB_LOG_WARN, "dp", "no heartbeat for %" PRIu64 ".%" PRIu64 " s, but its workers go on: its main "
+			"lcore gets no CPU", age_ns / 1000000000, age_ns / 100000000 % 10);
+	dp->stalled = true;
+	return true;
+}
+
 static void judge(struct lb_dp *dp)
 {
 	uint64_t now_ns = lb_now_ns(); // not before the replies that were just taken
 	uint64_t age_ns = lb_shm_heartbeat_age_ns(dp->map.shm, LB_SIDE_DATA);
+
+	bool go_on = workers_go_on(dp, now_ns);
 
 	if (age_ns <= LB_SHM_DEAD_NS)
 		watch(dp);
 	if (dp->last_beat_ns != 0 && heartbeat_ns(dp) == dp->last_beat_ns)
 		return;
 	dp->last_beat_ns = 0;
+	if (age_ns > LB_SHM_DEAD_NS && age_ns != UINT64_MAX && is_stalled(dp, go_on, age_ns))
+		return;
+	if (dp->stalled && age_ns <= LB_SHM_DEAD_NS)
+		dp->progress_ns = now_ns; // it could not answer meanwhile
+	dp->stalled = false;
 	if (age_ns == UINT64_MAX) {
 		go_down(dp, "no heartbeat yet");
 	} else if (age_ns > LB_SHM_DEAD_NS) {
@@ -614,6 +653,11 @@ const struct lb_shm_map *lb_dp_map(const struct lb_dp *dp)
 struct lb_shm_mirror *lb_dp_mirror(const struct lb_dp *dp)
 {
 	return dp->attached ? dp->map.shm->mirror : NULL;
+}
+
+bool lb_dp_is_stalled(const struct lb_dp *dp)
+{
+	return dp->stalled;
 }
 
 size_t lb_dp_n_pending(const struct lb_dp *dp)

@@ -16,6 +16,8 @@
  *   DOWN --region there, heartbeat fresh, PING answered--> SYNCING --SYNC_END answered--> UP
  *   any  --its process ended, region replaced, heartbeat old, or no answer for a second--> DOWN
  *
+ * An old heartbeat alone is no death while workers go on polling: the main lcore lacks CPU. Up to 10 s that is borne with.
+ *
  * Commands are pushed in the order in which they were given; those that the ring has no room for,
  * and table publications for which no buffer is free, wait in memory. On the way to DOWN all are
  * forgotten (their reply functions hear -ENOTCONN): the next sync sends everything that is still
@@ -75,6 +77,8 @@ uint64_t lb_dp_since_ns(const struct lb_dp *dp);
 const struct lb_shm_map *lb_dp_map(const struct lb_dp *dp);
 /** For the mirror, the one part that the daemon writes outside of this module. */
 struct lb_shm_mirror *lb_dp_mirror(const struct lb_dp *dp);
+/** Its heartbeat is missing, but its workers go on: its main lcore gets no CPU. */
+bool lb_dp_is_stalled(const struct lb_dp *dp);
 /** Commands that are not answered yet, those in memory included. */
 size_t lb_dp_n_pending(const struct lb_dp *dp);
 /** Replies that fitted no command, since start. */

@@ -452,6 +452,48 @@ static void one_without_a_heartbeat_is_down_and_its_region_stays(void **state)
 	fake_dp_stop(fake, true);
 }
 
+static void run_for(uint64_t ns, struct fake_dp *fake, uint64_t n_polls)
+{
+	for (uint64_t end_ns = lb_now_ns() + ns; lb_now_ns() < end_ns;) {
+		fake->map.shm->workers[0].polls += n_polls;
+		event_base_loop(base, EVLOOP_ONCE);
+	}
+}
+
+/* Packets pass: that its main lcore gets no CPU is not its end. */
+static void one_whose_workers_go_on_is_not_down(void **state)
+{
+	struct fake_dp *fake = start_synced();
+
+	(void)state;
+	run_for(LB_SHM_DEAD_NS / 10, fake, 1);
+	fake->dead = fake->hang = true;
+	send_numbered(10); // nobody answers them meanwhile
+	run_for(2 * LB_SHM_DEAD_NS, fake, 1);
+	assert_int_equal(lb_dp_state(dp), LB_DP_UP);
+	assert_true(lb_dp_is_stalled(dp));
+	fake->hang = fake->dead = false;
+	WAIT(!lb_dp_is_stalled(dp) && seen.n_replies == 10);
+	assert_int_equal(lb_dp_state(dp), LB_DP_UP);
+	assert_int_equal(seen.n_syncs, 1);
+	// Not for ever: one that takes no changes for so long hangs.
+	fake->dead = true;
+	usleep(200000); // it stamps no more
+	__atomic_store_n(&fake->map.shm->header.side[LB_SIDE_DATA].heartbeat_ns, lb_now_ns() - 20 * LB_SHM_DEAD_NS,
+		__ATOMIC_RELEASE);
+	run_for(LB_SHM_DEAD_NS / 10, fake, 1);
+	assert_int_equal(lb_dp_state(dp), LB_DP_DOWN);
+	fake->dead = false;
+	WAIT(lb_dp_state(dp) == LB_DP_UP);
+	// And one whose workers stand still, too, is down when its heartbeat is missed.
+	fake->dead = true;
+	WAIT(lb_dp_state(dp) == LB_DP_DOWN);
+	assert_non_null(strstr(lb_dp_reason(dp), "no heartbeat"));
+	fake->dead = false;
+	WAIT(lb_dp_state(dp) == LB_DP_UP);
+	fake_dp_stop(fake, true);
+}
+
 static void the_end_of_its_process_is_noticed_before_the_heartbeat_is_old(void **state)
 {
 	struct fake_dp *fake = start_synced();
@@ -613,6 +655,7 @@ int main(void)
 		TEST(a_status_out_of_range_is_an_error),
 		TEST(one_that_answers_nothing_is_down_and_comes_back),
 		TEST(one_without_a_heartbeat_is_down_and_its_region_stays),
+		TEST(one_whose_workers_go_on_is_not_down),
 		TEST(the_end_of_its_process_is_noticed_before_the_heartbeat_is_old),
 		TEST(a_restarted_one_is_synced_anew),
 		TEST(a_restarted_daemon_ignores_the_replies_of_the_old_one),
