@@ -12,6 +12,7 @@
 /* lbctl backend list|add|set|del|drain|enable|disable */
 
 #define DRAIN_POLL_MS 250
+#define MIN_LOOK_MS 1000u
 #define DRAIN_QUIET_NS UINT64_C(5000000000)
 
 // What an operator should know beyond the states: why it is down, that it cannot be sent to.
@@ -252,7 +253,17 @@ struct drain {
 	json_int_t n_open, n_closing; // flows; -1: not known yet
 	json_int_t in_pkts;           // from clients
 	bool is_down;                 // nothing goes to it: its flows are over or elsewhere
+	enum lbctl_exit away;         // LBCTL_UNREACHABLE, LBCTL_NO_DATAPLANE: nothing is known just now; else LBCTL_OK
 };
+
+static enum lbctl_exit tell_away(const struct lbctl *ctl, enum lbctl_exit away)
+{
+	if (away == LBCTL_NO_DATAPLANE)
+		return lbctl_error(ctl, away, "data plane", "lbctl status shows why; the backend stays in drain",
+			"down: how many flows are left is not known");
+	return lbctl_error(ctl, away, ctl->socket_path, "look at lb-control; the backend stays in drain",
+		"lb-control cannot be reached: how many flows are left is not known");
+}
 
 // One look at it. @return LBCTL_OK; or after a message.
 static enum lbctl_exit poll_drain(
@@ -260,12 +271,21 @@ static enum lbctl_exit poll_drain(
 {
 	json_t *answer;
 	const json_t *backend, *counters;
-	enum lbctl_exit status = lbctl_api_get(ctl, path, &answer);
+	enum lbctl_exit status;
 
+	*drain = (struct drain){.n_open = -1, .n_closing = -1, .in_pkts = -1};
+	lbctl_api_set_quiet(true);
+	status = lbctl_api_get(ctl, path, &answer);
+	lbctl_api_set_quiet(false);
+	if (status == LBCTL_FAILED) // say why
+		status = lbctl_api_get(ctl, path, &answer);
+	if (status == LBCTL_UNREACHABLE || status == LBCTL_NO_DATAPLANE) {
+		drain->away = status;
+		return LBCTL_OK;
+	}
 	if (status != LBCTL_OK)
 		return status;
 	backend = find_backend(answer, name);
-	*drain = (struct drain){.n_open = -1, .n_closing = -1, .in_pkts = -1};
 	if (backend == NULL) {
 		status = lbctl_error(
 			ctl, LBCTL_FAILED, name, NULL, "was removed while it was draining");
@@ -273,9 +293,7 @@ static enum lbctl_exit poll_drain(
 		status = lbctl_error(
 			ctl, LBCTL_FAILED, name, NULL, "was enabled again while it was draining");
 	} else if (strcmp(lbctl_json_text(answer, "dataplane"), "down") == 0) {
-		status = lbctl_error(ctl, LBCTL_NO_DATAPLANE, "data plane",
-			"lbctl status shows why; the backend stays in drain",
-			"down: how many flows are left is not known");
+		drain->away = LBCTL_NO_DATAPLANE;
 	} else if (strcmp(lbctl_json_text(answer, "dataplane"), "up") == 0 &&
 		   strcmp(lbctl_json_text(backend, "effective"), "up") != 0) {
 		counters = json_object_get(backend, "counters");
@@ -290,15 +308,21 @@ static enum lbctl_exit poll_drain(
 
 static enum lbctl_exit give_up(const struct lbctl *ctl, const char *name, const struct drain *drain)
 {
-	json_int_t n_flows = drain->n_open + drain->n_closing;
+	static const char hint[] = "wait again with the same command, or end them with lbctl flows flush";
 
+	if (drain->away != LBCTL_OK)
+		return tell_away(ctl, drain->away);
 	if (drain->n_open < 0)
 		return lbctl_error(ctl, LBCTL_FAILED, name, "lbctl backend list shows its state",
 			"not draining yet when --wait ends");
-	return lbctl_error(ctl, LBCTL_FAILED, name,
-		"wait again with the same command, or end them with lbctl flows flush",
-		"%" JSON_INTEGER_FORMAT " flow%s left when --wait ends", n_flows,
-		n_flows == 1 ? " is" : "s are");
+	if (drain->n_closing > 0)
+		return lbctl_error(ctl, LBCTL_FAILED, name, hint,
+			"%" JSON_INTEGER_FORMAT " active flow%s left when --wait ends, and %" JSON_INTEGER_FORMAT
+			" that %s closing", drain->n_open, drain->n_open == 1 ? " is" : "s are", drain->n_closing,
+			drain->n_closing == 1 ? "is" : "are");
+	return lbctl_error(ctl, LBCTL_FAILED, name, hint,
+		"%" JSON_INTEGER_FORMAT " active flow%s left when --wait ends", drain->n_open,
+		drain->n_open == 1 ? " is" : "s are");
 }
 
 // Whether nobody needs it any more. A client that has closed may still acknowledge what it is sent: those flows are
@@ -317,6 +341,17 @@ static bool is_drained(const struct drain *drain, json_int_t *in_pkts, uint64_t 
 	       (drain->n_closing == 0 || now_ns - *quiet_since_ns >= DRAIN_QUIET_NS);
 }
 
+// Once each time that something goes or comes back.
+static void tell_turn(const struct lbctl *ctl, enum lbctl_exit away)
+{
+	if (away == LBCTL_UNREACHABLE)
+		lbctl_note(ctl, ctl->socket_path, "waiting for lb-control to come back");
+	else if (away == LBCTL_NO_DATAPLANE)
+		lbctl_note(ctl, "data plane", "down: waiting for it to come back");
+	else
+		lbctl_note(ctl, "backend drain", "the wait goes on");
+}
+
 static enum lbctl_exit wait_drained(
 	const struct lbctl *ctl, const struct lbctl_args *args, uint64_t wait_ms)
 {
@@ -324,14 +359,23 @@ static enum lbctl_exit wait_drained(
 	const uint64_t end_ns = lb_now_ns() + wait_ms * UINT64_C(1000000);
 	const char *name = args->operands[1];
 	struct drain drain = {.n_open = -1}, shown = {.n_open = -1};
+	struct lbctl look = *ctl;
 	json_int_t in_pkts = -1;
 	uint64_t quiet_since_ns = 0;
 	char *path;
 	enum lbctl_exit status = lbctl_args_path(ctl, args, 1, "/v1/services/%s", &path);
 
 	while (status == LBCTL_OK) {
-		status = poll_drain(ctl, path, name, &drain);
-		if (status != LBCTL_OK || is_drained(&drain, &in_pkts, &quiet_since_ns))
+		const enum lbctl_exit was_away = drain.away;
+		const uint64_t now_ns = lb_now_ns();
+
+		// an answer that does not come must not hold it beyond its time
+		look.timeout_ms = now_ns < end_ns ? (unsigned)((end_ns - now_ns) / 1000000 + 1) : MIN_LOOK_MS;
+		look.timeout_ms = look.timeout_ms < MIN_LOOK_MS ? MIN_LOOK_MS : look.timeout_ms;
+		look.timeout_ms = look.timeout_ms > ctl->timeout_ms ? ctl->timeout_ms : look.timeout_ms;
+		status = poll_drain(&look, path, name, &drain);
+		if (status != LBCTL_OK || (drain.away == LBCTL_OK &&
+						  is_drained(&drain, &in_pkts, &quiet_since_ns)))
 			break;
 		if (!ctl->json && drain.n_open >= 0 &&
 			(drain.n_open != shown.n_open || drain.n_closing != shown.n_closing)) {
@@ -345,7 +389,9 @@ static enum lbctl_exit wait_drained(
 		}
 		if (lb_now_ns() >= end_ns)
 			status = give_up(ctl, name, &drain);
-		else
+		else if (drain.away != was_away)
+			tell_turn(ctl, drain.away);
+		if (status == LBCTL_OK)
 			nanosleep(&pause, NULL);
 	}
 	free(path);

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.parse
 
@@ -334,7 +335,53 @@ def test_drain_waits_for_closed_flows_while_packets_come(api, run_dir):
                                           "drained: no flow is left"]
     assert time.monotonic() - start > 5
     done = drain(api, run_dir, (draining(0, 1, i) for i in range(1000)), wait="500ms")
-    assert done.err.splitlines()[0] == "lbctl: api-1: 1 flow is left when --wait ends"
+    assert done.err.splitlines()[0] == "lbctl: api-1: 0 active flows are left when --wait ends, and 1 that is closing"
+
+
+def test_drain_waits_on_while_daemon_or_data_plane_are_away(api, run_dir):
+    """Told once each time; then the wait goes on where it was."""
+    down = dict(draining(2), dataplane="down")
+    looks = iter([draining(2), down, down, draining(2), draining(1)])
+    n_answered, parts = [], {}
+
+    def answer(method, *_):
+        if method == "PATCH":
+            return 200, CHANGE
+        n_answered.append(1)
+        if len(n_answered) == 6:  # the daemon goes, in the middle of an answer
+            threading.Thread(target=restart, daemon=True).start()
+        return 200, next(looks, draining(0) if parts else draining(1))
+
+    def restart():
+        stop_server(api)
+        time.sleep(1)
+        parts["server"] = start_server(run_dir, Handler, (200, draining(0)))
+    api.answer = answer
+    done = lbctl(run_dir, "backend", "drain", "web", "api-1", "--wait", "25s")
+    try:
+        assert done.returncode == 0, done.err
+        assert done.out.splitlines()[-3:] == ["2 active flows left", "1 active flow left", "drained: no flow is left"]
+        socket = f"{run_dir}/default/control.sock"
+        assert [line for line in done.err.splitlines() if "wait" in line][:3] == [
+            "lbctl: data plane: down: waiting for it to come back", "lbctl: backend drain: the wait goes on",
+            f"lbctl: {socket}: waiting for lb-control to come back"]
+    finally:
+        parts["server"].shutdown()  # its socket is for the fixture to remove
+        parts["server"].server_close()
+
+
+def test_drain_is_bounded_by_its_wait_while_nobody_answers(api, run_dir):
+    looks = iter([draining(2)])
+
+    def answer(method, *_):
+        if method == "GET" and next(looks, None) is None:
+            time.sleep(5)
+        return 200, CHANGE if method == "PATCH" else draining(2)
+    api.answer = answer
+    start = time.monotonic()
+    done = lbctl(run_dir, "backend", "drain", "web", "api-1", "--wait", "1s")
+    assert (done.returncode, "lb-control cannot be reached" in done.err) == (3, True), done.err
+    assert time.monotonic() - start < 5
 
 
 def test_drain_of_one_that_is_down_waits_for_nothing(api, run_dir):
@@ -350,7 +397,9 @@ def test_drain_with_json_is_one_document(api, run_dir):
 
 
 @pytest.mark.parametrize("look,status,message", [
-    (draining(3), 1, "api-1: 3 flows are left when --wait ends"),
+    (draining(3), 1, "api-1: 3 active flows are left when --wait ends"),
+    (draining(1, 2), 1, "api-1: 1 active flow is left when --wait ends, and 2 that are closing"),
+    (draining(0, 1), 1, "api-1: 0 active flows are left when --wait ends, and 1 that is closing"),
     (draining(3, effective="up"), 1, "api-1: not draining yet when --wait ends"),
     (draining(3, state="enabled"), 1, "api-1: was enabled again while it was draining"),
     (dict(draining(3), backends=[DOWN]), 1, "api-1: was removed while it was draining"),
