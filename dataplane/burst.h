@@ -35,15 +35,17 @@ struct lb_burst {
 	unsigned n;
 	uint16_t port; /* where it came from */
 	struct rte_mbuf *mbufs[LB_BURST];
-	struct lb_packet packets[LB_BURST];
+	struct lb_packet packets[LB_BURST] __attribute__((aligned(64)));
 	struct lb_flow_key keys[LB_BURST]; /* same index as packets */
-	uint8_t ip_list[LB_BURST];  /* parse -> classify: TCP and UDP, and what a VIP may object to */
+	uint8_t ip_list[LB_BURST];  /* parse -> fast -> classify: TCP and UDP, and what a VIP may object to */
 	unsigned n_ip;
 	uint8_t to_service[LB_BURST]; /* classify -> flow -> rewrite */
 	unsigned n_to_service;
 	uint8_t to_client[LB_BURST];  /* classify -> rewrite: replies of nat backends */
 	unsigned n_to_client;
+	uint32_t settled; /* fast: bit per packet: it has its backend and next hop, and is in no list */
 	bool mostly_services; /* fetch: as were those of this port before; all are hashed already */
+	bool mostly_hits;     /* fetch: so were their flows known */
 	uint64_t hashes[LB_BURST]; /* by packet index; from the flow stage on, in the order of to_service */
 	uint64_t nexthops[LB_BURST]; /* rewrite -> tx: next-hop word by packet index */
 	uint16_t mtus[LB_BURST]; /* rewrite, with verdict TOO_BIG: the largest IP packet that fits, by packet index */
@@ -74,13 +76,29 @@ static inline uint64_t lb_plain_head(uint8_t verdict, uint8_t family)
 
 static_assert(offsetof(struct lb_packet, service) == sizeof(uint64_t), "little endian, all of the head in one word");
 
-/** The first eight bytes of @p packet without its TCP flags. */
-static inline uint64_t lb_packet_head(const struct lb_packet *packet)
+/** The first eight bytes of @p packet without those of its TCP flags that are not in @p tcp_flags. */
+static inline uint64_t lb_packet_head_with(const struct lb_packet *packet, uint8_t tcp_flags)
 {
 	uint64_t head;
 
 	memcpy(&head, packet, sizeof(head));
-	return head & ~(UINT64_C(0xff) << 8 * offsetof(struct lb_packet, tcp_flags));
+	return head & ~((uint64_t)(uint8_t)~tcp_flags << 8 * offsetof(struct lb_packet, tcp_flags));
+}
+
+/** The first eight bytes of @p packet without its TCP flags. */
+static inline uint64_t lb_packet_head(const struct lb_packet *packet)
+{
+	return lb_packet_head_with(packet, 0);
+}
+
+/** Service and backend of @p packet in one store. */
+static inline void lb_packet_set(struct lb_packet *packet, uint32_t service, uint32_t backend)
+{
+	uint32_t both = service | backend << 16;
+
+	static_assert(offsetof(struct lb_packet, backend) == offsetof(struct lb_packet, service) + 2,
+		"little endian");
+	memcpy(&packet->service, &both, sizeof(both));
 }
 
 /** Have the answer stage look at packet @p i, whose verdict says why it is not forwarded. */

@@ -206,16 +206,6 @@ static void list_by_verdict(struct lb_burst *burst)
 	burst->n_to_client = n_to_client;
 }
 
-// No backend yet; both in one store.
-static inline void packet_set_service(struct lb_packet *packet, uint32_t service)
-{
-	uint32_t both = service | (uint32_t)LB_BACKEND_NONE << 16;
-
-	static_assert(offsetof(struct lb_packet, backend) == offsetof(struct lb_packet, service) + 2,
-		"little endian");
-	memcpy(&packet->service, &both, sizeof(both));
-}
-
 // The packets that are to a service's address, port and protocol. @return how many.
 static unsigned find_services(
 	const struct lb_dp *dp, const struct lb_keymap *services, struct lb_burst *burst)
@@ -236,7 +226,7 @@ static unsigned find_services(
 
 		if (likely(packet->pending == 0))
 			service = find_service(dp, services, hashes[k], dst_of(&burst->keys[i]));
-		packet_set_service(packet, service);
+		lb_packet_set(packet, service, LB_BACKEND_NONE);
 		n_found += service != NOT_FOUND;
 	}
 	return n_found;

@@ -49,8 +49,10 @@ struct lb_backend {
 	_Atomic uint64_t nexthop; /* lb_nexthop word: where packets to it are sent */
 	struct lb_addr addr;
 	struct lb_addr vip;
+	uint16_t vip_port_be; /* with the next two one word, compared with a flow key's: see fast.c */
+	uint8_t proto; /* of its service */
+	uint8_t mode;  /* enum lb_mode, of its service */
 	uint16_t port_be;      /* 0: keep the packet's */
-	uint16_t vip_port_be;
 	uint16_t service;
 	uint16_t to_backend_ip_sum; /* RFC 1624 differences, see rewrite.c */
 	uint16_t to_backend_l4_sum;
@@ -59,10 +61,9 @@ struct lb_backend {
 	_Atomic uint8_t state; /* enum lb_backend_state */
 	bool in_use;
 	bool mentioned; /* main lcore: in the sync under way */
-	uint8_t proto; /* of its service */
+	uint8_t zero;
 	uint16_t nexthop_id; /* main lcore */
-	uint8_t mode; /* enum lb_mode, of its service */
-	uint8_t zero2;
+	uint16_t zero2;
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct lb_backend) == 64, "one cache line per backend");
 

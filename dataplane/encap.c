@@ -402,15 +402,15 @@ static __rte_noinline void refuse(struct lb_burst *burst, unsigned i, uint8_t ve
  * @p wrap_one deals with it.
  */
 static inline __attribute__((always_inline)) unsigned wrap_run(struct lb_worker *worker, struct lb_burst *burst,
-	const struct lb_encap *encaps, const uint8_t *list, unsigned n, uint8_t mode, uint8_t kind,
-	uint8_t (*wrap_one)(const struct wrap *wrap))
+	const struct lb_encap *encaps, const uint8_t *list, const uint64_t *hashes, unsigned n, uint8_t mode,
+	uint8_t kind, uint8_t (*wrap_one)(const struct wrap *wrap))
 {
 	const struct lb_backend *backends = worker->dp->backends;
 	struct wrap wrap = {.worker = worker, .burst = burst};
 	unsigned m;
 
 	for (m = 0; m < n; m++) {
-		struct lb_packet *packet = &burst->packets[wrap.i = burst->to_service[list[m]]];
+		struct lb_packet *packet = &burst->packets[wrap.i = list[m]];
 		const struct lb_backend *backend = &backends[packet->backend];
 		struct lb_backend_counters *counters;
 		uint8_t verdict;
@@ -427,7 +427,7 @@ static inline __attribute__((always_inline)) unsigned wrap_run(struct lb_worker 
 			packet->verdict = LB_VERDICT_NEXTHOP_UNRESOLVED;
 			continue;
 		}
-		wrap.hash = burst->hashes[list[m]];
+		wrap.hash = hashes[m];
 		verdict = wrap_one(&wrap);
 		if (unlikely(verdict != LB_VERDICT_FORWARD)) {
 			refuse(burst, wrap.i, verdict);
@@ -444,9 +444,9 @@ static inline __attribute__((always_inline)) unsigned wrap_run(struct lb_worker 
 
 #define RUN(name, mode, kind, wrap_one)                                                            \
 	static __rte_noinline unsigned name(struct lb_worker *worker, struct lb_burst *burst,      \
-		const struct lb_encap *encaps, const uint8_t *list, unsigned n)                    \
+		const struct lb_encap *encaps, const uint8_t *list, const uint64_t *hashes, unsigned n) \
 	{                                                                                          \
-		return wrap_run(worker, burst, encaps, list, n, mode, kind, wrap_one);             \
+		return wrap_run(worker, burst, encaps, list, hashes, n, mode, kind, wrap_one);             \
 	}
 RUN(run_directly, LB_MODE_DSR, LB_ENCAP_NONE, put_nowhere)
 RUN(run_in_ipv4, LB_MODE_IPIP, LB_ENCAP_IPIP4, put_in_ipv4)
@@ -457,36 +457,37 @@ RUN(run_in_gue6, LB_MODE_GUE, LB_ENCAP_GUE6, put_in_gue6)
 
 // The first packet of the list and those after it that are of its kind. @return how many, at least 1.
 static unsigned run(struct lb_worker *worker, struct lb_burst *burst, const struct lb_encap *encaps,
-	const uint8_t *list, unsigned n)
+	const uint8_t *list, const uint64_t *hashes, unsigned n)
 {
-	struct lb_packet *packet = &burst->packets[burst->to_service[list[0]]];
+	struct lb_packet *packet = &burst->packets[list[0]];
 	uint8_t mode = worker->dp->backends[packet->backend].mode;
 
 	if (mode == LB_MODE_DSR)
-		return run_directly(worker, burst, encaps, list, n);
+		return run_directly(worker, burst, encaps, list, hashes, n);
 	if (unlikely(!lb_mode_is_tunnel(mode))) {
 		packet->verdict = LB_VERDICT_MODE_UNSUPPORTED; // fullnat's fragment, see fullnat.c
 		return 1;
 	}
 	switch (encaps[packet->backend].kind) {
 	case LB_ENCAP_IPIP4:
-		return run_in_ipv4(worker, burst, encaps, list, n);
+		return run_in_ipv4(worker, burst, encaps, list, hashes, n);
 	case LB_ENCAP_IPIP6:
-		return run_in_ipv6(worker, burst, encaps, list, n);
+		return run_in_ipv6(worker, burst, encaps, list, hashes, n);
 	case LB_ENCAP_GUE4:
-		return run_in_gue4(worker, burst, encaps, list, n);
+		return run_in_gue4(worker, burst, encaps, list, hashes, n);
 	case LB_ENCAP_GUE6:
-		return run_in_gue6(worker, burst, encaps, list, n);
+		return run_in_gue6(worker, burst, encaps, list, hashes, n);
 	default:
 		packet->verdict = LB_VERDICT_NO_LOCAL_ADDRESS;
 		return 1;
 	}
 }
 
-void lb_encap_list(struct lb_worker *worker, struct lb_burst *burst, const uint8_t *list, unsigned n)
+void lb_encap_list(struct lb_worker *worker, struct lb_burst *burst, const uint8_t *list, const uint64_t *hashes,
+	unsigned n)
 {
 	const struct lb_encap *encaps = atomic_load_explicit(&worker->dp->encaps, memory_order_acquire);
 
 	for (unsigned m = 0; m < n;)
-		m += run(worker, burst, encaps, list + m, n - m);
+		m += run(worker, burst, encaps, list + m, hashes + m, n - m);
 }

@@ -61,9 +61,10 @@ static inline void lb_encap_prefetch(const struct lb_encap *encaps, const struct
 }
 
 /**
- * The rewrite stage for what is not nat: packets burst->to_service[list[0..n-1]], with verdict FORWARD and their
- * backends. Worker.
+ * The rewrite stage for what is not nat: packets list[0..n-1], with verdict FORWARD and their backends, and the hashes
+ * of their flows. Worker.
  */
-void lb_encap_list(struct lb_worker *worker, struct lb_burst *burst, const uint8_t *list, unsigned n);
+void lb_encap_list(struct lb_worker *worker, struct lb_burst *burst, const uint8_t *list, const uint64_t *hashes,
+	unsigned n);
 
 #endif

@@ -20,7 +20,8 @@
 
 /* | port 6 | rule for VLAN tags 10 | MAC 48 (byte 0 lowest) |; port 63: not resolved. */
 #define LB_NEXTHOP_UNRESOLVED UINT64_MAX
-static_assert(LB_SHM_MAX_PORTS <= 63, "ports of next-hop words");
+#define LB_NEXTHOP_PORTS 64u
+static_assert(LB_SHM_MAX_PORTS < LB_NEXTHOP_PORTS, "ports of next-hop words");
 
 static inline uint16_t lb_nexthop_port(uint64_t word)
 {

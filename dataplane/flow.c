@@ -18,11 +18,19 @@ static inline bool is_syn(const struct lb_packet *packet)
 
 static void hash_and_fetch(struct lb_worker *worker, struct lb_burst *burst)
 {
-	lb_hash_flows(&worker->dp->hash_key, burst->keys, burst->hashes, burst->n);
-	for (unsigned i = 0; i < burst->n; i++) {
-		lb_flowtable_prefetch(&worker->flowtable, burst->hashes[i]);
+	const struct lb_flowtable table = {.buckets = worker->flowtable.buckets, .n_buckets = worker->flowtable.n_buckets};
+	unsigned n = burst->n;
+
+	lb_hash_flows(&worker->dp->hash_key, burst->keys, burst->hashes, n);
+	if (likely(burst->mostly_hits)) {
+		for (unsigned i = 0; i < n; i++)
+			lb_flowtable_prefetch(&table, burst->hashes[i]);
+		return;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		lb_flowtable_prefetch(&table, burst->hashes[i]);
 		if (is_syn(&burst->packets[i])) // a new flow, most likely: it will be looked for in vain
-			lb_flowtable_prefetch_second(&worker->flowtable, burst->hashes[i]);
+			lb_flowtable_prefetch_second(&table, burst->hashes[i]);
 	}
 }
 
@@ -33,18 +41,19 @@ static void hash_and_fetch(struct lb_worker *worker, struct lb_burst *burst)
 void lb_stage_fetch(struct lb_worker *worker, struct lb_burst *burst)
 {
 	burst->mostly_services = (worker->fetch_ports >> burst->port & 1) != 0;
+	burst->mostly_hits = (worker->fetch_ports & worker->fast_ports) >> burst->port & 1;
 	if (burst->mostly_services)
 		hash_and_fetch(worker, burst);
 }
 
-static void watch_port(struct lb_worker *worker, const struct lb_burst *burst)
+// What the next burst of this port will be like.
+static void watch_port(struct lb_worker *worker, const struct lb_burst *burst, unsigned n_misses)
 {
+	unsigned n = burst->n_to_service + (unsigned)__builtin_popcount(burst->settled);
 	uint32_t port = UINT32_C(1) << burst->port;
 
-	if (burst->n_to_service * 2 >= burst->n)
-		worker->fetch_ports |= port;
-	else
-		worker->fetch_ports &= ~port;
+	worker->fetch_ports = n * 2 >= burst->n ? worker->fetch_ports | port : worker->fetch_ports & ~port;
+	worker->fast_ports = (n - n_misses) * 2 >= burst->n ? worker->fast_ports | port : worker->fast_ports & ~port;
 }
 
 // Hashes in the order of to_service, as the flow table's functions take them.
@@ -84,17 +93,16 @@ uint64_t lb_flow_slot_hash(const struct lb_dp *dp, uint16_t service_id,
 	return lb_pick_source_hash(&dp->hash_key, key);
 }
 
-// First packet of a flow in this tick, or one that changes its state.
-static void refresh(const struct lb_worker *worker, uint64_t *entry, const struct lb_packet *packet,
+void lb_flow_refresh(const struct lb_worker *worker, const struct lb_burst *burst, unsigned i, uint64_t *entry,
 	uint64_t hash, enum lb_flow_state state)
 {
-	const struct lb_slot_table *table = atomic_load_explicit(
-		&worker->dp->services[packet->service].table, memory_order_acquire);
+	uint16_t service = burst->packets[i].service;
+	const struct lb_slot_table *table =
+		atomic_load_explicit(&worker->dp->services[service].table, memory_order_acquire);
 	uint32_t pinned = *entry & LB_FLOW_PINNED;
 
 	if (unlikely(table != NULL && lb_slots_in_transition(table, worker->now_s))) {
-		hash = lb_flow_slot_hash(worker->dp, packet->service,
-			&worker->burst.keys[packet - worker->burst.packets], hash);
+		hash = lb_flow_slot_hash(worker->dp, service, &burst->keys[i], hash);
 		pinned = lb_decide_pinned(lb_flow_entry_backend(*entry),
 				 &table->slots[lb_hash_slot(hash, table->n_slots)], table->transition_s,
 				 worker->now_s, overloaded(worker, table))
@@ -104,15 +112,15 @@ static void refresh(const struct lb_worker *worker, uint64_t *entry, const struc
 	lb_flowtable_touch(&worker->flowtable, entry, state | pinned, worker->tick);
 }
 
-static inline void touch(const struct lb_worker *worker, uint64_t *entry, const struct lb_packet *packet,
+static inline void touch(const struct lb_worker *worker, const struct lb_burst *burst, unsigned i, uint64_t *entry,
 	uint64_t hash)
 {
 	enum lb_flow_state state = lb_flow_entry_state(*entry), next = state;
 
 	if (state != LB_FLOW_UDP)
-		next = lb_flow_tcp_state(state, packet->tcp_flags);
+		next = lb_flow_tcp_state(state, burst->packets[i].tcp_flags);
 	if (unlikely(next != state || lb_flow_entry_time(*entry) != (worker->tick & LB_FLOW_TIME_MASK)))
-		refresh(worker, entry, packet, hash, next);
+		lb_flow_refresh(worker, burst, i, entry, hash, next);
 }
 
 static inline const struct lb_slot *slot_of(const struct lb_slot_table *table, uint64_t hash)
@@ -235,7 +243,7 @@ static __rte_noinline bool settle_again(struct lb_worker *worker, struct lb_burs
 
 	if (entry != NULL && entry_holds(worker->dp, *entry, packet)) {
 		packet->backend = lb_flow_entry_backend(*entry);
-		touch(worker, entry, packet, burst->hashes[k]);
+		touch(worker, burst, burst->to_service[k], entry, burst->hashes[k]);
 		return true;
 	}
 	// No other backend knows the connection: it would reset it too, only later and if it can be reached.
@@ -310,7 +318,7 @@ static bool follow_entry(struct lb_worker *worker, struct lb_burst *burst, unsig
 	if (unlikely(!entry_holds(worker->dp, *entry, packet)))
 		return false;
 	packet->backend = lb_flow_entry_backend(*entry);
-	touch(worker, entry, packet, burst->hashes[k]);
+	touch(worker, burst, burst->to_service[k], entry, burst->hashes[k]);
 	return true;
 }
 
@@ -393,9 +401,10 @@ void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
 	unsigned n = burst->n_to_service;
 	struct lookup lookup;
 
-	watch_port(worker, burst);
-	if (n == 0)
+	if (n == 0) {
+		watch_port(worker, burst, 0);
 		return;
+	}
 	if (unlikely(!burst->mostly_services))
 		hash_and_fetch(worker, burst);
 	order_hashes(burst);
@@ -414,6 +423,7 @@ void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
 		if (lookup.entries[k] == NULL || unlikely(!follow_entry(worker, burst, k, lookup.entries[k])))
 			lookup.misses[lookup.n_misses++] = (uint8_t)k;
 	}
+	watch_port(worker, burst, lookup.n_misses);
 	worker->counters->flow.hit += n - lookup.n_misses;
 	// Last, since an insertion may move the entries that the hits point to.
 	if (unlikely(lookup.n_misses != 0))

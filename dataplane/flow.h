@@ -25,4 +25,11 @@ uint64_t lb_flow_slot_hash(const struct lb_dp *dp, uint16_t service_id,
 uint16_t lb_flow_find(struct lb_worker *worker, uint16_t service_id, const struct lb_flow_key *key,
 	uint64_t hash);
 
+/**
+ * Note packet @p i of a flow whose @p entry is live and of the packet's service: the first one in this tick, or one that
+ * makes its state @p state. Worker.
+ */
+void lb_flow_refresh(const struct lb_worker *worker, const struct lb_burst *burst, unsigned i, uint64_t *entry,
+	uint64_t hash, enum lb_flow_state state);
+
 #endif

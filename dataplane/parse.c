@@ -13,6 +13,9 @@
 #include <rte_tcp.h>
 #include <rte_udp.h>
 
+#ifdef __AVX2__
+#include "dataplane/parse_eight.h"
+#endif
 #include "dataplane/worker.h"
 
 // RFC 8504, section 5.3 lets a node limit the number of extension headers; what clients send has one or two.
@@ -464,27 +467,72 @@ static inline __attribute__((always_inline)) bool parse_plain(const struct rte_m
 	return false;
 }
 
+// One packet. @return whether it is IP that may be for us: it stays in the list.
+static inline bool parse(const struct rte_mbuf *mbuf, struct mac_rule rule, uint64_t port_mac,
+	struct lb_packet *packet, struct lb_flow_key *key)
+{
+	if (likely(parse_plain(mbuf, rule, packet, key)))
+		return true;
+	packet->verdict = parse_one(mbuf, port_mac, packet, key);
+	return packet->verdict == LB_VERDICT_FORWARD;
+}
+
+#ifdef __AVX2__
+// Packets i to i + 7, the first of which looks like IPv4; @p n_ip are in the list so far. @return how many are by now.
+static inline __attribute__((always_inline)) unsigned parse_eight(struct lb_burst *burst, unsigned i, unsigned n_ip,
+	const struct lb_eight_mac *mac, struct mac_rule rule, uint64_t port_mac)
+{
+	static const struct lb_eight_constants constants __attribute__((aligned(64))) =
+		LB_EIGHT_CONSTANTS(FLAGS_GOOD_16(0) | FLAGS_GOOD_16(16));
+	uint64_t list = UINT64_C(0x0706050403020100) + i * UINT64_C(0x0101010101010101);
+	uint32_t plain = lb_parse_eight(&burst->mbufs[i], &constants, mac, &burst->packets[i], &burst->keys[i]);
+
+	if (likely(plain == 0xff)) {
+		memcpy(&burst->ip_list[n_ip], &list, sizeof(list)); // n_ip <= i <= LB_BURST - 8
+		return n_ip + 8;
+	}
+	for (unsigned k = i; k < i + 8; k++) {
+		burst->ip_list[n_ip] = (uint8_t)k;
+		n_ip += (plain >> (k - i) & 1) != 0 ||
+			parse(burst->mbufs[k], rule, port_mac, &burst->packets[k], &burst->keys[k]);
+	}
+	return n_ip;
+}
+
+// Not worth trying if it is all IPv6.
+static inline bool is_ipv4(const struct rte_mbuf *mbuf)
+{
+	return mbuf->data_len >= LB_EIGHT_MIN_BYTES &&
+	       load16(rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, 12)) == RTE_BE16(RTE_ETHER_TYPE_IPV4);
+}
+#endif
+
 void lb_stage_parse(struct lb_worker *worker, struct lb_burst *burst)
 {
 	uint64_t port_mac = worker->port_macs[burst->port];
 	uint64_t mask = port_mac == LB_MAC_ANY ? 0 : LB_MAC_MASK;
 	struct mac_rule rule = {.mask = mask, .mac = port_mac & mask};
-	unsigned n = burst->n, n_ip = 0;
+	unsigned n = burst->n, n_ip = 0, i = 0;
+#ifdef __AVX2__
+	struct lb_eight_mac mac = lb_eight_mac(rule.mask, rule.mac);
+#endif
 
-	for (unsigned i = 0; i < n; i++) {
-		struct lb_packet *packet = &burst->packets[i];
-
-		burst->ip_list[n_ip] = (uint8_t)i;
-		if (likely(parse_plain(burst->mbufs[i], rule, packet, &burst->keys[i]))) {
-			n_ip++;
+	while (i < n) {
+#ifdef __AVX2__
+		if (i + 8 <= n && likely(is_ipv4(burst->mbufs[i]))) {
+			n_ip = parse_eight(burst, i, n_ip, &mac, rule, port_mac);
+			i += 8;
 			continue;
 		}
-		packet->verdict = parse_one(burst->mbufs[i], port_mac, packet, &burst->keys[i]);
-		n_ip += packet->verdict == LB_VERDICT_FORWARD;
+#endif
+		burst->ip_list[n_ip] = (uint8_t)i;
+		n_ip += parse(burst->mbufs[i], rule, port_mac, &burst->packets[i], &burst->keys[i]);
+		i++;
 	}
 	burst->n_ip = n_ip;
 	burst->n_odd = 0;
 	burst->n_answer = 0;
 	burst->answered = 0;
 	burst->held = 0;
+	burst->settled = 0;
 }

@@ -33,60 +33,14 @@ void lb_rewrite_prepare(struct lb_backend *backend)
 		lb_sum_add(to_client, lb_sum_add((uint16_t)~backend->port_be, backend->vip_port_be));
 }
 
-struct change {
-	const struct lb_addr *addr;
-	uint16_t port_be; /* 0: keep */
-	uint16_t ip_sum, l4_sum;
-	bool source; /* which side is rewritten */
-};
-
-static inline void change_l3(uint8_t *l3, uint8_t family, const struct change *change)
-{
-	if (family == 4) {
-		struct rte_ipv4_hdr *ip = (void *)l3;
-		uint32_t addr = lb_addr_ipv4_be(change->addr);
-
-		if (change->source)
-			ip->src_addr = addr;
-		else
-			ip->dst_addr = addr;
-		ip->time_to_live--;
-		ip->hdr_checksum = lb_checksum_change(ip->hdr_checksum, change->ip_sum);
-	} else {
-		struct rte_ipv6_hdr *ip = (void *)l3;
-
-		memcpy(change->source ? ip->src_addr : ip->dst_addr, change->addr, 16);
-		ip->hop_limits--;
-	}
-}
-
-static inline void change_l4(uint8_t *l4, uint8_t proto, const struct change *change)
-{
-	if (change->port_be != 0)
-		memcpy(l4 + (change->source ? 0 : 2), &change->port_be, 2);
-	if (proto == IPPROTO_TCP) {
-		struct rte_tcp_hdr *tcp = (void *)l4;
-
-		tcp->cksum = lb_checksum_change(tcp->cksum, change->l4_sum);
-	} else {
-		struct rte_udp_hdr *udp = (void *)l4;
-
-		if (udp->dgram_cksum == 0)
-			return; // RFC 768: none was computed
-		udp->dgram_cksum = lb_checksum_change(udp->dgram_cksum, change->l4_sum);
-		if (udp->dgram_cksum == 0)
-			udp->dgram_cksum = 0xffff;
-	}
-}
-
-static inline void rewrite_one(struct lb_burst *burst, unsigned i, const struct change *change)
+static inline void rewrite_one(struct lb_burst *burst, unsigned i, const struct lb_change *change)
 {
 	struct lb_packet *packet = &burst->packets[i];
 	uint8_t *frame = lb_packet_at(burst, i, 0);
 
-	change_l3(frame + packet->l3, packet->family, change);
+	lb_change_l3(frame + packet->l3, packet->family, change);
 	if (likely(packet->l4 != 0))
-		change_l4(frame + packet->l4, burst->keys[i].proto, change);
+		lb_change_l4(frame + packet->l4, burst->keys[i].proto, change);
 }
 
 // Both MACs in front of the packet, from the next-hop word. The VLAN tag, if any, stays.
@@ -111,49 +65,11 @@ static inline bool rewrite_macs(const struct lb_worker *worker, struct lb_burst 
 	return true;
 }
 
-/* ---- the packets that traffic is made of: without VLAN tag, options, extension headers or fragments ---- */
-
-/*
- * As rewrite_macs() and rewrite_one(), with every offset a constant. Parse drops TCP packets without any flag, so that
- * a plain packet without flags is UDP.
- */
-static inline __attribute__((always_inline)) void rewrite_plain(const struct lb_worker *worker,
-	struct lb_burst *burst, unsigned i, uint64_t nexthop, uint16_t port, unsigned family,
-	const struct change *change)
-{
-	uint8_t *frame = lb_packet_at(burst, i, 0), *l3 = frame + RTE_ETHER_HDR_LEN;
-
-	burst->nexthops[i] = nexthop;
-	lb_write_ethernet(frame, nexthop, worker->src_macs[port],
-		family == 4 ? RTE_BE16(RTE_ETHER_TYPE_IPV4) : RTE_BE16(RTE_ETHER_TYPE_IPV6));
-	change_l3(l3, (uint8_t)family, change);
-	change_l4(l3 + (family == 4 ? 20 : 40), burst->packets[i].tcp_flags != 0 ? IPPROTO_TCP : IPPROTO_UDP,
-		change);
-}
-
-static inline struct change change_to_backend(const struct lb_backend *backend)
-{
-	return (struct change){.addr = &backend->addr,
-		.port_be = backend->port_be,
-		.ip_sum = backend->to_backend_ip_sum,
-		.l4_sum = backend->to_backend_l4_sum,
-		.source = false};
-}
-
-static inline struct change change_to_client(const struct lb_backend *backend)
-{
-	return (struct change){.addr = &backend->vip,
-		.port_be = backend->vip_port_be,
-		.ip_sum = backend->to_client_ip_sum,
-		.l4_sum = backend->to_client_l4_sum,
-		.source = true};
-}
-
 // What is not plain, has no next hop, or may be too big for its port. @return whether it goes out.
 static __rte_noinline bool rewrite_any(const struct lb_worker *worker, struct lb_burst *burst, unsigned i,
 	uint64_t nexthop, const struct lb_backend *backend, bool to_client)
 {
-	struct change change = to_client ? change_to_client(backend) : change_to_backend(backend);
+	struct lb_change change = to_client ? lb_change_to_client(backend) : lb_change_to_backend(backend);
 	uint16_t port = lb_nexthop_port(nexthop);
 
 	if (likely(port < worker->n_ports) && unlikely(lb_packet_ip_bytes(burst, i) > worker->mtus[port])) {
@@ -173,19 +89,22 @@ static inline __attribute__((always_inline)) bool rewrite_packet(const struct lb
 	struct lb_burst *burst, unsigned i, uint64_t nexthop, const struct lb_backend *backend, bool to_client)
 {
 	uint8_t verdict = to_client ? LB_VERDICT_REPLY : LB_VERDICT_FORWARD;
-	struct change change = to_client ? change_to_client(backend) : change_to_backend(backend);
+	struct lb_change change = to_client ? lb_change_to_client(backend) : lb_change_to_backend(backend);
 	uint64_t head = lb_packet_head(&burst->packets[i]);
 	uint16_t port = lb_nexthop_port(nexthop);
+	// Parse drops TCP packets without any flag: a plain packet without flags is UDP.
+	uint8_t proto = burst->packets[i].tcp_flags != 0 ? IPPROTO_TCP : IPPROTO_UDP;
 
 	if (unlikely(port >= worker->n_ports) ||
 		unlikely(burst->packets[i].wire_bytes > worker->mtus[port] + (uint32_t)RTE_ETHER_HDR_LEN))
 		return rewrite_any(worker, burst, i, nexthop, backend, to_client);
 	if (head == lb_plain_head(verdict, 4))
-		rewrite_plain(worker, burst, i, nexthop, port, 4, &change);
+		lb_rewrite_plain(lb_packet_at(burst, i, 0), nexthop, worker->src_macs[port], 4, proto, &change);
 	else if (head == lb_plain_head(verdict, 6))
-		rewrite_plain(worker, burst, i, nexthop, port, 6, &change);
+		lb_rewrite_plain(lb_packet_at(burst, i, 0), nexthop, worker->src_macs[port], 6, proto, &change);
 	else
 		return rewrite_any(worker, burst, i, nexthop, backend, to_client);
+	burst->nexthops[i] = nexthop;
 	return true;
 }
 
@@ -195,6 +114,7 @@ static void rewrite_to_service(struct lb_worker *worker, struct lb_burst *burst)
 	const struct lb_encap *encaps = atomic_load_explicit(&dp->encaps, memory_order_acquire);
 	unsigned n = burst->n_to_service, n_direct = 0;
 	uint8_t direct[LB_BURST];
+	uint64_t hashes[LB_BURST];
 
 	for (unsigned k = 0; k < n; k++) {
 		unsigned i = burst->to_service[k];
@@ -206,7 +126,8 @@ static void rewrite_to_service(struct lb_worker *worker, struct lb_burst *burst)
 			continue; // the flow stage found no backend
 		if (backend->mode != LB_MODE_NAT) {
 			lb_encap_prefetch(encaps, burst, i, packet->backend, backend->mode);
-			direct[n_direct++] = (uint8_t)k;
+			hashes[n_direct] = burst->hashes[k];
+			direct[n_direct++] = (uint8_t)i;
 			continue;
 		}
 		if (unlikely(!rewrite_packet(worker, burst, i,
@@ -217,7 +138,7 @@ static void rewrite_to_service(struct lb_worker *worker, struct lb_burst *burst)
 		counters->in_bytes += packet->wire_bytes;
 	}
 	if (n_direct != 0)
-		lb_encap_list(worker, burst, direct, n_direct);
+		lb_encap_list(worker, burst, direct, hashes, n_direct);
 }
 
 // The next hop of each reply, in the list's order: one for all, or rte_fib's.

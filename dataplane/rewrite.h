@@ -2,6 +2,15 @@
 #ifndef LB_DATAPLANE_REWRITE_H
 #define LB_DATAPLANE_REWRITE_H
 
+#include <netinet/in.h>
+
+#include <rte_byteorder.h>
+#include <rte_ether.h>
+#include <rte_ip.h>
+#include <rte_tcp.h>
+#include <rte_udp.h>
+
+#include "dataplane/checksum.h"
 #include "dataplane/dp.h"
 
 /**
@@ -21,6 +30,83 @@ static inline void lb_write_ethernet(
 	src_mac |= (uint64_t)ether_type_be << 48;
 	memcpy(frame, &nexthop, 8);
 	memcpy(frame + 6, &src_mac, 8);
+}
+
+/* What mode nat changes of a packet. */
+struct lb_change {
+	const struct lb_addr *addr;
+	uint16_t port_be; /* 0: keep */
+	uint16_t ip_sum, l4_sum;
+	bool source; /* which side is rewritten */
+};
+
+static inline struct lb_change lb_change_to_backend(const struct lb_backend *backend)
+{
+	return (struct lb_change){.addr = &backend->addr,
+		.port_be = backend->port_be,
+		.ip_sum = backend->to_backend_ip_sum,
+		.l4_sum = backend->to_backend_l4_sum,
+		.source = false};
+}
+
+static inline struct lb_change lb_change_to_client(const struct lb_backend *backend)
+{
+	return (struct lb_change){.addr = &backend->vip,
+		.port_be = backend->vip_port_be,
+		.ip_sum = backend->to_client_ip_sum,
+		.l4_sum = backend->to_client_l4_sum,
+		.source = true};
+}
+
+static inline void lb_change_l3(uint8_t *l3, uint8_t family, const struct lb_change *change)
+{
+	if (family == 4) {
+		struct rte_ipv4_hdr *ip = (void *)l3;
+		uint32_t addr = lb_addr_ipv4_be(change->addr);
+
+		if (change->source)
+			ip->src_addr = addr;
+		else
+			ip->dst_addr = addr;
+		ip->time_to_live--;
+		ip->hdr_checksum = lb_checksum_change(ip->hdr_checksum, change->ip_sum);
+	} else {
+		struct rte_ipv6_hdr *ip = (void *)l3;
+
+		memcpy(change->source ? ip->src_addr : ip->dst_addr, change->addr, 16);
+		ip->hop_limits--;
+	}
+}
+
+static inline void lb_change_l4(uint8_t *l4, uint8_t proto, const struct lb_change *change)
+{
+	if (change->port_be != 0)
+		memcpy(l4 + (change->source ? 0 : 2), &change->port_be, 2);
+	if (proto == IPPROTO_TCP) {
+		struct rte_tcp_hdr *tcp = (void *)l4;
+
+		tcp->cksum = lb_checksum_change(tcp->cksum, change->l4_sum);
+	} else {
+		struct rte_udp_hdr *udp = (void *)l4;
+
+		if (udp->dgram_cksum == 0)
+			return; // RFC 768: none was computed
+		udp->dgram_cksum = lb_checksum_change(udp->dgram_cksum, change->l4_sum);
+		if (udp->dgram_cksum == 0)
+			udp->dgram_cksum = 0xffff;
+	}
+}
+
+/** All of that, and both MACs, to a plain packet (burst.h) of @p family: every offset is a constant. Worker. */
+static inline __attribute__((always_inline)) void lb_rewrite_plain(uint8_t *frame, uint64_t nexthop,
+	uint64_t src_mac, unsigned family, uint8_t proto, const struct lb_change *change)
+{
+	uint8_t *l3 = frame + RTE_ETHER_HDR_LEN;
+
+	lb_write_ethernet(frame, nexthop, src_mac,
+		family == 4 ? RTE_BE16(RTE_ETHER_TYPE_IPV4) : RTE_BE16(RTE_ETHER_TYPE_IPV6));
+	lb_change_l3(l3, (uint8_t)family, change);
+	lb_change_l4(l3 + (family == 4 ? 20 : 40), proto, change);
 }
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A worker core: polls its queue of every port and runs each burst to completion through the stages,
- *   rx -> parse -> classify -> flow -> rewrite -> tx
+ *   rx -> parse -> (fast) -> classify -> flow -> rewrite -> tx
  * one file each (fetch, between the first two, is flow's). It never allocates, locks, logs or waits; what it needs to know changes under it by RCU.
  */
 #include "dataplane/worker.h"
@@ -154,6 +154,8 @@ void lb_worker_process(struct lb_worker *worker)
 
 	lb_stage_parse(worker, burst);
 	lb_stage_fetch(worker, burst);
+	if (likely(burst->mostly_hits))
+		lb_stage_fast(worker);
 	lb_stage_classify(worker, burst);
 	if (unlikely(atomic_load_explicit(&worker->dp->fullnat, memory_order_relaxed) != NULL))
 		lb_stage_fullnat(worker, burst);

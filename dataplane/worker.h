@@ -36,6 +36,7 @@ struct lb_worker {
 	uint32_t overload_s; /* when entries that mattered were last lost in numbers; 0: never */
 	uint64_t lost_before, inserted_before; /* counters at the last tick */
 	uint32_t fetch_ports; /* bit per port: most packets of its last burst were for a service */
+	uint32_t fast_ports;  /* bit per port: most were of flows with an entry */
 	uint32_t event_seq;
 	uint32_t idle_sleep_us;
 	unsigned lcore;
@@ -63,9 +64,17 @@ struct lb_worker {
 	uint64_t port_macs[LB_SHM_MAX_PORTS]; /* accepted destination: LB_MAC_MASK bits, or LB_MAC_ANY */
 	uint64_t src_macs[LB_SHM_MAX_PORTS];  /* first six bytes: what we send as */
 	uint16_t mtus[LB_SHM_MAX_PORTS];      /* largest IP packet to send */
+	uint32_t frame_limits[LB_NEXTHOP_PORTS]; /* by port of a next-hop word: with an Ethernet header; 0: no such port */
 	struct lb_tx_buffer tx[LB_SHM_MAX_PORTS];
 	struct lb_burst burst;
 } __attribute__((aligned(64)));
+
+/** Set port @p port's MTU. Before the launch. */
+static inline void lb_worker_set_mtu(struct lb_worker *worker, unsigned port, uint16_t mtu)
+{
+	worker->mtus[port] = mtu;
+	worker->frame_limits[port] = mtu + (uint32_t)RTE_ETHER_HDR_LEN;
+}
 
 /** Poll until dp->stop; the function given to rte_eal_remote_launch(). @return 0. */
 int lb_worker_run(void *worker);

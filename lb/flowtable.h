@@ -289,6 +289,12 @@ static inline uint64_t *lb_flowtable_probe(
 	return ways != 0 ? entry : none;
 }
 
+/** The low 16 bits of an entry: time and state. */
+static inline uint16_t lb_flow_entry_low(uint32_t tick, enum lb_flow_state state)
+{
+	return (uint16_t)((tick & LB_FLOW_TIME_MASK) << 4 | (uint32_t)state);
+}
+
 /**
  * Whether @p entry holds an established flow (TCP past its handshake, or UDP: @p state) that has had
  * a packet in this tick already, so that one more, if it changes no state, changes nothing. It is
@@ -296,9 +302,7 @@ static inline uint64_t *lb_flowtable_probe(
  */
 static inline bool lb_flow_entry_settled(uint64_t entry, enum lb_flow_state state, uint32_t now_tick)
 {
-	uint32_t word = (now_tick & LB_FLOW_TIME_MASK) << 4 | (uint32_t)state;
-
-	return ((uint32_t)entry & (0xffffu ^ LB_FLOW_PINNED)) == word;
+	return ((uint32_t)entry & (0xffffu ^ LB_FLOW_PINNED)) == lb_flow_entry_low(now_tick, state);
 }
 
 #define LB_FLOWTABLE_BURST_MAX 64u

@@ -54,7 +54,7 @@ static struct lb_worker *make_worker(struct lb_dp *dp, unsigned idx)
 		static const uint8_t mac[8] = {2, 0, 0, 0, 0, 1};
 
 		worker->port_macs[port] = LB_MAC_ANY;
-		worker->mtus[port] = 1500;
+		lb_worker_set_mtu(worker, port, 1500);
 		memcpy(&worker->src_macs[port], mac, sizeof(mac));
 		((uint8_t *)&worker->src_macs[port])[4] = (uint8_t)port;
 	}

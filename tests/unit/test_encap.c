@@ -529,10 +529,10 @@ static void a_port_with_no_room_for_the_header_at_all(void **state)
 	struct frame in = make(GUE_4IN6, 3600, 0);
 
 	(void)state;
-	pipeline.worker->mtus[1] = 40;
+	lb_worker_set_mtu(pipeline.worker, 1, 40);
 	assert_int_equal(send_one(&in, NULL), LB_VERDICT_TOO_BIG);
 	assert_int_equal(burst()->mtus[0], 0);
-	pipeline.worker->mtus[1] = 1500;
+	lb_worker_set_mtu(pipeline.worker, 1, 1500);
 }
 
 static void without_headroom_nothing_is_written(void **state)

@@ -60,8 +60,8 @@ static void set_all(unsigned mss, uint16_t client_mtu, uint16_t backend_mtu)
 {
 	for (unsigned i = 0; i < N_CLAMPED; i++)
 		assert_int_equal(set_service(i, mss), 0);
-	pipeline.worker->mtus[0] = client_mtu;
-	pipeline.worker->mtus[1] = backend_mtu;
+	lb_worker_set_mtu(pipeline.worker, 0, client_mtu);
+	lb_worker_set_mtu(pipeline.worker, 1, backend_mtu);
 }
 
 static int set_up(void **state)
@@ -241,7 +241,7 @@ static void absurd_mtus_do_not_reach_below_the_least(void **state)
 	(void)state;
 	for (unsigned k = 0; k < RTE_DIM(mtus); k++) {
 		set_all(LB_MSS_AUTO, 1500, 1500);
-		pipeline.worker->mtus[0] = mtus[k];
+		lb_worker_set_mtu(pipeline.worker, 0, mtus[k]);
 		if (mtus[k] >= 44) { // what a SYN/ACK with its option takes
 			shake_hands(0, 1460, 1460, &at_backend, &at_client);
 			assert_int_equal(at_client, 88);

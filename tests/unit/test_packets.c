@@ -907,10 +907,10 @@ static void too_big_for_the_next_link_is_told(void **state)
 		unsigned out_port = reply ? 0 : 1, n_headers = ipv4 ? 28 : 48;
 		struct frame fits = sized(ipv4, reply, 600, df), in = sized(ipv4, reply, 601, df), out;
 
-		worker->mtus[out_port] = 600;
+		lb_worker_set_mtu(worker, out_port, 600);
 		assert_int_equal(send_one(&fits, NULL), reply ? LB_VERDICT_REPLY : LB_VERDICT_FORWARD);
 		assert_int_equal(send_one(&in, &out), LB_VERDICT_TOO_BIG);
-		worker->mtus[out_port] = 1500;
+		lb_worker_set_mtu(worker, out_port, 1500);
 		if (ipv4 && !df) {
 			assert_int_equal(burst->answered, 0); // RFC 1191, section 4: only with DF
 			continue;

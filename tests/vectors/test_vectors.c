@@ -173,7 +173,7 @@ static void configure(const char *setup)
 	pipeline_sync_end(&pipeline); // what the setup before had goes
 	pipeline.worker->sweeps += 2; // and its ids are free
 	for (i = 0; i < 2; i++)
-		pipeline.worker->mtus[i] = mtus != NULL ? (uint16_t)json_integer_value(json_array_get(mtus, i)) : 1500;
+		lb_worker_set_mtu(pipeline.worker, (unsigned)i, mtus != NULL ? (uint16_t)json_integer_value(json_array_get(mtus, i)) : 1500);
 	pipeline_sync_begin(&pipeline);
 	assert_true(json_array_size(locals) <= 4);
 	json_array_foreach(locals, i, item)

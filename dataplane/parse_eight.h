@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LB_DATAPLANE_PARSE_EIGHT_H
+#define LB_DATAPLANE_PARSE_EIGHT_H
+
+#include <immintrin.h>
+
+#include "dataplane/burst.h"
+
+/*
+ * parse_plain() of parse.c for eight IPv4 packets at once. Their headers are turned by 90 degrees: a register holds the
+ * same four bytes of all eight, so that each check is made once. What is bad of a packet, whatever it is, collects in its
+ * lane of one register. AVX2; lanes are packets 0 to 3 in the low half, 4 to 7 in the high half, as what unpacks does.
+ */
+
+/* Bytes of a TCP packet without options. Shorter frames are left to others. */
+#define LB_EIGHT_MIN_BYTES (RTE_ETHER_HDR_LEN + 20u + 20u)
+
+/* 16 bytes of packets i and i + 4, for i from 0 to 3. */
+struct lb_eight_rows {
+	__m256i r[4];
+};
+
+static inline __attribute__((always_inline)) struct lb_eight_rows lb_eight_load(
+	const uint8_t *const *at, unsigned offset)
+{
+	struct lb_eight_rows rows;
+
+	for (unsigned i = 0; i < 4; i++)
+		rows.r[i] = _mm256_inserti128_si256(
+			_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(at[i] + offset))),
+			_mm_loadu_si128((const __m128i *)(at[i + 4] + offset)), 1);
+	return rows;
+}
+
+/* The @p n-th four bytes of each row: of eight packets. */
+static inline __attribute__((always_inline)) __m256i lb_eight_column(const struct lb_eight_rows *rows, unsigned n)
+{
+	__m256i a = n < 2 ? _mm256_unpacklo_epi32(rows->r[0], rows->r[1]) : _mm256_unpackhi_epi32(rows->r[0], rows->r[1]);
+	__m256i b = n < 2 ? _mm256_unpacklo_epi32(rows->r[2], rows->r[3]) : _mm256_unpackhi_epi32(rows->r[2], rows->r[3]);
+
+	return n % 2 == 0 ? _mm256_unpacklo_epi64(a, b) : _mm256_unpackhi_epi64(a, b);
+}
+
+/*
+ * What the lanes are compared with, in memory: compilers would make each constant anew for every eight packets, in three
+ * instructions.
+ */
+struct lb_eight_constants {
+	uint32_t ethertype_mask[8], ethertype[8]; /* of IPv4, with version and header length behind it */
+	uint32_t byte[8], fragment_mask[8];       /* offset and more-fragments bit */
+	uint32_t words_sign[8], words_one[8], words_bias[8];
+	uint32_t word[8];
+	uint32_t n1[8], n2[8], n8[8], n20[8], n31[8], n34[8], n60[8], n127[8], n223[8];
+	uint32_t tcp[8], udp[8], flags_good[8], flags_mask[8], family[8], offsets[8];
+	uint32_t be16_0[8], be16_2[8]; /* two bytes in network order, from byte 0 or 2 of each lane on */
+};
+
+#define LB_EIGHT_ALL(n) {n, n, n, n, n, n, n, n}
+#define LB_EIGHT_BE16(at) \
+	{0x80800001u + (at), 0x80800405u + (at), 0x80800809u + (at), 0x80800c0du + (at), 0x80800001u + (at), \
+		0x80800405u + (at), 0x80800809u + (at), 0x80800c0du + (at)}
+/** @p good: a bit for each combination of five TCP flags that may stand together. */
+#define LB_EIGHT_CONSTANTS(good)                                                                              \
+	{                                                                                                     \
+		.ethertype_mask = LB_EIGHT_ALL(0xffffffu), .ethertype = LB_EIGHT_ALL(0x450008u),              \
+		.byte = LB_EIGHT_ALL(0xffu), .fragment_mask = LB_EIGHT_ALL(0xff3f0000u),                      \
+		.words_sign = LB_EIGHT_ALL(0x80008000u), .words_one = LB_EIGHT_ALL(0x00010001u),              \
+		.words_bias = LB_EIGHT_ALL(5u * 65536u), .word = LB_EIGHT_ALL(0xffffu), .n1 = LB_EIGHT_ALL(1u), \
+		.n2 = LB_EIGHT_ALL(2u), .n8 = LB_EIGHT_ALL(8u), .n20 = LB_EIGHT_ALL(20u),                     \
+		.n31 = LB_EIGHT_ALL(31u), .n34 = LB_EIGHT_ALL(34u), .n60 = LB_EIGHT_ALL(60u),                 \
+		.n127 = LB_EIGHT_ALL(127u), .n223 = LB_EIGHT_ALL(223u), .tcp = LB_EIGHT_ALL(IPPROTO_TCP),     \
+		.udp = LB_EIGHT_ALL(IPPROTO_UDP), .flags_good = LB_EIGHT_ALL(good),                           \
+		.flags_mask = LB_EIGHT_ALL(0xff000000u), .family = LB_EIGHT_ALL(4u << 16),                    \
+		.offsets = LB_EIGHT_ALL(RTE_ETHER_HDR_LEN | (RTE_ETHER_HDR_LEN + 20u) << 16),                 \
+		.be16_0 = LB_EIGHT_BE16(0u), .be16_2 = LB_EIGHT_BE16(0x0202u),                                \
+	}
+
+/* Destination MACs that are taken, as lanes of their first four and next two bytes. */
+struct lb_eight_mac {
+	__m256i mask_low, mask_high, low, high;
+};
+
+static inline struct lb_eight_mac lb_eight_mac(uint64_t mask, uint64_t mac)
+{
+	return (struct lb_eight_mac){
+		.mask_low = _mm256_set1_epi32((int)mask),
+		.mask_high = _mm256_set1_epi32((int)(mask >> 32)),
+		.low = _mm256_set1_epi32((int)mac),
+		.high = _mm256_set1_epi32((int)(mac >> 32)),
+	};
+}
+
+#define LB_EIGHT(name) (*(const __m256i *)(const void *)k->name)
+
+/* Not 0 where two of the lanes differ, of the bits in @p mask. */
+static inline __attribute__((always_inline)) __m256i lb_eight_differ(__m256i lanes, __m256i mask, __m256i wanted)
+{
+	return _mm256_xor_si256(_mm256_and_si256(lanes, mask), wanted);
+}
+
+/* Sum of both 16-bit words of each lane, less 65536: they are multiplied as signed. */
+static inline __attribute__((always_inline)) __m256i lb_eight_words(
+	const struct lb_eight_constants *k, __m256i lanes)
+{
+	return _mm256_madd_epi16(_mm256_xor_si256(lanes, LB_EIGHT(words_sign)), LB_EIGHT(words_one));
+}
+
+static inline __attribute__((always_inline)) __m256i lb_eight_fold(const struct lb_eight_constants *k, __m256i sum)
+{
+	return _mm256_add_epi32(_mm256_and_si256(sum, LB_EIGHT(word)), _mm256_srli_epi32(sum, 16));
+}
+
+static inline __attribute__((always_inline)) __m256i lb_eight_any(__m256i a, __m256i b, __m256i c)
+{
+	return _mm256_or_si256(_mm256_or_si256(a, b), c);
+}
+
+static inline __attribute__((always_inline)) void lb_eight_store_packets(
+	struct lb_packet *packets, __m256i first, __m256i offsets, __m256i bytes)
+{
+	const __m256i none = _mm256_setzero_si256();
+	// service and backend come later
+	__m256i head[2] = {_mm256_unpacklo_epi32(first, offsets), _mm256_unpackhi_epi32(first, offsets)};
+	__m256i tail[2] = {_mm256_unpacklo_epi32(none, bytes), _mm256_unpackhi_epi32(none, bytes)};
+
+	for (unsigned i = 0; i < 4; i++) {
+		__m256i pair = i % 2 == 0 ? _mm256_unpacklo_epi64(head[i / 2], tail[i / 2])
+					  : _mm256_unpackhi_epi64(head[i / 2], tail[i / 2]);
+
+		_mm_store_si128((__m128i *)&packets[i], _mm256_castsi256_si128(pair));
+		_mm_store_si128((__m128i *)&packets[i + 4], _mm256_extracti128_si256(pair, 1));
+	}
+}
+
+static inline __attribute__((always_inline)) void lb_eight_store_keys(
+	struct lb_flow_key *keys, const uint8_t *const *frames, __m256i ports, __m256i proto)
+{
+	const __m128i mapped = _mm_set_epi32(0, (int)LB_ADDR_V4_PREFIX, 0, 0);
+	__m256i end[2] = {_mm256_unpacklo_epi32(ports, proto), _mm256_unpackhi_epi32(ports, proto)};
+
+	for (unsigned i = 0; i < 8; i++) {
+		// the address is the last four of these bytes, behind the mapped form's prefix
+		__m128i src = _mm_loadu_si128((const __m128i *)(frames[i] + RTE_ETHER_HDR_LEN));
+		__m128i dst = _mm_loadu_si128((const __m128i *)(frames[i] + RTE_ETHER_HDR_LEN + 4));
+
+		_mm_storeu_si128((__m128i *)&keys[i].src, _mm_blend_epi32(mapped, src, 0x8));
+		_mm_storeu_si128((__m128i *)&keys[i].dst, _mm_blend_epi32(mapped, dst, 0x8));
+	}
+	static_assert(offsetof(struct lb_flow_key, proto) == offsetof(struct lb_flow_key, sport_be) + 4,
+		"ports, protocol, zeros");
+	for (unsigned i = 0; i < 2; i++) {
+		__m128i low = _mm256_castsi256_si128(end[i]), high = _mm256_extracti128_si256(end[i], 1);
+
+		_mm_storel_epi64((__m128i *)&keys[2 * i].sport_be, low);
+		_mm_storeh_pd((double *)(void *)&keys[2 * i + 1].sport_be, _mm_castsi128_pd(low));
+		_mm_storel_epi64((__m128i *)&keys[2 * i + 4].sport_be, high);
+		_mm_storeh_pd((double *)(void *)&keys[2 * i + 5].sport_be, _mm_castsi128_pd(high));
+	}
+}
+
+/*
+ * Packets and keys of eight packets, of which those that are plain, right and IPv4 have what parse_plain() gives them, and
+ * their bit in the result; of the others both hold nothing of use. In an order in which little is to be remembered.
+ */
+static inline __attribute__((always_inline)) uint32_t lb_parse_eight(struct rte_mbuf *const *mbufs,
+	const struct lb_eight_constants *k, const struct lb_eight_mac *mac, struct lb_packet *packets,
+	struct lb_flow_key *keys)
+{
+	static const uint8_t too_short[64]; // no IPv4 packet
+	const uint8_t *frames[8], *metas[8];
+	struct lb_eight_rows rows;
+	__m256i lanes, bad, wrong, sum, bytes, src, ports, l4_bytes, proto, is_tcp;
+
+	__asm__("" : "+r"(k)); // not to be looked through
+	for (unsigned i = 0; i < 8; i++) {
+		const uint8_t *frame = rte_pktmbuf_mtod(mbufs[i], const uint8_t *);
+
+		metas[i] = (const uint8_t *)mbufs[i];
+		frames[i] = mbufs[i]->data_len >= LB_EIGHT_MIN_BYTES ? frame : too_short;
+	}
+	rows = lb_eight_load(metas, offsetof(struct rte_mbuf, packet_type));
+	static_assert(offsetof(struct rte_mbuf, pkt_len) == offsetof(struct rte_mbuf, packet_type) + 4, "column 1");
+	bytes = lb_eight_column(&rows, 1);
+
+	rows = lb_eight_load(frames, 0);
+	bad = lb_eight_any(lb_eight_differ(lb_eight_column(&rows, 0), mac->mask_low, mac->low),
+		lb_eight_differ(lb_eight_column(&rows, 1), mac->mask_high, mac->high),
+		lb_eight_differ(lb_eight_column(&rows, 3), LB_EIGHT(ethertype_mask), LB_EIGHT(ethertype)));
+
+	rows = lb_eight_load(frames, RTE_ETHER_HDR_LEN);
+	lanes = lb_eight_column(&rows, 0); // version to length
+	sum = lb_eight_words(k, lanes);
+	l4_bytes = _mm256_sub_epi32(_mm256_shuffle_epi8(lanes, LB_EIGHT(be16_2)), LB_EIGHT(n20));
+	lanes = lb_eight_column(&rows, 1); // id and fragment
+	sum = _mm256_add_epi32(sum, lb_eight_words(k, lanes));
+	bad = lb_eight_any(bad, _mm256_and_si256(lanes, LB_EIGHT(fragment_mask)),
+		_mm256_cmpgt_epi32(l4_bytes, _mm256_sub_epi32(bytes, LB_EIGHT(n34))));
+	lanes = lb_eight_column(&rows, 2); // TTL, protocol, checksum
+	sum = _mm256_add_epi32(sum, lb_eight_words(k, lanes));
+	proto = _mm256_and_si256(_mm256_srli_epi32(lanes, 8), LB_EIGHT(byte));
+	bad = _mm256_or_si256(bad, _mm256_cmpgt_epi32(LB_EIGHT(n2), _mm256_and_si256(lanes, LB_EIGHT(byte))));
+	src = lb_eight_column(&rows, 3);
+	sum = _mm256_add_epi32(sum, lb_eight_words(k, src));
+	lanes = _mm256_and_si256(src, LB_EIGHT(byte)); // first octet: see octet_is_bad_source in parse.c
+	bad = lb_eight_any(bad, _mm256_cmpgt_epi32(lanes, LB_EIGHT(n223)),
+		_mm256_or_si256(_mm256_cmpeq_epi32(lanes, _mm256_setzero_si256()),
+			_mm256_cmpeq_epi32(lanes, LB_EIGHT(n127))));
+
+	rows = lb_eight_load(frames, 30);
+	lanes = lb_eight_column(&rows, 0); // destination
+	sum = _mm256_add_epi32(_mm256_add_epi32(sum, lb_eight_words(k, lanes)), LB_EIGHT(words_bias));
+	sum = lb_eight_fold(k, lb_eight_fold(k, sum));
+	bad = lb_eight_any(bad, _mm256_cmpeq_epi32(lanes, src), _mm256_xor_si256(sum, LB_EIGHT(word)));
+	ports = lb_eight_column(&rows, 1);
+	bad = _mm256_or_si256(bad, _mm256_cmpeq_epi16(ports, _mm256_setzero_si256()));
+	lanes = _mm256_shuffle_epi8(lb_eight_column(&rows, 2), LB_EIGHT(be16_0)); // UDP's length
+	wrong = lb_eight_any(_mm256_cmpgt_epi32(LB_EIGHT(n8), lanes), _mm256_cmpgt_epi32(lanes, l4_bytes),
+		_mm256_xor_si256(proto, LB_EIGHT(udp)));
+
+	rows = lb_eight_load(frames, 32);
+	lanes = lb_eight_column(&rows, 3); // TCP's header length and flags, in the high bytes
+	is_tcp = _mm256_cmpeq_epi32(proto, LB_EIGHT(tcp));
+	sum = _mm256_and_si256(_mm256_srli_epi32(lanes, 18), LB_EIGHT(n60)); // bytes of its header
+	l4_bytes = _mm256_or_si256(_mm256_cmpgt_epi32(LB_EIGHT(n20), sum), _mm256_cmpgt_epi32(sum, l4_bytes));
+	sum = _mm256_and_si256(_mm256_srli_epi32(lanes, 24), LB_EIGHT(n31));
+	sum = _mm256_and_si256(_mm256_srlv_epi32(LB_EIGHT(flags_good), sum), LB_EIGHT(n1));
+	wrong = _mm256_blendv_epi8(
+		wrong, _mm256_or_si256(l4_bytes, _mm256_cmpeq_epi32(sum, _mm256_setzero_si256())), is_tcp);
+
+	lanes = _mm256_and_si256(_mm256_and_si256(lanes, is_tcp), LB_EIGHT(flags_mask));
+	lb_eight_store_packets(packets, _mm256_or_si256(lanes, LB_EIGHT(family)), LB_EIGHT(offsets), bytes);
+	lb_eight_store_keys(keys, frames, ports, proto);
+	bad = _mm256_cmpeq_epi32(_mm256_or_si256(bad, wrong), _mm256_setzero_si256());
+	return (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(bad));
+}
+
+#endif

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The short ways of the packet path against the long ones. Worker 0 takes them (eight packets parsed at once, flows under
+ * way settled ahead of the stages), worker 1 is told before each burst that its port brings nothing of the kind. Both get
+ * the same packets, and must have the same to show for it: packets to the last byte, flow tables, counters.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+
+#include <netinet/in.h>
+
+#include <rte_eal.h>
+#include <rte_ip.h>
+
+#include "dataplane/frag.h"
+#include "dataplane/stages.h"
+#include "tests/unit/fullnat_util.h"
+
+#define N_SLOTS 61u
+#define N_BACKENDS 4u /* of each service: service * N_BACKENDS + 0 .. 3 */
+#define MTU 600
+
+static const struct service {
+	const char *vip;
+	unsigned port;
+	uint8_t proto;
+	enum lb_mode mode;
+} services[] = {
+	{"203.0.113.10", 80, IPPROTO_TCP, LB_MODE_NAT},
+	{"203.0.113.10", 53, IPPROTO_UDP, LB_MODE_NAT},
+	{"2001:db8::10", 80, IPPROTO_TCP, LB_MODE_NAT},
+	{"2001:db8::10", 53, IPPROTO_UDP, LB_MODE_NAT},
+	{"203.0.113.20", 0, IPPROTO_TCP, LB_MODE_NAT},
+	{"203.0.113.30", 80, IPPROTO_TCP, LB_MODE_DSR},
+	{"203.0.113.30", 80, IPPROTO_UDP, LB_MODE_IPIP},
+	{"2001:db8::30", 80, IPPROTO_TCP, LB_MODE_GUE},
+};
+#define N_SERVICES RTE_DIM(services)
+
+static struct pipeline pipeline;
+static uint64_t random_state = 0x9e3779b97f4a7c15u;
+
+static uint32_t next_random(uint32_t n)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return (uint32_t)((random_state >> 32) % n);
+}
+
+static void set_backend(unsigned id, enum lb_backend_state backend_state)
+{
+	const struct service *service = &services[id / N_BACKENDS];
+	bool ipv4 = strchr(service->vip, ':') == NULL;
+	char addr[64];
+
+	snprintf(addr, sizeof(addr), ipv4 ? "10.0.%u.%u" : "fd00:%u::%u", id / N_BACKENDS, 10 + id % N_BACKENDS);
+	pipeline_backend(&pipeline, (uint16_t)id, (uint16_t)(id / N_BACKENDS), addr,
+		service->port == 0 || lb_mode_keeps_port(service->mode) ? (uint16_t)service->port : 8080, backend_state);
+}
+
+static void publish(unsigned service)
+{
+	uint16_t slots[N_SLOTS];
+
+	for (unsigned i = 0; i < N_SLOTS; i++)
+		slots[i] = (uint16_t)(service * N_BACKENDS + next_random(N_BACKENDS));
+	assert_int_equal(pipeline_publish(&pipeline, (uint16_t)service, slots, N_SLOTS), 0);
+}
+
+static int set_up(void **state)
+{
+	static const char *const eal_args[] = {"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l",
+		"0", "--log-level", "error", "--no-shconf", NULL};
+	static const char *const locals[] = {"192.0.2.1", "2001:db8:1::1", NULL};
+
+	(void)state;
+	if (getenv("FULCRUM_SHM_DIR") == NULL)
+		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
+	pipeline_start_eal(eal_args);
+	pipeline_start(&pipeline, 2, 512, 1023);
+	pipeline_sync_begin(&pipeline);
+	assert_int_equal(fullnat_locals(&pipeline, locals), 0);
+	for (unsigned i = 0; i < N_SERVICES; i++) {
+		pipeline_service_of_mode(&pipeline, (uint16_t)i, services[i].vip, (uint16_t)services[i].port,
+			services[i].proto, services[i].mode);
+		for (unsigned k = 0; k < N_BACKENDS; k++)
+			set_backend(i * N_BACKENDS + k, LB_BACKEND_UP);
+		publish(i);
+	}
+	pipeline_sync_end(&pipeline);
+	for (unsigned i = 0; i < 2; i++)
+		lb_worker_set_mtu(pipeline.dp.workers[i], 1, MTU);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	pipeline_stop(&pipeline);
+	return rte_eal_cleanup();
+}
+
+// Mid-stream most of the time; a few flows, so that they meet again, and again in one burst.
+static struct frame random_packet(unsigned n_ports)
+{
+	static const uint8_t flags[] = {SYN, SYN | ACK, FIN | ACK, RST, RST | ACK, PSH | ACK, ACK | 0x20, ACK | 0x40};
+	const struct service *service = &services[next_random(N_SERVICES)];
+	bool ipv4 = strchr(service->vip, ':') == NULL;
+	uint16_t port = (uint16_t)(service->port != 0 ? service->port : 1 + next_random(3));
+	struct segment segment = segment_of(ipv4 ? "198.51.100.7" : "2001:db8:c::7", 1024 + next_random(n_ports),
+		service->vip, port, service->proto,
+		service->proto != IPPROTO_TCP ? 0 : next_random(3) == 0 ? flags[next_random(RTE_DIM(flags))] : ACK);
+
+	segment.n_payload = next_random(30);
+	if (next_random(40) == 0)
+		segment.n_payload = MTU - 100 + next_random(200);
+	if (next_random(40) == 0)
+		segment.ttl = 1;
+	segment.no_checksum = ipv4 && service->proto == IPPROTO_UDP && next_random(2) == 0;
+	if (next_random(40) == 0 && !lb_mode_keeps_port(service->mode)) { // a backend's answer
+		unsigned id = (unsigned)(service - services) * N_BACKENDS + next_random(N_BACKENDS);
+
+		segment.dst = segment.src;
+		segment.dport = segment.sport;
+		segment.src = pipeline.dp.backends[id].addr;
+		segment.sport = (uint16_t)(service->port != 0 ? 8080 : port);
+	}
+	return frame_of(&segment);
+}
+
+static void set_ipv4_checksum(struct frame *frame)
+{
+	uint16_t sum;
+
+	memset(frame->bytes + 24, 0, 2);
+	sum = rte_ipv4_cksum((const void *)(frame->bytes + 14));
+	memcpy(frame->bytes + 24, &sum, 2);
+}
+
+// Wherever what parse looks at lies. An IPv4 header's checksum is right again half of the time.
+static void damage(struct frame *frame)
+{
+	static const uint8_t odd_bytes[] = {0, 1, 2, 4, 5, 6, 8, 17, 20, 0x45, 0x46, 0x50, 0x60, 0x7f, 0x80, 0xe0, 0xff};
+	bool ipv4 = frame->bytes[12] == 0x08;
+
+	for (unsigned n = 1 + next_random(2); n > 0; n--)
+		frame->bytes[next_random(10) == 0 ? next_random(14) : 14 + next_random(ipv4 ? 36 : 56)] =
+			next_random(2) == 0 ? odd_bytes[next_random(RTE_DIM(odd_bytes))] : (uint8_t)next_random(256);
+	if (ipv4 && next_random(10) == 0)
+		memcpy(frame->bytes + 30, frame->bytes + 26, 4); // to itself
+	if (ipv4 && next_random(2) == 0)
+		set_ipv4_checksum(frame);
+	if (next_random(8) == 0)
+		frame->n = next_random(frame->n + 1);
+}
+
+static void add_tag(struct frame *frame)
+{
+	memmove(frame->bytes + 16, frame->bytes + 12, frame->n - 12);
+	memcpy(frame->bytes + 12, "\x81\x00\x00\x07", 4);
+	frame->n += 4;
+}
+
+static void make_fragment(struct frame *frame)
+{
+	if (frame->bytes[12] != 0x08 || frame->n < 60)
+		return;
+	frame->bytes[14 + 6] = 0x20; // more of them, which never come
+	set_ipv4_checksum(frame);
+}
+
+static void fill(struct lb_worker *worker, const struct frame *frames, unsigned n)
+{
+	struct lb_burst *burst = &worker->burst;
+
+	burst->n = n;
+	burst->port = 0;
+	for (unsigned i = 0; i < n; i++) {
+		burst->mbufs[i] = rte_pktmbuf_alloc(pipeline.pool);
+		assert_non_null(burst->mbufs[i]);
+		memcpy(rte_pktmbuf_append(burst->mbufs[i], (uint16_t)frames[i].n), frames[i].bytes, frames[i].n);
+	}
+}
+
+static void free_burst(struct lb_worker *worker)
+{
+	for (unsigned i = 0; i < worker->burst.n; i++)
+		if ((worker->burst.held >> i & 1) == 0)
+			rte_pktmbuf_free(worker->burst.mbufs[i]);
+	worker->burst.n = 0;
+}
+
+static void compare_bursts(unsigned round)
+{
+	const struct lb_burst *fast = &pipeline.dp.workers[0]->burst, *slow = &pipeline.dp.workers[1]->burst;
+
+	for (unsigned i = 0; i < fast->n; i++) {
+		const struct lb_packet *packet = &fast->packets[i];
+
+		if (packet->verdict != slow->packets[i].verdict)
+			fail_msg("round %u, packet %u: verdict %s, not %s", round, i, lb_verdict_name(packet->verdict),
+				lb_verdict_name(slow->packets[i].verdict));
+		assert_int_equal(fast->mbufs[i]->pkt_len, slow->mbufs[i]->pkt_len);
+		assert_memory_equal(rte_pktmbuf_mtod(fast->mbufs[i], void *), rte_pktmbuf_mtod(slow->mbufs[i], void *),
+			fast->mbufs[i]->data_len);
+		if (packet->verdict != LB_VERDICT_FORWARD && packet->verdict != LB_VERDICT_REPLY)
+			continue;
+		assert_int_equal(packet->backend, slow->packets[i].backend);
+		assert_int_equal(packet->wire_bytes, slow->packets[i].wire_bytes);
+		assert_true(fast->nexthops[i] == slow->nexthops[i]);
+		if (packet->verdict == LB_VERDICT_FORWARD)
+			assert_int_equal(packet->service, slow->packets[i].service);
+	}
+	assert_int_equal(fast->answered, slow->answered);
+	assert_int_equal(fast->held, slow->held);
+}
+
+static void compare_workers(void)
+{
+	const struct lb_worker *fast = pipeline.dp.workers[0], *slow = pipeline.dp.workers[1];
+
+	assert_memory_equal(&fast->counters->flow, &slow->counters->flow, sizeof(fast->counters->flow));
+	assert_memory_equal(fast->counters->backends, slow->counters->backends,
+		N_SERVICES * N_BACKENDS * sizeof(fast->counters->backends[0]));
+	assert_memory_equal(fast->counters->services, slow->counters->services,
+		N_SERVICES * sizeof(fast->counters->services[0]));
+	assert_memory_equal(fast->flowtable.buckets, slow->flowtable.buckets,
+		fast->flowtable.n_buckets * sizeof(fast->flowtable.buckets[0]));
+}
+
+// Time passes, backends come and go, slots move.
+static void change_something(unsigned round)
+{
+	static const enum lb_backend_state states[] = {LB_BACKEND_UP, LB_BACKEND_UP, LB_BACKEND_DRAIN, LB_BACKEND_DOWN};
+	unsigned service = next_random(N_SERVICES);
+
+	if (round % 5 == 0) {
+		pipeline.dp.tick++;
+		pipeline.dp.now_s += 2;
+	}
+	if (round % 11 == 0)
+		set_backend(next_random(N_SERVICES * N_BACKENDS), states[next_random(RTE_DIM(states))]);
+	if (round % 13 == 0)
+		publish(service);
+	if (round % 17 == 0) // where it sends is not known for a while
+		atomic_store(&pipeline.dp.backends[next_random(N_SERVICES * N_BACKENDS)].nexthop, LB_NEXTHOP_UNRESOLVED);
+	for (unsigned i = 0; i < 2; i++)
+		lb_worker_keep_house(pipeline.dp.workers[i], 1);
+}
+
+/*
+ * @param n_ports of clients: flows. With few, one comes several times in a burst; with as many as the flow table has room
+ * for, entries are moved and replaced; fragments, which have their turn after the settled packets, are then left out, as
+ * two entries may be after the same free way.
+ */
+static void hold_against_each_other(unsigned n_rounds, unsigned n_ports, unsigned *n_settled, unsigned *n_left)
+{
+	bool crowded = n_ports > 3;
+
+	for (unsigned round = 0; round < n_rounds; round++) {
+		struct frame frames[LB_BURST];
+		unsigned n = round % 8 == 0 ? 1 + next_random(LB_BURST) : LB_BURST;
+
+		for (unsigned i = 0; i < n; i++) {
+			frames[i] = random_packet(n_ports);
+			if (next_random(12) == 0)
+				damage(&frames[i]);
+			if (!crowded && next_random(30) == 0)
+				make_fragment(&frames[i]);
+			if (next_random(30) == 0 && frames[i].n > 14)
+				add_tag(&frames[i]);
+		}
+		for (unsigned i = 0; i < 2; i++) {
+			struct lb_worker *worker = pipeline.dp.workers[i];
+
+			worker->fetch_ports = worker->fast_ports = i == 0;
+			fill(worker, frames, n);
+			lb_worker_process(worker);
+		}
+		*n_settled += (unsigned)__builtin_popcount(pipeline.dp.workers[0]->burst.settled);
+		*n_left += pipeline.dp.workers[0]->burst.n_to_service;
+		assert_int_equal(pipeline.dp.workers[1]->burst.settled, 0);
+		compare_bursts(round);
+		compare_workers();
+		for (unsigned i = 0; i < 2; i++)
+			free_burst(pipeline.dp.workers[i]);
+		change_something(round);
+	}
+}
+
+static void flows_under_way_go_as_they_would_through_every_stage(void **state)
+{
+	unsigned n_settled = 0, n_left = 0;
+
+	(void)state;
+	hold_against_each_other(4000, 3, &n_settled, &n_left);
+	hold_against_each_other(4000, 200, &n_settled, &n_left);
+	// Both ways are taken, or nothing was compared.
+	assert_true(n_settled > 20000 && n_left > 20000);
+}
+
+// A segment behind an RST of its own flow says that the RST was not accepted: the flow goes on.
+static void what_follows_an_rst_revives_its_flow(void **state)
+{
+	struct segment segment = segment_of("198.51.100.9", 5000, services[0].vip, 80, IPPROTO_TCP, ACK);
+	struct lb_worker *worker = pipeline.dp.workers[0];
+	struct frame frames[3];
+	uint64_t hash;
+	uint64_t *entry;
+
+	(void)state;
+	for (unsigned k = 0; k < N_BACKENDS; k++)
+		set_backend(k, LB_BACKEND_UP);
+	segment.flags = SYN;
+	frames[0] = frame_of(&segment);
+	segment.flags = ACK;
+	frames[1] = frame_of(&segment);
+	for (unsigned i = 0; i < 2; i++) {
+		fill(worker, &frames[i], 1);
+		lb_worker_process(worker);
+		free_burst(worker);
+	}
+	segment.flags = RST;
+	frames[1] = frame_of(&segment);
+	segment.flags = ACK;
+	frames[0] = frames[2] = frame_of(&segment);
+	worker->fetch_ports = worker->fast_ports = 1;
+	fill(worker, frames, 3);
+	lb_worker_process(worker);
+	assert_int_equal(worker->burst.settled, 1);
+	hash = worker->burst.hashes[0]; // of the first that was left: the same flow
+	free_burst(worker);
+	entry = lb_flowtable_lookup(&worker->flowtable, hash, worker->tick);
+	assert_non_null(entry);
+	assert_int_equal(lb_flow_entry_state(*entry), LB_FLOW_ESTABLISHED);
+	lb_flowtable_del(&worker->flowtable, entry); // both workers begin alike
+	memset(&worker->counters->flow, 0, sizeof(worker->counters->flow));
+	memset(worker->counters->backends, 0, N_BACKENDS * sizeof(worker->counters->backends[0]));
+}
+
+static void compare_parsed(const struct lb_packet *one, const struct lb_packet *eight,
+	const struct lb_flow_key *one_key, const struct lb_flow_key *eight_key)
+{
+	assert_int_equal(one->verdict, eight->verdict);
+	if (one->verdict != LB_VERDICT_FORWARD)
+		return;
+	assert_int_equal(one->pending, eight->pending);
+	assert_int_equal(one->family, eight->family);
+	assert_int_equal(one->l3, eight->l3);
+	assert_int_equal(one->wire_bytes, eight->wire_bytes);
+	if (one->pending == LB_VERDICT_FRAGMENT || one->pending == LB_VERDICT_VIP_PROTOCOL)
+		return; // no ports
+	assert_int_equal(one->l4, eight->l4);
+	assert_int_equal(one->tcp_flags, eight->tcp_flags);
+	assert_memory_equal(one_key, eight_key, sizeof(*one_key));
+}
+
+static void eight_packets_are_parsed_as_each_alone(void **state)
+{
+	struct lb_worker *worker = pipeline.dp.workers[0];
+	struct lb_burst *burst = &worker->burst;
+	unsigned n_good = 0, n_bad = 0, n_ipv4 = 0;
+
+	(void)state;
+	for (unsigned round = 0; round < 30000; round++) {
+		struct frame frames[8];
+		struct lb_packet packets[8];
+		struct lb_flow_key keys[8];
+		uint8_t list[8];
+		unsigned n_ip = 0;
+
+		// a port with a MAC of its own takes what is for that; half of the frames have it
+		worker->port_macs[0] = round % 2 == 0 ? LB_MAC_ANY : 0x010000000002;
+		for (unsigned i = 0; i < 8; i++) {
+			frames[i] = random_packet(1000);
+			if (next_random(2) == 0)
+				memcpy(frames[i].bytes, "\x02\0\0\0\0\x01", 6);
+			if (next_random(round % 4 + 1) != 0)
+				damage(&frames[i]);
+			fill(worker, &frames[i], 1);
+			lb_stage_parse(worker, burst);
+			packets[i] = burst->packets[0];
+			keys[i] = burst->keys[0];
+			list[n_ip] = (uint8_t)i;
+			n_ip += burst->n_ip;
+			n_ipv4 += burst->n_ip && packets[i].family == 4;
+			free_burst(worker);
+		}
+		fill(worker, frames, 8);
+		lb_stage_parse(worker, burst);
+		assert_int_equal(burst->n_ip, n_ip);
+		assert_memory_equal(burst->ip_list, list, n_ip);
+		for (unsigned i = 0; i < 8; i++)
+			compare_parsed(&packets[i], &burst->packets[i], &keys[i], &burst->keys[i]);
+		free_burst(worker);
+		n_good += n_ip;
+		n_bad += 8 - n_ip;
+	}
+	worker->port_macs[0] = LB_MAC_ANY;
+	assert_true(n_good > 80000 && n_bad > 20000 && n_ipv4 > 50000);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_follows_an_rst_revives_its_flow), // while the flow table has room
+		cmocka_unit_test(flows_under_way_go_as_they_would_through_every_stage),
+		cmocka_unit_test(eight_packets_are_parsed_as_each_alone),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
