@@ -255,9 +255,14 @@ static uint64_t *promote(struct lb_flow_bucket *first, uint64_t *entry)
 	return better;
 }
 
-/* @param promoted whether an earlier packet of the burst has promoted an entry, perhaps this one. */
+/* What earlier packets of the burst did to entries in their second buckets, perhaps to this one's. */
+struct promotions {
+	bool any;
+	uint64_t stayed; /* bit per value of 6 bits of their signatures: those for which there was no room */
+};
+
 static inline uint64_t *lookup_pending(
-	struct lb_flowtable *table, uint64_t hash, uint32_t now_tick, bool *promoted)
+	struct lb_flowtable *table, uint64_t hash, uint32_t now_tick, struct promotions *promotions)
 {
 	uint32_t signature = (uint32_t)(hash >> 32);
 	uint32_t first = lb_flowtable_first_bucket(table, hash);
@@ -266,10 +271,18 @@ static inline uint64_t *lookup_pending(
 		lb_flow_bucket_find(table, &table->buckets[second], signature, 0xff, now_tick);
 
 	if (entry != NULL && first != second) {
-		*promoted = true;
-		return promote(&table->buckets[first], entry);
+		uint64_t bit = UINT64_C(1) << (signature & 63), *better;
+
+		// There may be room by now, but an earlier packet's pointer to this entry must hold
+		if (promotions->stayed & bit)
+			return entry;
+		better = promote(&table->buckets[first], entry);
+		if (better == entry)
+			promotions->stayed |= bit;
+		promotions->any = true;
+		return better;
 	}
-	if (__builtin_expect(!*promoted, 1))
+	if (__builtin_expect(!promotions->any, 1))
 		return entry;
 	return lb_flow_bucket_find(table, &table->buckets[first], signature, 0xff, now_tick);
 }
@@ -277,13 +290,13 @@ static inline uint64_t *lookup_pending(
 unsigned lb_flowtable_lookup_end(struct lb_flowtable *table, const uint64_t *hashes,
 	uint64_t **entries_out, uint32_t now_tick, const struct lb_flow_pending *pending)
 {
-	bool promoted = false;
+	struct promotions promotions = {0};
 	unsigned n_hits = 0;
 
 	for (unsigned i = 0; i < pending->n; i++) {
 		unsigned idx = pending->idx[i];
 
-		entries_out[idx] = lookup_pending(table, hashes[idx], now_tick, &promoted);
+		entries_out[idx] = lookup_pending(table, hashes[idx], now_tick, &promotions);
 		n_hits += entries_out[idx] != NULL;
 	}
 	return n_hits;

@@ -327,7 +327,7 @@ unsigned lb_flowtable_lookup_begin(struct lb_flowtable *table, const uint64_t *h
 /**
  * Go on with those that are pending: entries_out becomes what lb_flowtable_lookup() returns. An
  * entry found in its second bucket is moved to its first if that has room by now: pointers from
- * before to the same flow's entry do not survive this, others do.
+ * before this call to the same flow's entry do not survive it, all others do.
  * @return number of hits among them. Worker.
  */
 unsigned lb_flowtable_lookup_end(struct lb_flowtable *table, const uint64_t *hashes,

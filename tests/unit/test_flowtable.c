@@ -461,6 +461,52 @@ static void flow_in_its_second_bucket_moves_to_its_first(void **state)
 	fixture_destroy(f);
 }
 
+static uint64_t random_hash_in(const struct fixture *f, uint32_t first)
+{
+	uint64_t hash;
+
+	do
+		hash = random_u64();
+	while (lb_flowtable_first_bucket(&f->table, hash) != first ||
+		lb_flowtable_other_bucket(&f->table, first, (uint32_t)(hash >> 32)) == first);
+	return hash;
+}
+
+// The second packet of a burst moves its flow's entry out of the bucket that had no room for the first packet's: the
+// third, of the first's flow, finds room, but what was found for the first must hold.
+static void room_that_a_burst_makes_misleads_no_packet_of_it(void **state)
+{
+	struct fixture *f = fixture_create(1000);
+	uint64_t filler, one, other, hashes[3], *entries[3];
+	uint32_t second;
+
+	(void)state;
+	random_state = 5;
+	for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
+		filler = random_hash_in(f, 7);
+		insert(f, filler, 1, LB_FLOW_ESTABLISHED, START_TICK);
+	}
+	other = random_hash_in(f, 7);
+	second = lb_flowtable_other_bucket(&f->table, 7, (uint32_t)(other >> 32));
+	insert(f, other, 2, LB_FLOW_ESTABLISHED, START_TICK);
+	for (unsigned way = 1; way < LB_FLOWTABLE_WAYS; way++)
+		insert(f, random_hash_in(f, second), 1, LB_FLOW_ESTABLISHED, START_TICK);
+	one = random_hash_in(f, second);
+	insert(f, one, 3, LB_FLOW_ESTABLISHED, START_TICK);
+	lb_flowtable_del(&f->table, lb_flowtable_lookup(&f->table, filler, START_TICK));
+
+	memcpy(hashes, (uint64_t[]){one, other, one}, sizeof(hashes));
+	assert_int_equal(lb_flowtable_lookup_burst(&f->table, hashes, entries, 3, START_TICK), 3);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_ptr_equal(entries[i], lb_flowtable_lookup(&f->table, hashes[i], START_TICK));
+		assert_int_equal(lb_flow_entry_backend(*entries[i]), i == 1 ? 2 : 3);
+	}
+	assert_int_equal((uint64_t)(entries[1] - f->table.buckets[7].entries) < LB_FLOWTABLE_WAYS, 1);
+	assert_int_equal(lb_flowtable_lookup_burst(&f->table, hashes, entries, 1, START_TICK), 1);
+	assert_int_equal((uint64_t)(entries[0] - f->table.buckets[second].entries) < LB_FLOWTABLE_WAYS, 1);
+	fixture_destroy(f);
+}
+
 static void lookup_in_two_steps_finds_what_one_finds(void **state)
 {
 	struct fixture *f = fixture_create(100000);
@@ -984,6 +1030,7 @@ int main(void)
 		cmocka_unit_test(expired_entry_of_the_flow_never_returns),
 		cmocka_unit_test(burst_finds_what_lookup_finds),
 		cmocka_unit_test(flow_in_its_second_bucket_moves_to_its_first),
+		cmocka_unit_test(room_that_a_burst_makes_misleads_no_packet_of_it),
 		cmocka_unit_test(lookup_in_two_steps_finds_what_one_finds),
 		cmocka_unit_test(burst_sees_past_expired_entries),
 		cmocka_unit_test(syn_evicts_no_more_than_a_syn),
