@@ -38,7 +38,7 @@ enum lb_flow_state {
 	LB_FLOW_SYN,         /* SYN seen, nothing else yet: first to be replaced */
 	LB_FLOW_ESTABLISHED, /* TCP past the SYN, or adopted mid-stream */
 	LB_FLOW_FIN,         /* FIN from the client seen */
-	LB_FLOW_CLOSED,      /* RST seen: leaves soonest */
+	LB_FLOW_CLOSED,      /* RST seen: leaves soonest, and first when room is needed */
 	LB_FLOW_UDP,
 	LB_FLOW_STATE_N
 };
@@ -58,7 +58,7 @@ static_assert(LB_FLOW_STATE_N <= LB_FLOW_PINNED, "a bit of its own");
  */
 #define LB_FLOW_SYN_TICKS 15u /* 30 s: RFC 6298 back-off sends a SYN again after 1, 3, 7, 15 s */
 #define LB_FLOW_FIN_TICKS 30u /* 60 s: half-closed, as tcp_fin_timeout */
-#define LB_FLOW_CLOSED_TICKS 1u
+#define LB_FLOW_CLOSED_TICKS 1u /* if it is pinned, as FIN: the RST may have been a spoofed one */
 #define LB_FLOW_IDLE_TICKS_MAX \
 	((LB_IDLE_TIMEOUT_MAX_MS + LB_FLOW_TICK_MS - 1) / LB_FLOW_TICK_MS + 1)
 static_assert(
@@ -183,18 +183,23 @@ static inline uint64_t lb_flowtable_capacity(const struct lb_flowtable *table)
 
 /* For the inline functions below: the age at which each state dies by itself; ESTABLISHED and UDP
  * do not. */
-static const uint16_t lb_flow_state_limits[8] = {
+static const uint16_t lb_flow_state_limits[16] = {
 	[LB_FLOW_SYN] = LB_FLOW_SYN_TICKS + 1,
 	[LB_FLOW_ESTABLISHED] = UINT16_MAX,
 	[LB_FLOW_FIN] = LB_FLOW_FIN_TICKS + 1,
 	[LB_FLOW_CLOSED] = LB_FLOW_CLOSED_TICKS + 1,
 	[LB_FLOW_UDP] = UINT16_MAX,
+	[LB_FLOW_SYN | LB_FLOW_PINNED] = LB_FLOW_SYN_TICKS + 1,
+	[LB_FLOW_ESTABLISHED | LB_FLOW_PINNED] = UINT16_MAX,
+	[LB_FLOW_FIN | LB_FLOW_PINNED] = LB_FLOW_FIN_TICKS + 1,
+	[LB_FLOW_CLOSED | LB_FLOW_PINNED] = LB_FLOW_FIN_TICKS + 1,
+	[LB_FLOW_UDP | LB_FLOW_PINNED] = UINT16_MAX,
 };
 
 /** Age in ticks at which @p entry is dead; 0: it is (free, invalid state, no such backend). */
 static inline uint32_t lb_flow_entry_limit(const uint16_t *idle_ticks, uint64_t entry)
 {
-	uint32_t own = lb_flow_state_limits[entry & 0x7];
+	uint32_t own = lb_flow_state_limits[entry & 0xf];
 	uint32_t idle =
 		__atomic_load_n(&idle_ticks[lb_flow_entry_backend(entry)], __ATOMIC_RELAXED);
 

@@ -230,7 +230,7 @@ static void bad_config_is_refused(void **state)
 static void entry_lives_for_its_timeout_and_no_longer(void **state)
 {
 	static const struct {
-		enum lb_flow_state state;
+		unsigned state;
 		uint16_t idle_ticks;
 		uint32_t limit;
 	} rows[] = {
@@ -241,6 +241,12 @@ static void entry_lives_for_its_timeout_and_no_longer(void **state)
 		{LB_FLOW_SYN, 3, 3},
 		{LB_FLOW_FIN, IDLE_TICKS, LB_FLOW_FIN_TICKS},
 		{LB_FLOW_CLOSED, IDLE_TICKS, LB_FLOW_CLOSED_TICKS},
+		{LB_FLOW_ESTABLISHED | LB_FLOW_PINNED, IDLE_TICKS, IDLE_TICKS},
+		{LB_FLOW_UDP | LB_FLOW_PINNED, 15, 15},
+		{LB_FLOW_SYN | LB_FLOW_PINNED, IDLE_TICKS, LB_FLOW_SYN_TICKS},
+		{LB_FLOW_FIN | LB_FLOW_PINNED, IDLE_TICKS, LB_FLOW_FIN_TICKS},
+		{LB_FLOW_CLOSED | LB_FLOW_PINNED, IDLE_TICKS, LB_FLOW_FIN_TICKS},
+		{LB_FLOW_CLOSED | LB_FLOW_PINNED, 3, 3},
 	};
 	struct fixture *f = fixture_create(1000);
 

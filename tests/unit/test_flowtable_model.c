@@ -65,9 +65,9 @@ static bool model_live(const struct flow *flow)
 	limit--; // what a flow outlives
 	if (flow->state == LB_FLOW_SYN && limit > LB_FLOW_SYN_TICKS)
 		limit = LB_FLOW_SYN_TICKS;
-	if (flow->state == LB_FLOW_FIN && limit > LB_FLOW_FIN_TICKS)
+	if ((flow->state == LB_FLOW_FIN || flow->state == LB_FLOW_CLOSED) && limit > LB_FLOW_FIN_TICKS)
 		limit = LB_FLOW_FIN_TICKS;
-	if (flow->state == LB_FLOW_CLOSED && limit > LB_FLOW_CLOSED_TICKS)
+	if (flow->state == LB_FLOW_CLOSED && !flow->pinned && limit > LB_FLOW_CLOSED_TICKS)
 		limit = LB_FLOW_CLOSED_TICKS;
 	return now_tick - flow->last_tick <= limit;
 }
