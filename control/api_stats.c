@@ -103,12 +103,13 @@ static json_t *totals_json(const struct lb_shm_map *map, const struct lb_flow_co
 
 static json_t *flow_json(const struct lb_flow_counters *flow)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "hit",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "hit",
 		lb_json_u64(flow->hit), "miss", lb_json_u64(flow->miss), "insert",
 		lb_json_u64(flow->insert), "expire", lb_json_u64(flow->expire), "evict",
 		lb_json_u64(flow->evict), "insert_failed", lb_json_u64(flow->insert_failed),
 		"origin", lb_json_u64(flow->origin), "moved", lb_json_u64(flow->moved),
-		"tracking_changes", lb_json_u64(flow->tracking_changes));
+		"tracking_changes", lb_json_u64(flow->tracking_changes), "reset",
+		lb_json_u64(flow->reset), "reset_lost", lb_json_u64(flow->reset_lost));
 }
 
 static json_t *answers_json(const struct lb_shm_map *map)

@@ -75,6 +75,11 @@ static void global_metrics(struct out *out, const struct lb_model *model)
 		flow.origin);
 	single(out, "flow_moved_total", "counter",
 		"Flows sent elsewhere as their backend was down.", flow.moved);
+	single(out, "flow_resets_total", "counter", "Flows that their backend ended by RST.",
+		flow.reset);
+	single(out, "flow_resets_lost_total", "counter",
+		"RSTs of backends not noted, as the worker with the flow was behind.",
+		flow.reset_lost);
 	single(out, "tracking_changes_total", "counter", "Turns of flow tracking under pressure.",
 		flow.tracking_changes);
 }
@@ -383,7 +388,7 @@ static const struct backend_metric backend_counters[] = {
 		BACKEND(out_bytes)},
 	{"backend_new_flows_total", "counter", "Flows that began.", BACKEND(new_flows)},
 	{"backend_active_flows", "gauge", "Flows that are open.", BACKEND(active_flows)},
-	{"backend_closing_flows", "gauge", "Flows whose client has closed, until their entries go.",
+	{"backend_closing_flows", "gauge", "Flows that are over, until their entries go.",
 		BACKEND(closing_flows)},
 	{"backend_resets_total", "counter", "Resets sent by the backend.", BACKEND(resets)},
 };

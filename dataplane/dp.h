@@ -102,6 +102,8 @@ struct lb_dp {
 	_Atomic uint32_t flushes; /* counts up when `flush` is complete: workers begin */
 	_Atomic bool live;      /* objects told, flow tables adopted: workers may use them */
 	_Atomic bool stop;
+	uint8_t *reset_rings; /* n_workers * n_workers, [from][to], see reset.c; NULL: one worker. Set before there are any */
+	uint64_t reset_ring_bytes;
 
 	/* main lcore only */
 	struct rte_rcu_qsbr *qsbr;

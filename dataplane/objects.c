@@ -14,6 +14,7 @@
 #include "dataplane/fullnat.h"
 #include "dataplane/history.h"
 #include "dataplane/pick.h"
+#include "dataplane/reset.h"
 #include "dataplane/resume.h"
 #include "dataplane/rewrite.h"
 #include "dataplane/worker.h"
@@ -38,7 +39,8 @@ int lb_dp_init(struct lb_dp *dp, unsigned n_workers)
 		dp->backends == NULL || dp->backend_states == NULL || dp->idle_ticks == NULL ||
 		dp->flush == NULL || dp->locals == NULL ||
 		dp->slot_refs == NULL || dp->quarantine == NULL || dp->qsbr == NULL ||
-		rte_rcu_qsbr_init(dp->qsbr, RTE_MAX_LCORE) != 0 || lb_fib_init(&dp->fib) < 0) {
+		rte_rcu_qsbr_init(dp->qsbr, RTE_MAX_LCORE) != 0 || lb_fib_init(&dp->fib) < 0 ||
+		lb_reset_init(dp, n_workers) < 0) {
 		lb_dp_fini(dp);
 		return -ENOMEM;
 	}
@@ -65,6 +67,7 @@ void lb_dp_fini(struct lb_dp *dp)
 	rte_free(dp->idle_ticks);
 	rte_free(dp->flush);
 	lb_fullnat_fini(dp);
+	lb_reset_fini(dp);
 	rte_free((void *)(uintptr_t)dp->locals);
 	rte_free(dp->next_locals);
 	rte_free(dp->encaps);

@@ -14,8 +14,10 @@
 
 #include "dataplane/checksum.h"
 #include "dataplane/encap.h"
+#include "dataplane/reset.h"
 #include "dataplane/stages.h"
 #include "dataplane/worker.h"
+#include "lb/decide.h"
 
 void lb_rewrite_prepare(struct lb_backend *backend)
 {
@@ -198,7 +200,6 @@ static void rewrite_to_client(struct lb_worker *worker, struct lb_burst *burst, 
 		counters = &worker->counters->backends[packet->backend];
 		counters->out_pkts++;
 		counters->out_bytes += packet->wire_bytes;
-		counters->resets += (packet->tcp_flags & 0x04) != 0;
 	}
 }
 
@@ -206,6 +207,7 @@ void lb_stage_rewrite(struct lb_worker *worker, struct lb_burst *burst)
 {
 	uint8_t lists[2][LB_BURST];
 	unsigned n[2] = {0, 0};
+	uint8_t flags = 0; // of all replies
 
 	rewrite_to_service(worker, burst);
 	for (unsigned k = 0; k < burst->n_to_client; k++) {
@@ -213,7 +215,10 @@ void lb_stage_rewrite(struct lb_worker *worker, struct lb_burst *burst)
 		unsigned which = burst->packets[i].family == 6;
 
 		lists[which][n[which]++] = i;
+		flags |= burst->packets[i].tcp_flags;
 	}
 	rewrite_to_client(worker, burst, 4, lists[0], n[0]);
 	rewrite_to_client(worker, burst, 6, lists[1], n[1]);
+	if (unlikely(flags & LB_TCP_RST))
+		lb_reset_seen(worker, burst);
 }

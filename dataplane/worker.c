@@ -11,6 +11,7 @@
 #include "dataplane/frag.h"
 #include "dataplane/fullnat.h"
 #include "dataplane/mss.h"
+#include "dataplane/reset.h"
 #include "dataplane/stages.h"
 #include "dataplane/vlan.h"
 
@@ -133,6 +134,7 @@ static void keep_time(struct lb_worker *worker)
 void lb_worker_keep_house(struct lb_worker *worker, unsigned n_rx)
 {
 	keep_time(worker);
+	lb_reset_take(worker);
 	sweep(worker, n_rx);
 	flush_flows(worker);
 	if (unlikely(worker->frags_due))

@@ -54,6 +54,7 @@ struct lb_worker {
 	uint32_t n_fragment_sessions; /* fullnat: of its own with LB_SESSION_FRAGMENT; others: ro */
 	uint32_t local_turn;    /* fullnat: where the search for a free port begins, going round */
 	uint32_t handover_turn; /* whose ring is next */
+	uint32_t reset_turn;    /* likewise, of reset.c's */
 	uint32_t n_waiting;     /* packets taken over, of another port than those before them */
 	struct rte_mbuf *waiting[LB_BURST];
 	uint16_t ipv4_id; /* of packets translated from IPv6 */

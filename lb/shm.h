@@ -102,7 +102,7 @@ struct lb_backend_counters {
 	uint64_t new_flows;
 	int64_t active_flows; /* entries of open flows in this worker's flow table */
 	uint64_t resets;      /* RSTs sent by the backend, where replies pass */
-	int64_t closing_flows; /* entries of flows whose client has sent FIN or RST */
+	int64_t closing_flows; /* entries of flows whose client has sent FIN or RST, or (nat) backend RST */
 };
 static_assert(sizeof(struct lb_backend_counters) == 64, "one cache line");
 
@@ -126,6 +126,8 @@ struct lb_flow_counters {
 	uint64_t overloads;        /* times that so many were lost that slots' origins are no longer
 				      trusted */
 	uint64_t tracking_changes; /* turns of `all` into `changed` or back: odd while it is `changed` */
+	uint64_t reset;      /* flows that their backend ended by RST, where replies pass */
+	uint64_t reset_lost; /* not noted, as the worker that has the flow was behind */
 };
 
 /* Of mode fullnat: this worker's sessions (lb/session.h) and what happened to their packets. */

@@ -93,7 +93,7 @@ STATS = {
     "totals": {"rx_pkts": 1000, "rx_bytes": 64000, "tx_pkts": 990, "tx_bytes": 63000, "forward_pkts": 500,
                "reply_pkts": 490, "host_pkts": 1, "echo_pkts": 0, "drop_pkts": 9, "flows_used": 4, "flows_max": 2097152},
     "flow": {"hit": 900, "miss": 100, "insert": 100, "expire": 5, "evict": 0, "insert_failed": 0, "origin": 3,
-             "moved": 2, "tracking_changes": 0},
+             "moved": 2, "tracking_changes": 0, "reset": 1, "reset_lost": 0},
     "answers": {"echo": 0, "too_big": 0, "ttl_expired": 0, "unreachable": 0, "reset": 0, "limited": 0},
     "fullnat": FULLNAT, "workers": [WORKER], "ports": [PORT],
     "services": [{"name": "web", "counters": counters(no_backend_pkts=7),

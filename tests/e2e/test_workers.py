@@ -52,3 +52,23 @@ def test_changes_reach_every_worker(lab):
     assert {b["backend"] for b in report["broken"]} == {"api-2"}
     assert report["moved"] == []
     assert "api-1" not in {p[2] for p in report["probes"] if p[0] > at}
+
+
+def test_flows_that_backends_reset_are_over(lab):
+    """Replies come to either worker, whichever has the flow; the clients send nothing more."""
+    n_flows = 200
+    for family, name in ((4, "web"), (6, "web6")):
+        report = lab.traffic("requests", VIPS[family], 80, "--count", n_flows, "--path", "/reset")
+        assert report["failed"] == ["Connection reset by peer"] * n_flows
+
+        def counters(key, service=name):
+            return sum(backend["counters"][key] for backend in lab.backend_list(service).values())
+        assert (counters("new_flows"), counters("resets")) == (n_flows, n_flows)
+        wait_for(lambda: counters("active_flows") == 0, lambda: f"flows to end:\n{lab.describe()}")
+    flow = lab.api("/v1/stats")["flow"]
+    assert (flow["reset"], flow["reset_lost"]) == (2 * n_flows, 0)
+    lab.lbctl("backend", "drain", "web", "api-1", "--wait", "60s")
+    # a live one still counts
+    with lab.load(VIP, 80, "--connections", 20) as load:
+        wait_for(lambda: counters("active_flows", "web") >= 20, "the load's flows")
+        assert load.stop()["broken"] == []
