@@ -343,10 +343,22 @@ static void wanted_shares(
 		wanted[i] = sum > 0 ? wanted[i] / sum : 0;
 }
 
-static json_t *moved_json(const char *change, struct moved moved)
+/* What the change @p change, which marks members @p is_changed, makes of @p before: moves, and the shares afterwards. */
+static json_t *change_json(const char *change, const struct subject *subject, const struct trial *before,
+	const struct trial *after, const bool *is_changed)
 {
-	return json_pack("{s:s, s:f, s:f}", "change", change, "own_percent", moved.own * 100,
-		"others_percent", moved.others * 100);
+	struct moved moved = compare(subject, before, after, is_changed);
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < subject->n; i++)
+		if (!subject->added[i] || strcmp(change, "add") == 0)
+			json_array_append_new(list,
+				json_pack("{s:s, s:I, s:I, s:f}", "name", subject->members[i].name, "weight",
+					(json_int_t)subject->members[i].weight, "tier",
+					(json_int_t)subject->members[i].tier, "share_percent",
+					after->shares[i] * 100));
+	return json_pack("{s:s, s:f, s:f, s:o}", "change", change, "own_percent", moved.own * 100,
+		"others_percent", moved.others * 100, "backends", list);
 }
 
 static json_t *backends_json(const struct subject *subject, const struct trial *trial, const double *wanted)
@@ -379,21 +391,21 @@ static json_t *scheduler_json(const struct lbctl *ctl, const struct subject *sub
 	if (status == LBCTL_OK && any_removed) {
 		status = trial_run(ctl, subject, scheduler, subject->added, subject->removed, base->table, &other);
 		if (status == LBCTL_OK)
-			json_array_append_new(changes, moved_json("fail", compare(subject, base, &other, subject->removed)));
+			json_array_append_new(changes, change_json("fail", subject, base, &other, subject->removed));
 		trial_fini(&other);
 		for (size_t i = 0; i < subject->n; i++)
 			absent[i] = subject->added[i] || subject->removed[i];
 		if (status == LBCTL_OK)
 			status = trial_run(ctl, subject, scheduler, absent, NULL, NULL, &other);
 		if (status == LBCTL_OK)
-			json_array_append_new(changes, moved_json("remove", compare(subject, base, &other, subject->removed)));
+			json_array_append_new(changes, change_json("remove", subject, base, &other, subject->removed));
 		trial_fini(&other);
 	}
 	if (status == LBCTL_OK && any_added) {
 		memset(absent, 0, subject->n);
 		status = trial_run(ctl, subject, scheduler, absent, NULL, NULL, &other);
 		if (status == LBCTL_OK)
-			json_array_append_new(changes, moved_json("add", compare(subject, base, &other, subject->added)));
+			json_array_append_new(changes, change_json("add", subject, base, &other, subject->added));
 		trial_fini(&other);
 	}
 	if (status == LBCTL_OK) {
@@ -517,20 +529,43 @@ static void print_schedulers(const struct lbctl *ctl, const json_t *service)
 	lbctl_table_destroy(table);
 }
 
+static void add_share(struct lbctl_table *table, const json_t *backend, const char *key)
+{
+	if (backend == NULL)
+		lbctl_table_add(table, LBCTL_PLAIN, NULL);
+	else
+		lbctl_table_addf(table, LBCTL_PLAIN, "%.2f %%", lbctl_json_number(backend, key));
+}
+
+/* Shares now and after each change. Those that come with one have none now. */
 static void print_backends(const struct lbctl *ctl, const json_t *scheduler)
 {
-	static const struct lbctl_column columns[] = {
+	struct lbctl_column columns[8] = {
 		{"BACKEND", false}, {"WEIGHT", true}, {"TIER", true}, {"SHARE", true}, {"WANTED", true}};
-	struct lbctl_table *table = lbctl_table_create(columns, 5);
-	const json_t *backend;
-	size_t i;
+	static const struct {
+		const char *change, *title;
+	} titles[] = {{"fail", "IF IT FAILS"}, {"remove", "AFTER REMOVE"}, {"add", "AFTER ADD"}};
+	const json_t *backends = json_object_get(scheduler, "backends"), *all = backends;
+	const json_t *changes = json_object_get(scheduler, "changes"), *change, *backend;
+	size_t n_columns = 5, i, k;
+	struct lbctl_table *table;
 
-	json_array_foreach (json_object_get(scheduler, "backends"), i, backend) {
+	json_array_foreach (changes, i, change) {
+		for (size_t t = 0; t < 3; t++)
+			if (strcmp(titles[t].change, lbctl_json_text(change, "change")) == 0)
+				columns[n_columns++] = (struct lbctl_column){titles[t].title, true};
+		if (json_array_size(json_object_get(change, "backends")) > json_array_size(all))
+			all = json_object_get(change, "backends");
+	}
+	table = lbctl_table_create(columns, n_columns);
+	json_array_foreach (all, i, backend) {
 		lbctl_table_add(table, LBCTL_PLAIN, lbctl_json_text(backend, "name"));
 		lbctl_table_addf(table, LBCTL_PLAIN, "%.0f", lbctl_json_number(backend, "weight"));
 		lbctl_table_addf(table, LBCTL_PLAIN, "%.0f", lbctl_json_number(backend, "tier"));
-		lbctl_table_addf(table, LBCTL_PLAIN, "%.2f %%", lbctl_json_number(backend, "share_percent"));
-		lbctl_table_addf(table, LBCTL_PLAIN, "%.2f %%", lbctl_json_number(backend, "wanted_percent"));
+		add_share(table, json_array_get(backends, i), "share_percent");
+		add_share(table, json_array_get(backends, i), "wanted_percent");
+		json_array_foreach (changes, k, change)
+			add_share(table, json_array_get(json_object_get(change, "backends"), i), "share_percent");
 	}
 	lbctl_table_print(table, stdout, 0, ctl->colour);
 	lbctl_table_destroy(table);

@@ -171,6 +171,24 @@ def test_simulate_compares_schedulers(tmp_path):
         "fail": 0, "remove": 0, "add": 0}
 
 
+def test_simulate_shows_shares_before_and_after(tmp_path):
+    arguments = ["--remove", "api-3", "--add", "api-99=10"]
+    service = json.loads(simulate(tmp_path, "--json", *arguments).stdout)["services"][0]
+    for scheduler in service["schedulers"]:
+        shares = {c["change"]: {b["name"]: b["share_percent"] for b in c["backends"]} for c in scheduler["changes"]}
+        assert set(shares) == {"fail", "remove", "add"}
+        for change, after in shares.items():
+            assert abs(sum(after.values()) - 100) < 1e-6, (scheduler["scheduler"], change)
+            assert ("api-99" in after) == (change == "add") and (after["api-3"] == 0) == (change != "add")
+    lines = simulate(tmp_path, *arguments).stdout.splitlines()
+    (head,) = (line for line in lines if line.startswith("BACKEND"))
+    assert "IF IT FAILS" in head and "AFTER REMOVE" in head and "AFTER ADD" in head
+    (added,) = (line.split() for line in lines if line.startswith("api-99"))
+    assert added[:7] == ["api-99", "10", "0", "-", "-", "-", "-"]
+    total = sum(1 + i % 3 for i in range(1, 21)) + 10
+    assert abs(float(added[7]) - 1000 / total) < 0.5
+
+
 def test_simulate_shows_no_negative_zero(tmp_path):
     for arguments in ([], ["--add", "api-99"]):
         done = simulate(tmp_path, *arguments)
