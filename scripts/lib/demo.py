@@ -13,6 +13,7 @@ sys.path.insert(0, str(TOP / "tests/e2e"))
 from lab import CLIENT, VIP, Lab, remove_leftover, wait_for  # noqa: E402
 
 PREFIX = "fcdemo"
+MARK = "kept-by"  # a file in the directory of a demo that --keep left up: which clone's it is
 WEIGHTS = {"api-1": 5, "api-2": 3, "api-3": 2}
 INTERVAL_MS, TIMEOUT_MS, FALL = 500, 400, 2
 
@@ -156,13 +157,35 @@ and a killed data plane with:
     say("to remove it:   scripts/demo --down")
 
 
+def kept_demos():
+    """{id: clone that left it up; None: unknown, or it is running} of all on this host."""
+    demos = {}
+    for path in Path("/run/netns").glob(f"{PREFIX}-*-client"):
+        lab_id = path.name.rsplit("-", 1)[0]
+        marks = list(Path("/tmp").glob(f"{lab_id}-*/{MARK}"))
+        demos[lab_id] = marks[0].read_text() if marks else None
+    return demos
+
+
+def down(names):
+    """Remove the demos of these names; without any, those that this clone left up. @return exit status."""
+    demos = kept_demos()
+    unknown = [name for name in names if name not in demos]
+    for name in unknown:
+        print(f"no demo {name}", file=sys.stderr)
+    chosen = [i for i, clone in demos.items() if (i in names if names else clone == str(TOP))]
+    for lab_id in chosen:
+        remove_leftover(lab_id)
+    print(f"removed {len(chosen)} demo{'s' * (len(chosen) != 1)}")
+    for lab_id in sorted(set(demos) - set(chosen)):
+        print(f"left alone: {lab_id} ({demos[lab_id] or 'not left by --keep'}); "
+              f"to remove it: scripts/demo --down {lab_id}")
+    return 1 if unknown else 0
+
+
 def main():
     if "--down" in sys.argv:
-        labs = {path.name.rsplit("-", 1)[0] for path in Path("/run/netns").glob(f"{PREFIX}-*-client")}
-        for lab_id in labs:
-            remove_leftover(lab_id)
-        print(f"removed {len(labs)} demo{'s' * (len(labs) != 1)}")
-        return 0
+        return down(sys.argv[sys.argv.index("--down") + 1:])
     keep, done = "--keep" in sys.argv, False
     print(INTRODUCTION)
     lab = Lab(detached=keep, prefix=PREFIX)
@@ -171,6 +194,7 @@ def main():
         ok = [part(lab) for part in (show_distribution, show_client_address, show_failover, show_recovery)]
         done = all(ok)
         if keep:
+            (lab.dir / MARK).write_text(str(TOP))
             show_what_to_try(lab)
     except (AssertionError, RuntimeError) as error:
         print(f"\nThe demo failed: {error}\n\n{lab.describe()}", file=sys.stderr)

@@ -52,6 +52,17 @@ def test_keep_and_down():
             run(program, *instance.split(), *command.split(), env={**os.environ, "FULCRUM_RUN_DIR": run_dir})
         curl = re.search(r"as the client: +(.*)", out)[1]
         assert "198.51.100.10" in run(*curl.split()).stdout
+        # Another clone's, and one that is not kept but runs, are left alone.
+        with Lab(n_backends=0, prefix="fcdemo") as running, Lab(n_backends=0, prefix="fcdemo") as other:
+            (other.dir / "kept-by").write_text("/another/clone")
+            out = run(str(DEMO), "--down").stdout
+            assert traces(lab_id) == [] and "removed 1 demo\n" in out
+            for lab, reason in ((running, "not left by --keep"), (other, "/another/clone")):
+                assert f"left alone: {lab.id} ({reason}); to remove it: scripts/demo --down {lab.id}" in out
+                assert traces(lab.id)
+            assert "removed 1 demo\n" in run(str(DEMO), "--down", other.id).stdout
+            assert traces(running.id) and Path(f"/run/netns/{other.id}-client").exists() is False
+            assert run(str(DEMO), "--down", "fcdemo-0-0", check=False).returncode == 1
     finally:
         run(str(DEMO), "--down")
     assert traces(lab_id) == []
