@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <jansson.h>
+
 #include "control/lbctl_args.h"
 #include "control/lbctl_table.h"
 #include "control/lbctl_text.h"
@@ -42,6 +44,35 @@ static void print_message(const char *where, const char *message)
 	free(escaped_where);
 }
 
+// As it is; what is no UTF-8 as it would be shown.
+static json_t *text_json(const char *text)
+{
+	json_t *json = text != NULL ? json_string(text) : json_null();
+	char *escaped;
+
+	if (json == NULL) {
+		escaped = lbctl_text_escape(text);
+		json = json_string(escaped);
+		free(escaped);
+	}
+	return json;
+}
+
+// With --json: one document a line, on standard error, so that standard output has the command's own or nothing.
+static void print_json(const char *kind, const char *where, const char *message, const char *hint, int status)
+{
+	json_t *body = json_pack("{s:o, s:o, s:o}", "where", text_json(where), "message", text_json(message), "hint",
+		text_json(hint));
+	json_t *json = json_pack("{s:o}", kind, body);
+
+	if (status >= 0)
+		json_object_set_new(body, "exit_status", json_integer(status));
+	fflush(stdout);
+	json_dumpf(json, stderr, JSON_ENSURE_ASCII | JSON_COMPACT);
+	fputc('\n', stderr);
+	json_decref(json);
+}
+
 static const char *place(const struct lbctl *ctl, const char *where)
 {
 	if (where != NULL && *where != '\0')
@@ -61,6 +92,11 @@ enum lbctl_exit lbctl_error(const struct lbctl *ctl, enum lbctl_exit status, con
 	va_end(args);
 	if (n < 0)
 		return status;
+	if (ctl->json) {
+		print_json("error", place(ctl, where), message, hint, (int)status);
+		free(message);
+		return status;
+	}
 	print_message(place(ctl, where), message);
 	free(message);
 	if (hint != NULL) {
@@ -82,7 +118,10 @@ void lbctl_note(const struct lbctl *ctl, const char *where, const char *format, 
 	va_end(args);
 	if (n < 0)
 		return;
-	print_message(place(ctl, where), message);
+	if (ctl->json)
+		print_json("note", place(ctl, where), message, NULL, -1);
+	else
+		print_message(place(ctl, where), message);
 	free(message);
 }
 
@@ -212,6 +251,9 @@ int main(int argc, char **argv)
 	}
 	if (argc < 1)
 		return LBCTL_USAGE;
+	// Before the arguments are understood: what is wrong with them is told in the same way.
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		ctl.json |= strcmp(argv[i], "--json") == 0;
 	status = lbctl_args_init(&ctl, &args, &globals, argc - 1, argv + 1);
 	if (status == LBCTL_OK)
 		status = dispatch(&ctl, &args, &globals);

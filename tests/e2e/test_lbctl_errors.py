@@ -16,6 +16,7 @@ import termios
 
 import pytest
 
+from schemas import validate
 from lbctl_server import (
     COMMANDS, LBCTL, STATS, STATUS, Handler, environment, harmless, lbctl, read_until, start_server, stop_server,
     with_file)
@@ -209,8 +210,35 @@ def test_top_without_a_daemon_exits_3(run_dir):
     assert status == 3 and "start it: lb-control" in text and "\033[?1049h" not in text
 
 
-def test_errors_are_text_with_json_too(api, run_dir):
+def documents(done):
+    """Each line on standard error, as it is with --json."""
+    lines = [json.loads(line) for line in done.err.splitlines()]
+    for line in lines:
+        validate("lbctl_error", line)
+    return lines
+
+
+def test_errors_are_documents_with_json(api, run_dir):
     api.answer = (409, {"error": {"code": "conflict", "message": "taken", "where": None}})
-    assert failed(lbctl(run_dir, "--json", "service", "del", "web"), 1) == ["lbctl: service del: taken"]
+    done = lbctl(run_dir, "--json", "service", "del", "web")
+    assert (done.returncode, done.out) == (1, "")
+    assert documents(done) == [{"error": {"where": "service del", "message": "taken", "hint": None, "exit_status": 1}}]
+    for args in (["nonsense", "--json"], ["--json", "service", "show"], ["--json", "status", "--nope"],
+                 ["--instance", "/", "--json", "status"]):
+        done = lbctl(run_dir, *args)
+        assert (done.returncode, done.out) == (2, "") and documents(done)[0]["error"]["exit_status"] == 2
+    done = lbctl(run_dir / "none", "--json", "status")
+    assert (done.returncode, done.out) == (3, "") and "start it: lb-control" in documents(done)[0]["error"]["hint"]
+    # of what comes from elsewhere nothing is lost, and nothing breaks the document
+    api.answer = (400, {"error": {"code": "invalid", "message": "a\n\"b\" \x1b[2J \u202e", "where": "x\ty"}})
+    assert documents(lbctl(run_dir, "--json", "status"))[0]["error"]["message"] == "a\n\"b\" \x1b[2J \u202e"
+    (run_dir / "\udcff").mkdir()
+    assert documents(lbctl(run_dir, "--json", "diff", "\udcff"))[0]["error"]["exit_status"] == 1
+    # notes are beside the command's own document
+    api.answer = (200, dict(STATS, dataplane="syncing"))
+    done = lbctl(run_dir, "--json", "stats")
+    assert json.loads(done.out)["dataplane"] == "syncing"
+    assert [list(line) for line in documents(done)] == [["note"]]
+    assert lbctl(run_dir, "diff", "--", "--json").err.startswith("lbctl: ")  # a file's name
     api.answer = (200, json.dumps(STATUS).encode())
     assert json.loads(lbctl(run_dir, "--json", "status").stdout) == STATUS
