@@ -233,6 +233,32 @@ static void choose_and_record(struct lb_worker *worker, struct lb_burst *burst, 
 }
 
 /*
+ * Packet k, whose flow has no entry, by its slot alone, if that is not in transition and no scheduler is asked: nearly all of
+ * them. What choose_and_record() makes of lb_decide_miss() then, in a fraction of the instructions.
+ * @return false: there is more to it, and nothing has been done.
+ */
+static inline bool follow_slot(
+	struct lb_worker *worker, struct lb_burst *burst, unsigned k, const struct lb_slot *slot)
+{
+	struct lb_packet *packet = &burst->packets[burst->to_service[k]];
+	const struct lb_service *service = &worker->dp->services[packet->service];
+	bool is_tcp = burst->keys[burst->to_service[k]].proto == IPPROTO_TCP;
+	bool begins = !is_tcp || is_syn(packet);
+	uint16_t backend;
+
+	// A change leaves its time behind after its transition: lb_flow_choose() knows.
+	if (unlikely(slot == NULL) || unlikely(slot->changed_s != 0) || unlikely(slot->backend == LB_SLOT_NONE) ||
+		unlikely(atomic_load_explicit(&service->pick, memory_order_relaxed) != NULL))
+		return false;
+	packet->backend = backend = slot->backend;
+	worker->counters->backends[backend].new_flows += begins;
+	if (begins && service->tracking == LB_TRACKING_ALL && !worker->pressure)
+		lb_flowtable_insert(&worker->flowtable, burst->hashes[k], backend,
+			is_tcp ? LB_FLOW_SYN : LB_FLOW_UDP, worker->tick, true);
+	return true;
+}
+
+/*
  * A packet whose flow has no entry, or one that does not hold, but looked up again: an earlier packet of the burst
  * may have recorded the flow. @return true: it is a hit by now.
  */
@@ -302,7 +328,7 @@ static void settle_misses(struct lb_worker *worker, struct lb_burst *burst, cons
 
 		if (unlikely(*mark != 0 || lookup->entries[k] != NULL))
 			n_hits += settle_again(worker, burst, k);
-		else
+		else if (unlikely(!follow_slot(worker, burst, k, lookup->slots[k])))
 			choose_and_record(worker, burst, k, NULL);
 		*mark = 1;
 	}

@@ -69,7 +69,7 @@ void lb_stage_mss(const struct lb_worker *worker, struct lb_burst *burst)
 			(packet->verdict != LB_VERDICT_FORWARD && packet->verdict != LB_VERDICT_REPLY))
 			continue;
 		backend = &worker->dp->backends[packet->backend];
-		if (backend->mode != LB_MODE_NAT)
+		if (backend->mode != LB_MODE_NAT || worker->dp->services[backend->service].mss == LB_MSS_NONE)
 			continue; // fullnat's have been clamped
 		out = lb_nexthop_port(burst->nexthops[i]);
 		if (packet->verdict == LB_VERDICT_FORWARD)

@@ -526,7 +526,10 @@ static uint64_t *close_gap(uint64_t *entry)
 {
 	struct lb_flow_bucket *bucket =
 		(struct lb_flow_bucket *)((uintptr_t)entry & ~(uintptr_t)63);
+	uint32_t behind = 0xfeu << (entry - bucket->entries) & 0xff;
 
+	if (__builtin_expect((lb_flow_match_free(bucket->entries) & behind) == behind, 1))
+		return entry; // buckets fill from the lowest way
 	for (uint64_t *next = entry + 1; next < bucket->entries + LB_FLOWTABLE_WAYS; next++) {
 		if (lb_flow_entry_state(*next) != LB_FLOW_SYN)
 			continue;
@@ -599,9 +602,12 @@ static uint64_t *evict_oldest(struct lb_flowtable *table, uint32_t first, uint32
 	return victim.entry != NULL ? evict(table, &victim) : NULL;
 }
 
-/* Both buckets have no free way: find one all the same, to be overwritten. */
-static uint64_t *make_room(struct lb_flowtable *table, uint32_t first, uint32_t second,
-	enum rank rank_min, uint32_t now_tick)
+/*
+ * Both buckets have no free way: find one all the same, to be overwritten. Not inlined, with what
+ * comes below: inserts that find a free way would save registers for it.
+ */
+__attribute__((noinline)) static uint64_t *make_room(struct lb_flowtable *table, uint32_t first,
+	uint32_t second, enum rank rank_min, uint32_t now_tick)
 {
 	uint64_t *entry = find_dead(table, &table->buckets[first], 0xff, now_tick);
 
@@ -621,27 +627,38 @@ static uint64_t *make_room(struct lb_flowtable *table, uint32_t first, uint32_t 
 	return evict_oldest(table, first, second, rank_min, now_tick);
 }
 
-static uint64_t *find_way(struct lb_flowtable *table, uint32_t first, uint32_t signature,
-	enum rank rank_min, uint32_t now_tick)
+/* Of the ways with a flow's signature, one whose entry is dead, reclaimed. NULL: none. */
+__attribute__((noinline)) static uint64_t *reclaim_own(struct lb_flowtable *table,
+	struct lb_flow_bucket *first, struct lb_flow_bucket *second, uint32_t signature,
+	uint32_t now_tick)
+{
+	uint64_t *entry = find_dead(
+		table, first, lb_flow_match(first->entries, signature), now_tick);
+
+	if (entry == NULL)
+		entry = find_dead(
+			table, second, lb_flow_match(second->entries, signature), now_tick);
+	if (entry != NULL)
+		reclaim(table, entry);
+	return entry;
+}
+
+static inline uint64_t *find_way(struct lb_flowtable *table, uint32_t first, uint32_t signature,
+	uint32_t state, bool may_evict, uint32_t now_tick)
 {
 	uint32_t second = lb_flowtable_other_bucket(table, first, signature);
 	struct lb_flow_bucket *bucket1 = &table->buckets[first];
 	struct lb_flow_bucket *bucket2 = &table->buckets[second];
-	uint32_t same1 = lb_flow_match(bucket1->entries, signature);
-	uint32_t same2 = lb_flow_match(bucket2->entries, signature);
 	uint32_t free_ways;
 
 	// An expired entry of this flow must not come to life again, be it by a longer timeout,
 	// beside the new one
-	if (__builtin_expect((same1 | same2) != 0, 0)) {
-		uint64_t *entry = find_dead(table, bucket1, same1, now_tick);
+	if (__builtin_expect((lb_flow_match(bucket1->entries, signature) |
+				     lb_flow_match(bucket2->entries, signature)) != 0, 0)) {
+		uint64_t *entry = reclaim_own(table, bucket1, bucket2, signature, now_tick);
 
-		if (entry == NULL)
-			entry = find_dead(table, bucket2, same2, now_tick);
-		if (entry != NULL) {
-			reclaim(table, entry);
+		if (entry != NULL)
 			return entry;
-		}
 	}
 	free_ways = lb_flow_match_free(bucket1->entries);
 	if (free_ways != 0)
@@ -649,16 +666,15 @@ static uint64_t *find_way(struct lb_flowtable *table, uint32_t first, uint32_t s
 	free_ways = lb_flow_match_free(bucket2->entries);
 	if (free_ways != 0)
 		return &bucket2->entries[__builtin_ctz(free_ways)];
-	return make_room(table, first, second, rank_min, now_tick);
+	return make_room(table, first, second, rank_to_replace(state, may_evict), now_tick);
 }
 
 uint64_t *lb_flowtable_insert(struct lb_flowtable *table, uint64_t hash, uint16_t backend,
 	uint32_t state, uint32_t now_tick, bool may_evict)
 {
 	uint32_t signature = (uint32_t)(hash >> 32);
-	enum rank rank_min = rank_to_replace(state, may_evict);
-	uint64_t *entry = find_way(
-		table, lb_flowtable_first_bucket(table, hash), signature, rank_min, now_tick);
+	uint64_t *entry = find_way(table, lb_flowtable_first_bucket(table, hash), signature, state,
+		may_evict, now_tick);
 
 	if (entry == NULL) {
 		table->counters->insert_failed++;
@@ -668,7 +684,8 @@ uint64_t *lb_flowtable_insert(struct lb_flowtable *table, uint64_t hash, uint16_
 	if ((state & ~LB_FLOW_PINNED) == LB_FLOW_SYN)
 		entry = close_gap(entry);
 	entry_store(entry, lb_flow_entry_make(signature, backend, now_tick, state));
-	count_add(table, *entry);
+	++*lb_flowtable_count_of(table, backend, state);
+	table->counters->used++;
 	table->counters->insert++;
 	return entry;
 }
