@@ -44,6 +44,7 @@ struct lb_import_service {
 	struct lb_import_backend *backends;
 	size_t n_backends;
 	char *unusable; /* why it has to be printed as a comment; NULL: it is good */
+	bool is_fullnat; /* printed as that, which it would be good as */
 	struct lb_import_notes notes;
 };
 

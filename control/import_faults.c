@@ -138,13 +138,17 @@ static void find_shared_endpoints(struct lb_import *import)
 			const struct endpoint *found =
 				find_endpoint(endpoints, n, service, &service->backends[k]);
 
-			if (found->owner != NULL)
-				service->unusable =
-					lbctl_text_printf("%s port %u is a backend of service %s "
-							  "above; mode nat tells replies by "
-							  "their endpoint: give it ports of its "
-							  "own, or take another mode",
-						found->address, found->port, found->owner->name);
+			if (found->owner == NULL)
+				continue;
+			service->is_fullnat = true;
+			service->unusable = lbctl_text_printf(
+				"%s port %u is a backend of service %s above, and mode nat tells replies by "
+				"their endpoint. To have both: let the backends listen on another port for "
+				"this one; or take the # away here (mode fullnat) and name an address of the "
+				"balancer that backends can reach in local_addresses. Backends see that one "
+				"then, and the client's by client_address: proxy_v2 (NGINX: listen ... "
+				"proxy_protocol) or toa",
+				found->address, found->port, found->owner->name);
 		}
 		for (size_t k = 0; k < n_backends && service->unusable == NULL; k++)
 			find_endpoint(endpoints, n, service, &service->backends[k])->owner =

@@ -46,7 +46,8 @@ static void print_service(FILE *out, const struct lb_import_service *service)
 		begin, service->name, begin, service->vip,
 		service->vip_given ? "" : "   # no address was given: put your VIP here", begin,
 		service->port, begin, service->protocol);
-	fprintf(out, "%s    mode: nat\n%s    scheduler: %s\n", begin, begin, service->scheduler);
+	fprintf(out, "%s    mode: %s\n%s    scheduler: %s\n", begin, service->is_fullnat ? "fullnat" : "nat", begin,
+		service->scheduler);
 	if (service->idle_timeout != NULL)
 		fprintf(out, "%s    idle_timeout: %s\n", begin, service->idle_timeout);
 	if (service->slow_start != NULL)
