@@ -352,7 +352,9 @@ static bool make_way(struct lb_worker *worker, const struct lb_fullnat *fullnat,
 			key = lb_fullnat_reply_key(worker->dp, &holder);
 			lb_hash_flows(&worker->dp->hash_key, &key, &hash, 1);
 			found = lb_fullnat_find(worker, &key, hash, LB_SESSION_REPLY);
-			if (found != NULL && found->state == LB_FLOW_SYN) {
+			// What looks alike to the backend may hold a port of another pool (find_port()): of no use here.
+			if (found != NULL && found->state == LB_FLOW_SYN &&
+				lb_fullnat_share(fullnat, worker, found->backend, local) == ports) {
 				lb_sessions_evict(&worker->sessions, found);
 				lb_ports_skip(ports, idx);
 				return true;

@@ -444,6 +444,36 @@ static void pools_that_meet_go_around_each_other(void **state)
 	assert_nothing_is_left();
 }
 
+// All ports of one pool are taken, where the sessions that look alike are of another: these are left alone.
+static void a_full_pool_takes_nothing_from_its_neighbour(void **state)
+{
+	struct lb_fullnat *fullnat = pipeline.dp.fullnat_own;
+	struct lb_ports *one = lb_fullnat_share(fullnat, pipeline.dp.workers[1], 0, 0);
+	struct lb_ports *all = lb_fullnat_share(fullnat, pipeline.dp.workers[1], ALL_PORTS, 0);
+	uint64_t evicted = TOTAL(sessions.evicted);
+	uint32_t begin = one->cursor;
+	struct segment in;
+
+	(void)state;
+	for (unsigned i = 0; i < 40; i++) {
+		in = first_of(0, 10000 + i, SYN);
+		assert_int_equal(pass(&pipeline, 1, &in, NULL), LB_VERDICT_FORWARD);
+	}
+	while (lb_ports_take(all) != LB_PORTS_NONE)
+		;
+	lb_ports_skip(all, begin);
+	in = first_of(0, 10000, SYN);
+	in.dst = addr_of("203.0.113.20");
+	in.dport = 8080;
+	assert_int_equal(pass(&pipeline, 1, &in, NULL), LB_VERDICT_PORTS_EXHAUSTED);
+	assert_int_equal(TOTAL(sessions.evicted), evicted);
+	assert_int_equal(TOTAL(sessions.used), 40);
+	for (uint32_t idx = 0; idx < all->n_ports; idx++)
+		lb_ports_give(all, idx);
+	assert_int_equal(pass(&pipeline, 1, &in, NULL), LB_VERDICT_FORWARD);
+	assert_nothing_is_left();
+}
+
 static struct segment big_segment(uint32_t i, uint8_t flags)
 {
 	struct segment s = {.src = lb_addr_from_ipv4(rte_cpu_to_be_32(0x64400000 + i / 50000)),
@@ -1109,6 +1139,7 @@ int main(void)
 		cmocka_unit_test(a_full_ring_is_a_named_drop),
 		cmocka_unit_test(packets_to_the_hosts_own_address_are_left_alone),
 		cmocka_unit_test(random_damage_never_crashes),
+		cmocka_unit_test(a_full_pool_takes_nothing_from_its_neighbour),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
