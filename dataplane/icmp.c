@@ -71,9 +71,11 @@ uint16_t lb_icmp_backend(struct lb_worker *worker, uint16_t service, const struc
 		struct lb_flowtable *table = &dp->workers[(worker->idx + k) % dp->n_workers]->flowtable;
 		const uint64_t *found = lb_flowtable_lookup(table, hash, worker->tick);
 		uint64_t entry = found != NULL ? __atomic_load_n(found, __ATOMIC_RELAXED) : 0;
-		uint16_t id = found != NULL ? lb_flow_entry_backend(entry) : LB_BACKEND_NONE;
+		uint16_t id = lb_flow_entry_backend(entry);
 
-		if (found != NULL && dp->backends[id].service == service && lb_decide_alive(dp->backend_states, id))
+		// By now its owner may have put another flow's there, or none.
+		if (lb_flow_entry_state(entry) != LB_FLOW_FREE && lb_flow_entry_signature(entry) == hash >> 32 &&
+			dp->backends[id].service == service && lb_decide_alive(dp->backend_states, id))
 			return id;
 	}
 	return lb_flow_find(worker, service, flow, hash);

@@ -277,6 +277,43 @@ static void a_rst_of_another_flow_ends_nothing(void **state)
 	assert_int_equal(TOTAL(flow.reset), 0);
 }
 
+/* ---- in one burst ---- */
+
+// A client that resets its connection, and begins anew by the same port before anything has come back, in one burst with
+// what it sends then: whichever backend has the SYN has all of it, whatever the slot says by now.
+static void rst_syn_and_ack_of_a_burst_stay_together(void **state)
+{
+	struct lb_worker *worker = pipeline.worker;
+
+	(void)state;
+	for (unsigned n = 0; n < 2 * N_SERVICES; n++) {
+		static const uint8_t flags[] = {RST, SYN, ACK};
+		unsigned service = n % N_SERVICES, has_syn, moved = n >= N_SERVICES;
+		uint16_t port = connect_at(0, service, 0);
+		struct lb_burst *burst = &worker->burst;
+
+		if (moved)
+			publish_some(&pipeline, (uint16_t)service, (uint16_t)(2 * service + 1), 1);
+		burst->n = RTE_DIM(flags);
+		burst->port = 0;
+		for (unsigned i = 0; i < burst->n; i++) {
+			struct segment in = from_client(service, port, flags[i]);
+			struct frame frame = frame_of(&in);
+
+			burst->mbufs[i] = rte_pktmbuf_alloc(pipeline.pool);
+			memcpy(rte_pktmbuf_append(burst->mbufs[i], (uint16_t)frame.n), frame.bytes, frame.n);
+		}
+		lb_worker_process(worker);
+		for (unsigned i = 0; i < burst->n; i++)
+			assert_int_equal(burst->packets[i].verdict, LB_VERDICT_FORWARD);
+		has_syn = burst->packets[1].backend - 2 * service;
+		assert_int_equal(burst->packets[2].backend, burst->packets[1].backend);
+		pipeline_free_burst(&pipeline);
+		assert_int_equal(send_at(0, service, port, ACK), has_syn);
+		assert_int_equal(send_at(0, service, port, PSH | ACK), has_syn);
+	}
+}
+
 /* ---- a spoofed one, or one that the client did not accept ---- */
 
 // The live flow goes on where it was, whatever its slot says by now, and counts again.
@@ -346,6 +383,7 @@ int main(void)
 		TEST(more_rsts_do_not_keep_it),
 		TEST(other_packets_of_a_backend_end_nothing),
 		TEST(a_rst_of_another_flow_ends_nothing),
+		TEST(rst_syn_and_ack_of_a_burst_stay_together),
 		TEST(a_live_flow_goes_on_at_its_backend),
 		TEST(more_than_a_worker_is_told_of_are_counted),
 	};
