@@ -280,11 +280,13 @@ def test_a_change_without_data_plane_is_saved_and_says_so(api, run_dir):
 
 def test_a_change_that_the_data_plane_refuses_fails(api, run_dir):
     api.answer = (200, dict(CHANGE, live=False, refused=[REFUSED]))
+    message = "saved, but the data plane refused BACKEND_SET: no space left on device"
+    done = lbctl(run_dir, "backend", "set", "web", "api-1", "weight=3")
+    assert (done.returncode, done.err) == (1, f"lbctl: backend web/api-1: {message}\n")
     done = lbctl(run_dir, "--json", "backend", "set", "web", "api-1", "weight=3")
-    assert done.returncode == 1
-    assert done.err == ("lbctl: backend web/api-1: saved, but the data plane refused BACKEND_SET: "
-                        "no space left on device\n")
-    assert json.loads(done.stdout)["refused"] == [REFUSED]
+    assert done.returncode == 1 and json.loads(done.stdout)["refused"] == [REFUSED]
+    assert json.loads(done.err) == {"error": {"where": "backend web/api-1", "message": message, "hint": None,
+                                              "exit_status": 1}}
 
 
 def test_apply_sends_the_file_byte_by_byte(api, run_dir):
