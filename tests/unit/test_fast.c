@@ -19,6 +19,7 @@
 
 #include "dataplane/frag.h"
 #include "dataplane/stages.h"
+#include "lb/decide.h"
 #include "tests/unit/fullnat_util.h"
 
 #define N_SLOTS 61u
@@ -130,6 +131,7 @@ static struct frame random_packet(unsigned n_ports)
 		segment.dport = segment.sport;
 		segment.src = pipeline.dp.backends[id].addr;
 		segment.sport = (uint16_t)(service->port != 0 ? 8080 : port);
+		segment.flags &= (uint8_t)~RST; // of which workers tell each other
 	}
 	return frame_of(&segment);
 }
@@ -344,6 +346,91 @@ static void what_follows_an_rst_revives_its_flow(void **state)
 	memset(worker->counters->backends, 0, N_BACKENDS * sizeof(worker->counters->backends[0]));
 }
 
+// One packet of a flow without an entry, whatever its slot is like, against what lb_decide_miss() says.
+static void check_miss(const struct segment *segment, unsigned id, const struct lb_slot *slot, bool begins)
+{
+	struct lb_worker *worker = pipeline.dp.workers[0];
+	struct lb_service *service = &pipeline.dp.services[id];
+	struct lb_slot_table *table = service->table;
+	uint64_t n_new = 0, n_used = worker->counters->flow.used;
+	struct frame frame = frame_of(segment);
+	struct lb_choice choice;
+
+	for (unsigned i = 0; i < N_SLOTS; i++)
+		table->slots[i] = *slot;
+	if (slot->backend != LB_SLOT_NONE)
+		n_new = worker->counters->backends[slot->backend].new_flows;
+	choice = lb_decide_miss(slot, table->transition_s, worker->now_s, services[id].proto == IPPROTO_TCP, begins,
+		worker->pressure ? LB_TRACKING_CHANGED : service->tracking, false, pipeline.dp.backend_states);
+	worker->fetch_ports = 1;
+	worker->fast_ports = 0;
+	fill(worker, &frame, 1);
+	lb_worker_process(worker);
+	if (choice.backend == LB_BACKEND_NONE) {
+		assert_int_equal(worker->burst.packets[0].verdict, LB_VERDICT_NO_BACKEND);
+	} else {
+		assert_int_equal(worker->burst.packets[0].verdict, LB_VERDICT_FORWARD);
+		assert_int_equal(worker->burst.packets[0].backend, choice.backend);
+		if (choice.backend == slot->backend)
+			assert_int_equal(worker->counters->backends[slot->backend].new_flows - n_new, begins);
+	}
+	assert_int_equal(worker->counters->flow.used - n_used, choice.record);
+	if (choice.record) {
+		uint64_t *entry = lb_flowtable_lookup(&worker->flowtable, worker->burst.hashes[0], worker->tick);
+
+		assert_non_null(entry);
+		assert_int_equal(lb_flow_entry_backend(*entry), choice.backend);
+		assert_int_equal(lb_flow_entry_pinned(*entry), choice.pinned);
+		assert_int_equal(lb_flow_entry_state(*entry), services[id].proto == IPPROTO_UDP ? LB_FLOW_UDP
+							      : begins			    ? LB_FLOW_SYN
+											: LB_FLOW_ESTABLISHED);
+		lb_flowtable_del(&worker->flowtable, entry);
+	}
+	free_burst(worker);
+}
+
+static void slots_are_followed_as_decided(void **state)
+{
+	static const uint8_t flags[] = {SYN, ACK, SYN | ACK, PSH | ACK};
+	struct lb_worker *worker = pipeline.dp.workers[0];
+	struct lb_slot_table *tables[2], kept[2];
+	struct lb_slot kept_slots[2][N_SLOTS];
+
+	(void)state;
+	for (unsigned id = 0; id < 2; id++) { // TCP, UDP
+		tables[id] = pipeline.dp.services[id].table;
+		kept[id] = *tables[id];
+		memcpy(kept_slots[id], tables[id]->slots, sizeof(kept_slots[id]));
+	}
+	for (unsigned round = 0; round < 4000; round++) {
+		unsigned id = round % 2;
+		uint16_t first = (uint16_t)(id * N_BACKENDS);
+		struct lb_slot slot = {.backend = (uint16_t)(first + next_random(N_BACKENDS)),
+			.origin = (uint16_t)(first + next_random(N_BACKENDS)),
+			.changed_s = next_random(2) == 0 ? 0 : worker->now_s + 1 - next_random(120)};
+		uint8_t tcp_flags = id == 0 ? flags[next_random(RTE_DIM(flags))] : 0;
+		struct segment segment = segment_of("198.51.100.77", 2000 + round, services[id].vip, services[id].port,
+			services[id].proto, tcp_flags);
+
+		if (next_random(6) == 0)
+			slot.backend = LB_SLOT_NONE;
+		if (next_random(6) == 0)
+			slot.origin = LB_SLOT_NONE;
+		pipeline.dp.services[id].tracking = (uint8_t)(next_random(2) == 0 ? LB_TRACKING_ALL : LB_TRACKING_CHANGED);
+		worker->pressure = next_random(3) == 0;
+		check_miss(&segment, id, &slot, id == 1 || tcp_flags == SYN);
+	}
+	worker->pressure = false;
+	for (unsigned id = 0; id < 2; id++) {
+		pipeline.dp.services[id].tracking = LB_TRACKING_ALL;
+		*tables[id] = kept[id];
+		memcpy(tables[id]->slots, kept_slots[id], sizeof(kept_slots[id]));
+		memset(&worker->counters->services[id], 0, sizeof(worker->counters->services[id]));
+	}
+	memset(&worker->counters->flow, 0, sizeof(worker->counters->flow));
+	memset(worker->counters->backends, 0, 2 * N_BACKENDS * sizeof(worker->counters->backends[0]));
+}
+
 static void compare_parsed(const struct lb_packet *one, const struct lb_packet *eight,
 	const struct lb_flow_key *one_key, const struct lb_flow_key *eight_key)
 {
@@ -410,6 +497,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_follows_an_rst_revives_its_flow), // while the flow table has room
+		cmocka_unit_test(slots_are_followed_as_decided),
 		cmocka_unit_test(flows_under_way_go_as_they_would_through_every_stage),
 		cmocka_unit_test(eight_packets_are_parsed_as_each_alone),
 	};
