@@ -10,7 +10,6 @@
 
 #include <libmnl/libmnl.h>
 
-#include "control/json.h"
 #include "control/mem.h"
 #include "control/netlink.h"
 #include "control/store.h"
@@ -327,23 +326,44 @@ int lb_announce_set_maintenance(struct lb_announce *announce, bool on, char *why
 	return 0;
 }
 
-json_t *lb_announce_json(const struct lb_announce *announce)
+void lb_announce_each(const struct lb_announce *announce,
+	void (*fn)(void *arg, const struct lb_announced_vip *vip), void *arg)
 {
-	json_t *vips = json_array();
-	bool configured = lb_announce_is_configured(announce);
-
-	for (size_t i = 0; configured && i < announce->n_vips; i++) {
+	for (size_t i = 0; lb_announce_is_configured(announce) && i < announce->n_vips; i++) {
 		const struct vip *vip = &announce->vips[i];
-		char text[LB_ADDR_STRLEN];
+		struct lb_announced_vip told = {
+			.is_announced = vip->installed,
+			.reason = vip->error != 0 ? strerror(-vip->error) : vip->reason,
+		};
 
-		json_array_append_new(vips,
-			json_pack("{s:s, s:b, s:o}", "vip", lb_addr_format(&vip->addr, text), "announced",
-				vip->installed, "reason",
-				lb_json_text(vip->error != 0 ? strerror(-vip->error) : vip->reason)));
+		lb_addr_format(&vip->addr, told.address);
+		fn(arg, &told);
 	}
-	return json_pack("{s:o, s:b, s:o}", "table",
-		configured ? json_integer(announce->model->config->announce_table) : json_null(), "maintenance",
-		announce->maintenance, "vips", vips);
+}
+
+static void write_vip(void *arg, const struct lb_announced_vip *vip)
+{
+	struct lb_writer *out = arg;
+
+	lb_writer_open(out, NULL, '{');
+	lb_writer_string(out, "vip", vip->address);
+	lb_writer_bool(out, "announced", vip->is_announced);
+	lb_writer_string(out, "reason", vip->reason);
+	lb_writer_close(out, '}');
+}
+
+void lb_announce_write(const struct lb_announce *announce, struct lb_writer *out)
+{
+	lb_writer_open(out, NULL, '{');
+	if (lb_announce_is_configured(announce))
+		lb_writer_u64(out, "table", announce->model->config->announce_table);
+	else
+		lb_writer_null(out, "table");
+	lb_writer_bool(out, "maintenance", announce->maintenance);
+	lb_writer_open(out, "vips", '[');
+	lb_announce_each(announce, write_vip, out);
+	lb_writer_close(out, ']');
+	lb_writer_close(out, '}');
 }
 
 int lb_announce_create(struct lb_model *model, struct lb_announce **out)

@@ -2,9 +2,8 @@
 #ifndef LB_CONTROL_ANNOUNCE_H
 #define LB_CONTROL_ANNOUNCE_H
 
-#include <jansson.h>
-
 #include "control/model.h"
+#include "control/writer.h"
 
 /*
  * Announcement of VIPs: each VIP that may attract traffic has a host route (type blackhole, protocol
@@ -34,7 +33,17 @@ bool lb_announce_maintenance(const struct lb_announce *announce);
  */
 int lb_announce_set_maintenance(struct lb_announce *announce, bool on, char *why, size_t why_bytes);
 
+struct lb_announced_vip {
+	char address[LB_ADDR_STRLEN];
+	bool is_announced;
+	const char *reason; /* why not; NULL: none to tell */
+};
+
+/** Call @p fn for each VIP, in their order; for none without `announce`. */
+void lb_announce_each(const struct lb_announce *announce,
+	void (*fn)(void *arg, const struct lb_announced_vip *vip), void *arg);
+
 /** {"table", "maintenance", "vips": [{"vip", "announced", "reason"}]}; without `announce` table is null. */
-json_t *lb_announce_json(const struct lb_announce *announce);
+void lb_announce_write(const struct lb_announce *announce, struct lb_writer *out);
 
 #endif

@@ -17,6 +17,7 @@
 #include <event2/bufferevent.h>
 #include <event2/listener.h>
 
+#include "control/document.h"
 #include "control/json.h"
 #include "control/mem.h"
 #include "lb/log.h"
@@ -29,6 +30,7 @@
 #define MAX_CONNECTIONS 128u
 #define MAX_TCP_CONNECTIONS 32u
 #define MAX_SINGLE_WRITE (1u << 20) /* libevent's 16 KiB would need a turn of the loop each */
+#define MAX_UNREAD_BYTES 65536u /* of what a client sends before it has read its answer */
 #define BACKLOG 256         /* those who wait while the limit is reached */
 #define ACCEPT_PAUSE_MS 200 /* after a failed accept, usually for want of file descriptors */
 
@@ -48,6 +50,7 @@ struct lb_api {
 	bool owns_socket;
 	struct server *unix_side, *tcp_side; /* the second may be NULL */
 	TAILQ_HEAD(, lb_api_request) requests;   /* not answered yet */
+	struct lb_documents *documents;          /* of these requests */
 	const char **hosts; /* that the TCP side may be asked for by, beside addresses */
 	size_t n_hosts;
 	char own_host[HOST_NAME_MAX + 1];
@@ -95,6 +98,11 @@ struct lb_model *lb_api_model(const struct lb_api *api)
 	return api->model;
 }
 
+struct lb_documents *lb_api_documents(const struct lb_api *api)
+{
+	return api->documents;
+}
+
 /* Requests. */
 
 static void request_end(struct lb_api_request *request)
@@ -108,21 +116,48 @@ static void request_end(struct lb_api_request *request)
 	free(request);
 }
 
+static void limit_input(struct evhttp_connection *connection, size_t max_bytes)
+{
+	if (connection != NULL)
+		bufferevent_setwatermark(evhttp_connection_get_bufferevent(connection), EV_READ, 0, max_bytes);
+}
+
+static void on_answered(struct evhttp_request *http, void *arg)
+{
+	(void)arg;
+	limit_input(evhttp_request_get_connection(http), 0); // a body may be large: it is read whole
+}
+
+static void begin_answer(struct lb_api_request *request, const char *content_type)
+{
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(request->http);
+
+	// libevent goes on reading, to see the client go, but takes nothing of it until the answer is out
+	limit_input(request->connection, MAX_UNREAD_BYTES);
+	evhttp_request_set_on_complete_cb(request->http, on_answered, NULL);
+	evhttp_add_header(headers, "Content-Type", content_type);
+	evhttp_add_header(headers, "Cache-Control", "no-store");
+	evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+}
+
+void lb_api_reply_buffer(
+	struct lb_api_request *request, int status, const char *content_type, struct evbuffer *body)
+{
+	begin_answer(request, content_type);
+	evhttp_send_reply(request->http, status, NULL, body);
+	request_end(request);
+}
+
 static void send_text(struct lb_api_request *request, int status, const char *content_type,
 	const char *text, size_t len)
 {
-	struct evkeyvalq *headers = evhttp_request_get_output_headers(request->http);
 	struct evbuffer *body = evbuffer_new();
 
 	if (body == NULL || evbuffer_add(body, text, len) < 0)
 		status = 500;
-	evhttp_add_header(headers, "Content-Type", content_type);
-	evhttp_add_header(headers, "Cache-Control", "no-store");
-	evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
-	evhttp_send_reply(request->http, status, NULL, body);
+	lb_api_reply_buffer(request, status, content_type, body);
 	if (body != NULL)
 		evbuffer_free(body);
-	request_end(request);
 }
 
 void lb_api_reply_text(
@@ -147,6 +182,46 @@ void lb_api_reply(struct lb_api_request *request, int status, json_t *json)
 	text[len] = '\n'; // in the place of the NUL
 	send_text(request, status, "application/json", text, len + 1);
 	free(text);
+}
+
+void lb_api_reply_written(struct lb_api_request *request, int status, struct lb_writer *json)
+{
+	lb_writer_bytes(json, "\n", 1);
+	if (json->failed)
+		lb_api_reply(request, 500, NULL);
+	else
+		send_text(request, status, "application/json", json->text, json->len);
+	lb_writer_fini(json);
+}
+
+void lb_api_stream_begin(struct lb_api_request *request, const char *content_type)
+{
+	begin_answer(request, content_type);
+	evhttp_send_reply_start(request->http, 200, NULL);
+}
+
+void lb_api_stream(struct lb_api_request *request, struct evbuffer *body,
+	void (*drained)(struct evhttp_connection *connection, void *arg), void *arg)
+{
+	evhttp_send_reply_chunk_with_cb(request->http, body, drained, arg);
+}
+
+size_t lb_api_stream_pending(const struct lb_api_request *request)
+{
+	struct bufferevent *bev = evhttp_connection_get_bufferevent(request->connection);
+
+	return evbuffer_get_length(bufferevent_get_output(bev));
+}
+
+void lb_api_stream_end(struct lb_api_request *request)
+{
+	evhttp_send_reply_end(request->http);
+	request_end(request);
+}
+
+void lb_api_stream_abort(struct lb_api_request *request)
+{
+	evhttp_connection_free(request->connection); // calls on_close()
 }
 
 void lb_api_error(struct lb_api_request *request, int status, const char *code, const char *where,
@@ -403,8 +478,12 @@ static void on_close(struct evhttp_connection *connection, void *arg)
 
 	for (request = TAILQ_FIRST(&server->api->requests); request != NULL; request = next) {
 		next = TAILQ_NEXT(request, link);
-		if (request->connection == connection)
-			request_end(request);
+		if (request->connection != connection)
+			continue;
+		// libevent leaves a request to us whose answer was not complete when the client went
+		if (evhttp_request_get_connection(request->http) == NULL)
+			evhttp_request_free(request->http);
+		request_end(request);
 	}
 	connection_ended(server);
 }
@@ -601,7 +680,11 @@ int lb_api_create(struct lb_model *model, const char *socket_path, struct lb_api
 	if (gethostname(api->own_host, sizeof(api->own_host) - 1) < 0 || api->own_host[0] == '\0')
 		strcpy(api->own_host, "localhost");
 	TAILQ_INIT(&api->requests);
-	api->unix_side = server_start(api, fd, false);
+	api->documents = lb_documents_create(model->base);
+	if (api->documents != NULL)
+		api->unix_side = server_start(api, fd, false);
+	else
+		close(fd);
 	if (api->unix_side == NULL) {
 		lb_api_destroy(api);
 		return failed(ENOMEM, "cannot serve", socket_path, why, why_bytes);
@@ -654,6 +737,7 @@ void lb_api_destroy(struct lb_api *api)
 	server_stop(api->tcp_side);
 	while ((request = TAILQ_FIRST(&api->requests)) != NULL)
 		request_end(request);
+	lb_documents_destroy(api->documents);
 	if (api->owns_socket)
 		unlink(api->socket_path);
 	free(api->hosts);

@@ -6,6 +6,7 @@
 #include <event2/keyvalq_struct.h>
 
 #include "control/model.h"
+#include "control/writer.h"
 
 /*
  * The HTTP API of docs/api.md on a Unix socket, and what of it only shows on a TCP address: listening,
@@ -55,15 +56,37 @@ void lb_api_destroy(struct lb_api *api);
 
 struct lb_model *lb_api_model(const struct lb_api *api);
 
-/* For the handlers. Each of the three ends the request. */
+/* For document.c. */
+struct lb_documents *lb_api_documents(const struct lb_api *api);
+
+/* For the handlers. Each of these ends the request. */
 
 /** Answer with @p json (stolen; NULL: 500, out of memory). */
 void lb_api_reply(struct lb_api_request *request, int status, json_t *json);
 void lb_api_reply_text(
 	struct lb_api_request *request, int status, const char *content_type, const char *text);
+/** What @p body holds is taken. */
+void lb_api_reply_buffer(
+	struct lb_api_request *request, int status, const char *content_type, struct evbuffer *body);
+/** Answer with what was written, JSON, and a newline; the writer is empty then. */
+void lb_api_reply_written(struct lb_api_request *request, int status, struct lb_writer *json);
 /** @p code as in docs/api.md; @p where may be NULL or "". */
 void lb_api_error(struct lb_api_request *request, int status, const char *code, const char *where,
 	const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+/*
+ * An answer that goes out as it is made: it begins (status 200), goes on, and ends the request, or is broken off, which
+ * the client can tell.
+ */
+void lb_api_stream_begin(struct lb_api_request *request, const char *content_type);
+/** What @p body holds is taken. @p drained is called each time that all of it is with the kernel; may be NULL. */
+void lb_api_stream(struct lb_api_request *request, struct evbuffer *body,
+	void (*drained)(struct evhttp_connection *connection, void *arg), void *arg);
+/** Bytes that wait for the client to read. */
+size_t lb_api_stream_pending(const struct lb_api_request *request);
+void lb_api_stream_end(struct lb_api_request *request);
+/** Ends the connection too. */
+void lb_api_stream_abort(struct lb_api_request *request);
 
 /** A query parameter; NULL: not given. */
 const char *lb_api_param(const struct lb_api_request *request, const char *name);
@@ -112,8 +135,18 @@ json_t *lb_api_warnings_json(const struct lb_model *model, const struct lb_confi
 /** Counters of a backend since it has its id. */
 void lb_api_backend_counters(
 	const struct lb_backend *backend, struct lb_backend_counters *counters);
-json_t *lb_api_backend_counters_json(const struct lb_backend_counters *counters);
-json_t *lb_api_service_counters_json(const struct lb_service *service);
+void lb_api_add_counters(struct lb_backend_counters *sum, const struct lb_backend_counters *one);
+/** @p no_backend: a service's, too; NULL: of a backend. */
+void lb_api_write_counters(
+	struct lb_writer *out, const char *key, const struct lb_backend_counters *counters, const uint64_t *no_backend);
+
+/** The two members that every answer about the running state begins with. */
+void lb_api_write_stamp(struct lb_writer *out, const struct lb_model *model);
+struct lb_document;
+/** The beginning of such an answer as a document, up to the '[' of the part's `arg` (a key; NULL: without). */
+void lb_api_document_begin(struct lb_document *document);
+/** The end of a document whose last member is an array. */
+void lb_api_document_end(struct lb_document *document);
 
 /** Packets to the service that found no backend. */
 uint64_t lb_api_no_backend(const struct lb_service *service);

@@ -4,9 +4,17 @@
 
 /* GET /v1/announce, PUT /v1/maintenance. */
 
+static void reply(struct lb_api_request *request)
+{
+	struct lb_writer out = {0};
+
+	lb_announce_write(request->model->announce, &out);
+	lb_api_reply_written(request, 200, &out);
+}
+
 void lb_api_announce(struct lb_api_request *request)
 {
-	lb_api_reply(request, 200, lb_announce_json(request->model->announce));
+	reply(request);
 }
 
 void lb_api_maintenance(struct lb_api_request *request)
@@ -26,6 +34,6 @@ void lb_api_maintenance(struct lb_api_request *request)
 	else if (lb_announce_set_maintenance(announce, json_is_true(on), why, sizeof(why)) < 0)
 		lb_api_error(request, 500, "internal", NULL, "cannot be saved: %s", why);
 	else
-		lb_api_reply(request, 200, lb_announce_json(announce));
+		reply(request);
 	json_decref(body);
 }

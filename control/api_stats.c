@@ -5,13 +5,9 @@
 
 #include "control/api.h"
 #include "control/counters.h"
+#include "control/document.h"
 #include "control/json.h"
-
-static json_t *stamped(const struct lb_model *model)
-{
-	return json_pack("{s:o, s:s}", "timestamp_ns", lb_json_u64(lb_realtime_ns()), "dataplane",
-		lb_dp_state_name(lb_dp_state(model->dp)));
-}
+#include "control/mem.h"
 
 json_t *lb_api_workers_json(const struct lb_model *model)
 {
@@ -124,50 +120,91 @@ static json_t *answers_json(const struct lb_shm_map *map)
 	return json;
 }
 
-static json_t *service_stats_json(const struct lb_service *service)
-{
+/* Of the service that is being told of. */
+struct service_sum {
 	struct lb_backend_counters counters;
-	json_t *backends = json_array();
+	uint64_t no_backend;
+};
 
-	for (size_t i = 0; i < service->n_backends; i++) {
-		const struct lb_backend *backend = service->backends[i];
+static void begin_service(struct lb_document *document, struct lb_service *service)
+{
+	struct service_sum *sum = document->state;
 
-		lb_api_backend_counters(backend, &counters);
-		json_array_append_new(
-			backends, json_pack("{s:s, s:s, s:I, s:o}", "name", backend->config->name,
-					  "effective", lb_backend_state_name(backend->effective),
-					  "weight", (json_int_t)backend->config->weight, "counters",
-					  lb_api_backend_counters_json(&counters)));
-	}
-	return json_pack("{s:s, s:o, s:o}", "name", service->config->name, "counters",
-		lb_api_service_counters_json(service), "backends", backends);
+	*sum = (struct service_sum){.no_backend = lb_api_no_backend(service)};
+	lb_writer_open(&document->out, NULL, '{');
+	lb_writer_string(&document->out, "name", service->config->name);
+	lb_writer_open(&document->out, "backends", '[');
 }
 
-void lb_api_stats(struct lb_api_request *request)
+/* What both documents have of a backend. @return its counters, which are in the sum. */
+static struct lb_backend_counters begin_backend(struct lb_document *document, const struct lb_backend *backend)
 {
-	const struct lb_model *model = request->model;
+	struct service_sum *sum = document->state;
+	struct lb_backend_counters counters;
+
+	lb_api_backend_counters(backend, &counters);
+	lb_api_add_counters(&sum->counters, &counters);
+	lb_writer_open(&document->out, NULL, '{');
+	lb_writer_string(&document->out, "name", backend->config->name);
+	lb_writer_string(&document->out, "effective", lb_backend_state_name(backend->effective));
+	return counters;
+}
+
+static void write_backend_stats(struct lb_document *document, struct lb_backend *backend)
+{
+	struct lb_backend_counters counters = begin_backend(document, backend);
+
+	lb_writer_u64(&document->out, "weight", backend->config->weight);
+	lb_api_write_counters(&document->out, "counters", &counters, NULL);
+	lb_writer_close(&document->out, '}');
+}
+
+static void end_service_stats(struct lb_document *document)
+{
+	const struct service_sum *sum = document->state;
+
+	lb_writer_close(&document->out, ']');
+	lb_api_write_counters(&document->out, "counters", &sum->counters, &sum->no_backend);
+	lb_writer_close(&document->out, '}');
+}
+
+static void begin_stats(struct lb_document *document)
+{
+	const struct lb_model *model = document->model;
 	const struct lb_shm_map *map = lb_dp_map(model->dp);
-	json_t *json = stamped(model), *services = json_array();
+	struct lb_writer *out = &document->out;
 	struct lb_flow_counters flow;
 	char boot_id[17];
 
 	lb_counters_flow(map, &flow);
 	snprintf(boot_id, sizeof(boot_id), "%016" PRIx64, model->boot_id);
-	for (size_t i = 0; i < model->n_services; i++)
-		json_array_append_new(services, service_stats_json(model->services[i]));
-	json_object_update_new(
-		json, json_pack("{s:s?, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "boot_id",
-			      map != NULL ? boot_id : NULL, "totals", totals_json(map, &flow),
-			      "flow", flow_json(&flow), "answers", answers_json(map), "fullnat",
-			      lb_api_fullnat_json(map), "workers", lb_api_workers_json(model),
-			      "ports", lb_api_ports_json(model), "services", services));
-	lb_api_reply(request, 200, json);
+	lb_api_document_begin(document);
+	lb_writer_string(out, "boot_id", map != NULL ? boot_id : NULL);
+	lb_writer_json(out, "totals", totals_json(map, &flow));
+	lb_writer_json(out, "flow", flow_json(&flow));
+	lb_writer_json(out, "answers", answers_json(map));
+	lb_writer_json(out, "fullnat", lb_api_fullnat_json(map));
+	lb_writer_json(out, "workers", lb_api_workers_json(model));
+	lb_writer_json(out, "ports", lb_api_ports_json(model));
+	lb_writer_open(out, "services", '[');
+}
+
+void lb_api_stats(struct lb_api_request *request)
+{
+	static const struct lb_document_part parts[] = {
+		{.begin = begin_stats, .service = begin_service, .backend = write_backend_stats,
+			.service_end = end_service_stats, .end = lb_api_document_end},
+	};
+
+	lb_document_reply(request, "application/json", parts, 1, NULL,
+		lb_xcalloc(1, sizeof(struct service_sum)), free);
 }
 
 void lb_api_drops(struct lb_api_request *request)
 {
-	json_t *json = stamped(request->model), *drops = json_array(), *other = json_array();
+	json_t *drops = json_array(), *other = json_array();
 	uint64_t verdicts[LB_VERDICT_N], n_drops = 0;
+	struct lb_writer out = {0};
 
 	lb_counters_verdicts(lb_dp_map(request->model->dp), verdicts);
 	for (unsigned i = 0; i < LB_VERDICT_N; i++) {
@@ -176,53 +213,59 @@ void lb_api_drops(struct lb_api_request *request)
 				lb_verdict_meaning(i), "pkts", lb_json_u64(verdicts[i])));
 		n_drops += lb_verdict_is_drop(i) ? verdicts[i] : 0;
 	}
-	json_object_update_new(json, json_pack("{s:o, s:o, s:o}", "total_pkts",
-					     lb_json_u64(n_drops), "drops", drops, "other", other));
-	lb_api_reply(request, 200, json);
+	lb_writer_open(&out, NULL, '{');
+	lb_api_write_stamp(&out, request->model);
+	lb_writer_u64(&out, "total_pkts", n_drops);
+	lb_writer_json(&out, "drops", drops);
+	lb_writer_json(&out, "other", other);
+	lb_writer_close(&out, '}');
+	lb_api_reply_written(request, 200, &out);
 }
 
-static json_t *service_flows_json(const struct lb_service *service)
+static void write_backend_flows(struct lb_document *document, struct lb_backend *backend)
 {
-	struct lb_backend_counters counters;
-	json_t *backends = json_array();
-	uint64_t n_flows = 0;
+	struct lb_backend_counters counters = begin_backend(document, backend);
 
-	for (size_t i = 0; i < service->n_backends; i++) {
-		const struct lb_backend *backend = service->backends[i];
+	lb_writer_u64(&document->out, "active_flows", (uint64_t)counters.active_flows);
+	lb_writer_close(&document->out, '}');
+}
 
-		lb_api_backend_counters(backend, &counters);
-		n_flows += (uint64_t)counters.active_flows;
-		json_array_append_new(backends,
-			json_pack("{s:s, s:s, s:o}", "name", backend->config->name, "effective",
-				lb_backend_state_name(backend->effective), "active_flows",
-				lb_json_u64((uint64_t)counters.active_flows)));
-	}
-	return json_pack("{s:s, s:o, s:o}", "name", service->config->name, "active_flows",
-		lb_json_u64(n_flows), "backends", backends);
+static void end_service_flows(struct lb_document *document)
+{
+	const struct service_sum *sum = document->state;
+
+	lb_writer_close(&document->out, ']');
+	lb_writer_u64(&document->out, "active_flows", (uint64_t)sum->counters.active_flows);
+	lb_writer_close(&document->out, '}');
+}
+
+static void begin_flows(struct lb_document *document)
+{
+	const struct lb_shm_map *map = lb_dp_map(document->model->dp);
+	struct lb_flow_counters flow;
+
+	lb_counters_flow(map, &flow);
+	lb_api_document_begin(document);
+	lb_writer_u64(&document->out, "flows_used", flow.used);
+	lb_writer_u64(&document->out, "flows_max", flows_max(map));
+	lb_writer_open(&document->out, "services", '[');
 }
 
 void lb_api_flows(struct lb_api_request *request)
 {
-	const struct lb_model *model = request->model;
-	const struct lb_shm_map *map = lb_dp_map(model->dp);
+	static const struct lb_document_part parts[] = {
+		{.begin = begin_flows, .service = begin_service, .backend = write_backend_flows,
+			.service_end = end_service_flows, .end = lb_api_document_end},
+	};
 	const char *name = lb_api_param(request, "service");
-	struct lb_flow_counters flow;
-	json_t *json, *services;
+	const struct lb_service *service = name != NULL ? lb_model_service(request->model, name) : NULL;
 
-	if (name != NULL && lb_model_service(model, name) == NULL) {
+	if (name != NULL && service == NULL) {
 		lb_api_error(request, 404, "not_found", "service", "no service \"%s\"", name);
 		return;
 	}
 	if (!lb_api_need_dataplane(request))
 		return;
-	services = json_array();
-	for (size_t i = 0; i < model->n_services; i++)
-		if (name == NULL || strcmp(name, model->services[i]->config->name) == 0)
-			json_array_append_new(services, service_flows_json(model->services[i]));
-	lb_counters_flow(map, &flow);
-	json = stamped(model);
-	json_object_update_new(
-		json, json_pack("{s:o, s:o, s:o}", "flows_used", lb_json_u64(flow.used),
-			      "flows_max", lb_json_u64(flows_max(map)), "services", services));
-	lb_api_reply(request, 200, json);
+	lb_document_reply(request, "application/json", parts, 1, service,
+		lb_xcalloc(1, sizeof(struct service_sum)), free);
 }

@@ -8,29 +8,31 @@
 #include "control/api.h"
 #include "control/backend_agent.h"
 #include "control/counters.h"
+#include "control/document.h"
 #include "control/json.h"
-#include "control/mem.h"
 #include "control/push.h"
 
 #define API_VERSION 1
 
-static json_t *port_json(uint16_t port_be)
+static void write_port(struct lb_writer *out, uint16_t port_be)
 {
-	return port_be != 0 ? json_integer(ntohs(port_be)) : json_string("all");
+	if (port_be != 0)
+		lb_writer_u64(out, "port", ntohs(port_be));
+	else
+		lb_writer_string(out, "port", "all");
 }
 
-static json_t *addr_json(const struct lb_addr *addr)
+static void write_addr(struct lb_writer *out, const char *key, const struct lb_addr *addr)
 {
 	char text[LB_ADDR_STRLEN];
 
-	return json_string(lb_addr_format(addr, text));
+	lb_writer_string(out, key, lb_addr_format(addr, text));
 }
 
-/* The two that every answer about the running state begins with. */
-static json_t *stamped(const struct lb_model *model)
+void lb_api_write_stamp(struct lb_writer *out, const struct lb_model *model)
 {
-	return json_pack("{s:o, s:s}", "timestamp_ns", lb_json_u64(lb_realtime_ns()), "dataplane",
-		lb_dp_state_name(lb_dp_state(model->dp)));
+	lb_writer_u64(out, "timestamp_ns", lb_realtime_ns());
+	lb_writer_string(out, "dataplane", lb_dp_state_name(lb_dp_state(model->dp)));
 }
 
 void lb_api_version(struct lb_api_request *request)
@@ -55,15 +57,33 @@ void lb_api_backend_counters(const struct lb_backend *backend, struct lb_backend
 	counters->resets -= base->resets;
 }
 
-json_t *lb_api_backend_counters_json(const struct lb_backend_counters *counters)
+void lb_api_write_counters(
+	struct lb_writer *out, const char *key, const struct lb_backend_counters *counters, const uint64_t *no_backend)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "in_pkts",
-		lb_json_u64(counters->in_pkts), "in_bytes", lb_json_u64(counters->in_bytes),
-		"out_pkts", lb_json_u64(counters->out_pkts), "out_bytes",
-		lb_json_u64(counters->out_bytes), "new_flows", lb_json_u64(counters->new_flows),
-		"active_flows", lb_json_u64((uint64_t)counters->active_flows), "closing_flows",
-		lb_json_u64((uint64_t)counters->closing_flows), "resets",
-		lb_json_u64(counters->resets));
+	lb_writer_open(out, key, '{');
+	lb_writer_u64(out, "in_pkts", counters->in_pkts);
+	lb_writer_u64(out, "in_bytes", counters->in_bytes);
+	lb_writer_u64(out, "out_pkts", counters->out_pkts);
+	lb_writer_u64(out, "out_bytes", counters->out_bytes);
+	lb_writer_u64(out, "new_flows", counters->new_flows);
+	lb_writer_u64(out, "active_flows", (uint64_t)counters->active_flows);
+	lb_writer_u64(out, "closing_flows", (uint64_t)counters->closing_flows);
+	lb_writer_u64(out, "resets", counters->resets);
+	if (no_backend != NULL)
+		lb_writer_u64(out, "no_backend_pkts", *no_backend);
+	lb_writer_close(out, '}');
+}
+
+void lb_api_add_counters(struct lb_backend_counters *sum, const struct lb_backend_counters *one)
+{
+	sum->in_pkts += one->in_pkts;
+	sum->in_bytes += one->in_bytes;
+	sum->out_pkts += one->out_pkts;
+	sum->out_bytes += one->out_bytes;
+	sum->new_flows += one->new_flows;
+	sum->active_flows += one->active_flows;
+	sum->closing_flows += one->closing_flows;
+	sum->resets += one->resets;
 }
 
 uint64_t lb_api_no_backend(const struct lb_service *service)
@@ -72,328 +92,259 @@ uint64_t lb_api_no_backend(const struct lb_service *service)
 	       service->baseline_no_backend;
 }
 
-json_t *lb_api_service_counters_json(const struct lb_service *service)
-{
-	struct lb_backend_counters sum = {0}, one;
-	json_t *json;
-
-	for (size_t i = 0; i < service->n_backends; i++) {
-		lb_api_backend_counters(service->backends[i], &one);
-		sum.in_pkts += one.in_pkts;
-		sum.in_bytes += one.in_bytes;
-		sum.out_pkts += one.out_pkts;
-		sum.out_bytes += one.out_bytes;
-		sum.new_flows += one.new_flows;
-		sum.active_flows += one.active_flows;
-		sum.closing_flows += one.closing_flows;
-		sum.resets += one.resets;
-	}
-	json = lb_api_backend_counters_json(&sum);
-	json_object_set_new(json, "no_backend_pkts", lb_json_u64(lb_api_no_backend(service)));
-	return json;
-}
-
 /* SERVICE and BACKEND of docs/api.md. */
 
-static json_t *service_json(const struct lb_service *service)
+static void write_table(struct lb_writer *out, const struct lb_service *service)
 {
-	const struct lb_config_service *config = service->config;
-	unsigned n[LB_BACKEND_STATE_N] = {0};
-	json_t *json, *table;
-
-	for (size_t i = 0; i < service->n_backends; i++)
-		n[service->backends[i]->effective]++;
-	table = json_pack("{s:I, s:I, s:b}", "n_slots", (json_int_t)config->table_size, "version",
-		(json_int_t)service->table_version, "published",
+	lb_writer_open(out, "table", '{');
+	lb_writer_u64(out, "n_slots", service->config->table_size);
+	lb_writer_u64(out, "version", service->table_version);
+	lb_writer_bool(out, "published",
 		service->table_version != 0 && service->live_version == service->table_version);
-	json_object_set_new(table, "n_pending_moves",
-		json_integer(service->table != NULL ? lb_table_n_waiting(service->table) : 0));
-	json = json_pack("{s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:s}", "name", config->name, "id",
-		service->id, "vip", addr_json(&config->key.addr), "port",
-		port_json(config->key.port_be), "protocol",
-		config->key.proto == IPPROTO_UDP ? "udp" : "tcp", "mode",
-		lb_mode_name(config->mode), "scheduler", lb_scheduler_name(config->scheduler),
-		"on_empty", lb_on_empty_name(config->on_empty));
-	json_object_update_new(
-		json, json_pack("{s:s, s:I, s:i, s:i, s:i, s:o, s:s, s:s, s:o, s:o}", "state",
-			      service->state != NULL ? service->state : "down", "n_backends",
-			      (json_int_t)service->n_backends, "n_up", n[LB_BACKEND_UP], "n_drain",
-			      n[LB_BACKEND_DRAIN], "n_down", n[LB_BACKEND_DOWN], "active_tier",
-			      service->active_tier >= 0 ? json_integer(service->active_tier)
-							: json_null(),
-			      "tracking", lb_tracking_name(config->tracking), "tracking_now",
-			      lb_tracking_name(lb_model_tracking_now(service)), "table", table, "counters",
-			      lb_api_service_counters_json(service)));
-	json_object_set_new(json, "health_ignored",
-		lb_json_text(lb_health_ignored_name(service->health_ignored)));
-	return json;
+	lb_writer_u64(out, "n_pending_moves", service->table != NULL ? lb_table_n_waiting(service->table) : 0);
+	lb_writer_close(out, '}');
 }
 
-static json_t *health_json(const struct lb_backend *backend)
+static void write_sums(struct lb_writer *out, const struct lb_service *service)
+{
+	unsigned n[LB_BACKEND_STATE_N] = {0};
+	struct lb_backend_counters sum = {0}, one;
+	uint64_t no_backend = lb_api_no_backend(service);
+
+	for (size_t i = 0; i < service->n_backends; i++) {
+		n[service->backends[i]->effective]++;
+		lb_api_backend_counters(service->backends[i], &one);
+		lb_api_add_counters(&sum, &one);
+	}
+	lb_writer_u64(out, "n_backends", service->n_backends);
+	lb_writer_u64(out, "n_up", n[LB_BACKEND_UP]);
+	lb_writer_u64(out, "n_drain", n[LB_BACKEND_DRAIN]);
+	lb_writer_u64(out, "n_down", n[LB_BACKEND_DOWN]);
+	lb_api_write_counters(out, "counters", &sum, &no_backend);
+}
+
+static void write_service(struct lb_writer *out, const char *key, const struct lb_service *service)
+{
+	const struct lb_config_service *config = service->config;
+
+	lb_writer_open(out, key, '{');
+	lb_writer_string(out, "name", config->name);
+	lb_writer_u64(out, "id", service->id);
+	write_addr(out, "vip", &config->key.addr);
+	write_port(out, config->key.port_be);
+	lb_writer_string(out, "protocol", config->key.proto == IPPROTO_UDP ? "udp" : "tcp");
+	lb_writer_string(out, "mode", lb_mode_name(config->mode));
+	lb_writer_string(out, "scheduler", lb_scheduler_name(config->scheduler));
+	lb_writer_string(out, "on_empty", lb_on_empty_name(config->on_empty));
+	lb_writer_string(out, "state", service->state != NULL ? service->state : "down");
+	if (service->active_tier >= 0)
+		lb_writer_int(out, "active_tier", service->active_tier);
+	else
+		lb_writer_null(out, "active_tier");
+	lb_writer_string(out, "tracking", lb_tracking_name(config->tracking));
+	lb_writer_string(out, "tracking_now", lb_tracking_name(lb_model_tracking_now(service)));
+	lb_writer_string(out, "health_ignored", lb_health_ignored_name(service->health_ignored));
+	write_table(out, service);
+	write_sums(out, service);
+	lb_writer_close(out, '}');
+}
+
+static void write_health(struct lb_writer *out, const struct lb_backend *backend)
 {
 	struct lb_health_status status;
 
 	lb_health_check_status(backend->check, &status);
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "type",
-		lb_check_type_name(
-			lb_config_check_of(backend->service->config, backend->config)->type), "state",
-		lb_health_state_name(status.state), "reason",
-		status.last_ns != 0 ? lb_json_text(status.reason) : json_null(), "last_ns",
-		lb_json_time(status.last_ns), "last_duration_us",
-		lb_json_u64(status.last_duration_us), "n_checks", lb_json_u64(status.n_checks),
-		"n_failed", lb_json_u64(status.n_failed), "n_successes",
-		lb_json_u64(status.n_successes), "n_failures", lb_json_u64(status.n_failures));
+	lb_writer_open(out, "health", '{');
+	lb_writer_string(out, "type",
+		lb_check_type_name(lb_config_check_of(backend->service->config, backend->config)->type));
+	lb_writer_string(out, "state", lb_health_state_name(status.state));
+	lb_writer_string(out, "reason", status.last_ns != 0 ? status.reason : NULL);
+	lb_writer_time(out, "last_ns", status.last_ns);
+	lb_writer_u64(out, "last_duration_us", status.last_duration_us);
+	lb_writer_u64(out, "n_checks", status.n_checks);
+	lb_writer_u64(out, "n_failed", status.n_failed);
+	lb_writer_u64(out, "n_successes", status.n_successes);
+	lb_writer_u64(out, "n_failures", status.n_failures);
+	lb_writer_close(out, '}');
 }
 
-static json_t *mac_json(const uint8_t mac[6])
+static void write_mac(struct lb_writer *out, const uint8_t mac[6])
 {
+	static const char digits[] = "0123456789abcdef";
 	char text[18];
 
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
-		mac[3], mac[4], mac[5]);
-	return json_string(text);
+	for (unsigned i = 0; i < 6; i++) {
+		text[3 * i] = digits[mac[i] >> 4];
+		text[3 * i + 1] = digits[mac[i] & 15];
+		text[3 * i + 2] = i < 5 ? ':' : '\0';
+	}
+	lb_writer_string(out, "mac", text);
 }
 
-static json_t *nexthop_json(const struct lb_backend *backend)
+static void write_nexthop(struct lb_writer *out, const struct lb_backend *backend)
 {
 	const struct lb_nexthop *nexthop = backend->nexthop;
+	bool is_resolved = nexthop != NULL && nexthop->resolved;
 
-	if (nexthop == NULL)
-		return json_pack("{s:n, s:b, s:n, s:n, s:n, s:o}", "id", "resolved", 0, "address",
-			"mac", "port", "reason", lb_json_text(backend->nexthop_why));
-	return json_pack("{s:i, s:b, s:o, s:o, s:i, s:s?}", "id", nexthop->id, "resolved",
-		nexthop->resolved, "address",
-		nexthop->is_static ? json_null() : addr_json(&nexthop->addr), "mac",
-		nexthop->resolved ? mac_json(nexthop->mac) : json_null(), "port", nexthop->port,
-		"reason", nexthop->resolved ? NULL : LB_NEXTHOP_UNRESOLVED);
+	lb_writer_open(out, "nexthop", '{');
+	if (nexthop != NULL)
+		lb_writer_u64(out, "id", nexthop->id);
+	else
+		lb_writer_null(out, "id");
+	lb_writer_bool(out, "resolved", is_resolved);
+	if (nexthop != NULL && !nexthop->is_static)
+		write_addr(out, "address", &nexthop->addr);
+	else
+		lb_writer_null(out, "address");
+	if (is_resolved)
+		write_mac(out, nexthop->mac);
+	else
+		lb_writer_null(out, "mac");
+	if (nexthop != NULL)
+		lb_writer_u64(out, "port", nexthop->port);
+	else
+		lb_writer_null(out, "port");
+	lb_writer_string(out, "reason",
+		nexthop == NULL ? backend->nexthop_why : is_resolved ? NULL : LB_NEXTHOP_UNRESOLVED);
+	lb_writer_close(out, '}');
 }
 
-static json_t *backend_json(const struct lb_backend *backend)
+static void write_backend(struct lb_document *document, struct lb_backend *backend)
 {
 	const struct lb_config_backend *config = backend->config;
+	struct lb_service *service = backend->service;
+	struct lb_writer *out = &document->out;
 	struct lb_backend_counters counters;
-	uint32_t n_slots = backend->service->counted ? backend->n_slots : 0;
+	uint32_t n_slots;
 	char why[300];
-	json_t *json;
 
-	lb_api_backend_counters(backend, &counters);
-	json = json_pack("{s:s, s:s, s:i, s:o, s:i, s:I, s:I, s:s, s:s, s:o}", "service",
-		backend->service->config->name, "name", config->name, "id", backend->id, "address",
-		addr_json(&backend->endpoint.addr), "port", ntohs(backend->endpoint.port_be),
-		"weight", (json_int_t)config->weight, "tier", (json_int_t)config->tier, "state",
-		lb_admin_state_name(config->admin), "effective",
-		lb_backend_state_name(backend->effective), "since_ns",
-		lb_json_u64(backend->since_ns));
-	json_object_set_new(json, "agent", lb_backend_agent_json(backend));
-	json_object_set_new(json, "condition",
-		json_string(lb_backend_condition(backend, why, sizeof(why))));
-	json_object_set_new(json, "condition_reason",
-		why[0] != '\0' ? lb_json_text(why) : json_null());
-	json_object_set_new(json, "host", lb_json_text(config->host));
-	json_object_update_new(
-		json, json_pack("{s:I, s:f, s:o, s:o, s:o}", "slots", (json_int_t)n_slots, "share",
-			      (double)n_slots / (double)backend->service->config->table_size,
-			      "health", health_json(backend), "nexthop", nexthop_json(backend),
-			      "counters", lb_api_backend_counters_json(&counters)));
-	json_object_set_new(
-		json, "weight_percent", json_integer(lb_model_weight_percent(backend)));
-	return json;
-}
-
-static void append_backends(json_t *list, struct lb_service *service)
-{
 	lb_push_count_slots(service);
-	for (size_t i = 0; i < service->n_backends; i++)
-		json_array_append_new(list, backend_json(service->backends[i]));
+	n_slots = service->counted ? backend->n_slots : 0;
+	lb_api_backend_counters(backend, &counters);
+	lb_writer_open(out, NULL, '{');
+	lb_writer_string(out, "service", service->config->name);
+	lb_writer_string(out, "name", config->name);
+	lb_writer_u64(out, "id", backend->id);
+	write_addr(out, "address", &backend->endpoint.addr);
+	lb_writer_u64(out, "port", ntohs(backend->endpoint.port_be));
+	lb_writer_u64(out, "weight", config->weight);
+	lb_writer_u64(out, "tier", config->tier);
+	lb_writer_string(out, "state", lb_admin_state_name(config->admin));
+	lb_writer_string(out, "effective", lb_backend_state_name(backend->effective));
+	lb_writer_u64(out, "since_ns", backend->since_ns);
+	lb_backend_agent_write(backend, out, "agent");
+	lb_writer_string(out, "condition", lb_backend_condition(backend, why, sizeof(why)));
+	lb_writer_string(out, "condition_reason", why);
+	lb_writer_string(out, "host", config->host);
+	lb_writer_u64(out, "slots", n_slots);
+	lb_writer_real(out, "share", (double)n_slots / (double)service->config->table_size);
+	write_health(out, backend);
+	write_nexthop(out, backend);
+	lb_api_write_counters(out, "counters", &counters, NULL);
+	lb_writer_u64(out, "weight_percent", lb_model_weight_percent(backend));
+	lb_writer_close(out, '}');
 }
 
-static json_t *services_json(const struct lb_model *model)
-{
-	json_t *list = json_array();
+/* Documents. */
 
-	for (size_t i = 0; i < model->n_services; i++)
-		json_array_append_new(list, service_json(model->services[i]));
-	return list;
+#define JSON_TYPE "application/json"
+
+void lb_api_document_begin(struct lb_document *document)
+{
+	lb_writer_open(&document->out, NULL, '{');
+	lb_api_write_stamp(&document->out, document->model);
+	if (document->part->arg != NULL)
+		lb_writer_open(&document->out, document->part->arg, '[');
+}
+
+void lb_api_document_end(struct lb_document *document)
+{
+	lb_writer_text(&document->out, "]}\n");
+}
+
+static void list_service(struct lb_document *document, struct lb_service *service)
+{
+	write_service(&document->out, NULL, service);
 }
 
 void lb_api_services(struct lb_api_request *request)
 {
-	json_t *json = stamped(request->model);
+	static const struct lb_document_part parts[] = {
+		{.begin = lb_api_document_begin, .service = list_service, .end = lb_api_document_end, .arg = "services"},
+	};
 
-	json_object_set_new(json, "services", services_json(request->model));
-	lb_api_reply(request, 200, json);
+	lb_document_reply(request, JSON_TYPE, parts, 1, NULL, NULL, NULL);
 }
 
 /* One service of the config, as /v1/config has it. */
-static json_t *service_config_json(const struct lb_model *model, const struct lb_service *service)
+static void write_service_config(struct lb_document *document, const struct lb_service *service)
 {
 	// as it was written: the running one may have addresses in the place of names
 	const char *text = lb_config_service_text(
-		lb_config_find_service(model->config, service->config->name));
+		lb_config_find_service(document->model->config, service->config->name));
 
-	return text != NULL ? json_loads(text, 0, NULL) : NULL;
+	lb_writer_raw(&document->out, "config", text);
+}
+
+static void begin_one_service(struct lb_document *document, struct lb_service *service)
+{
+	write_service(&document->out, "service", service);
+	write_service_config(document, service);
+	lb_writer_open(&document->out, "backends", '[');
 }
 
 void lb_api_service(struct lb_api_request *request)
 {
-	struct lb_service *service = lb_model_service(request->model, request->segments[2]);
-	json_t *json, *backends;
+	static const struct lb_document_part parts[] = {
+		{.begin = lb_api_document_begin, .service = begin_one_service, .backend = write_backend,
+			.end = lb_api_document_end},
+	};
+	const struct lb_service *service = lb_model_service(request->model, request->segments[2]);
 
-	if (service == NULL) {
+	if (service != NULL)
+		lb_document_reply(request, JSON_TYPE, parts, 1, service, NULL, NULL);
+	else
 		lb_api_error(
 			request, 404, "not_found", NULL, "no service \"%s\"", request->segments[2]);
-		return;
-	}
-	backends = json_array();
-	append_backends(backends, service);
-	json = stamped(request->model);
-	json_object_update_new(
-		json, json_pack("{s:o, s:o, s:o}", "service", service_json(service), "config",
-			      service_config_json(request->model, service), "backends", backends));
-	lb_api_reply(request, 200, json);
-}
-
-/*
- * All backends, one after the other: a tree of thousands costs twice as much to build and to free. Tens of thousands
- * take seconds: then it is done little by little, over turns of the loop in which checks have theirs.
- */
-#define SLICE_NS UINT64_C(3000000)
-
-struct backends_answer {
-	struct lb_api_request *request;
-	uint16_t *ids; /* of those to tell of, as they were at first */
-	size_t n, at, n_written;
-	char *text;
-	size_t len;
-	FILE *out; /* into text; NULL: closed */
-	struct event *next;
-};
-
-static void on_backends_cancel(struct lb_api_request *request)
-{
-	struct backends_answer *answer = request->state;
-
-	if (answer->out != NULL)
-		fclose(answer->out);
-	if (answer->next != NULL)
-		event_free(answer->next);
-	free(answer->text);
-	free(answer->ids);
-	free(answer);
-}
-
-static void write_backend(struct backends_answer *answer, struct lb_backend *backend)
-{
-	json_t *json;
-
-	lb_push_count_slots(backend->service);
-	json = backend_json(backend);
-	if (answer->n_written++ > 0)
-		fputs(", ", answer->out);
-	(void)json_dumpf(json, answer->out, JSON_PRESERVE_ORDER);
-	json_decref(json);
-}
-
-static void end_backends(struct backends_answer *answer)
-{
-	bool failed = ferror(answer->out) != 0;
-
-	failed |= fputs("]}\n", answer->out) < 0;
-	failed |= fclose(answer->out) != 0;
-	answer->out = NULL;
-	if (failed)
-		lb_api_reply(answer->request, 500, NULL);
-	else
-		lb_api_reply_text(answer->request, 200, "application/json", answer->text);
-}
-
-static void write_slice(evutil_socket_t fd, short what, void *arg)
-{
-	static const struct timeval soon = {0};
-	struct backends_answer *answer = arg;
-	struct lb_model *model = answer->request->model;
-	uint64_t end_ns = lb_now_ns() + SLICE_NS;
-
-	(void)fd, (void)what;
-	for (; answer->at < answer->n; answer->at++) {
-		struct lb_backend *backend = model->backend_by_id[answer->ids[answer->at]];
-
-		if (lb_now_ns() >= end_ns) {
-			event_add(answer->next, &soon);
-			return;
-		}
-		if (backend != NULL) // else it went meanwhile
-			write_backend(answer, backend);
-	}
-	end_backends(answer);
-}
-
-static void write_backends(struct lb_api_request *request, const char *service_name)
-{
-	struct backends_answer *answer = lb_xcalloc(1, sizeof(*answer));
-	struct lb_model *model = request->model;
-
-	answer->request = request;
-	answer->ids = lb_xcalloc(LB_MAX_BACKENDS + 1u, sizeof(*answer->ids));
-	answer->out = open_memstream(&answer->text, &answer->len);
-	answer->next = evtimer_new(model->base, write_slice, answer);
-	request->state = answer;
-	request->cancel = on_backends_cancel;
-	if (answer->out == NULL || answer->next == NULL) {
-		lb_api_reply(request, 500, NULL);
-		return;
-	}
-	for (size_t i = 0; i < model->n_services; i++) {
-		const struct lb_service *service = model->services[i];
-
-		if (service_name != NULL && strcmp(service_name, service->config->name) != 0)
-			continue;
-		for (size_t j = 0; j < service->n_backends; j++)
-			answer->ids[answer->n++] = service->backends[j]->id;
-	}
-	fprintf(answer->out, "{\"timestamp_ns\": %" PRIu64 ", \"dataplane\": \"%s\", \"backends\": [",
-		lb_realtime_ns(), lb_dp_state_name(lb_dp_state(model->dp)));
-	write_slice(-1, 0, answer);
 }
 
 void lb_api_backends(struct lb_api_request *request)
 {
+	static const struct lb_document_part parts[] = {
+		{.begin = lb_api_document_begin, .backend = write_backend, .end = lb_api_document_end,
+			.arg = "backends"},
+	};
 	const char *name = lb_api_param(request, "service");
-	struct lb_model *model = request->model;
+	const struct lb_service *service = name != NULL ? lb_model_service(request->model, name) : NULL;
 
-	if (name != NULL && lb_model_service(model, name) == NULL) {
+	if (name != NULL && service == NULL)
 		lb_api_error(request, 404, "not_found", "service", "no service \"%s\"", name);
-		return;
-	}
-	write_backends(request, name);
+	else
+		lb_document_reply(request, JSON_TYPE, parts, 1, service, NULL, NULL);
 }
 
 /* Names. */
 
-static json_t *name_json(const struct lb_name_info *info)
+static void write_name(void *arg, const struct lb_name_info *info)
 {
-	json_t *list = json_array();
+	struct lb_writer *out = arg;
 
-	for (size_t i = 0; i < info->n_addresses; i++)
-		json_array_append_new(list,
-			json_pack("{s:o, s:b, s:o}", "address", addr_json(&info->addresses[i].addr),
-				"gone", info->addresses[i].gone, "since_ns",
-				lb_json_u64(info->addresses[i].since_ns)));
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o}", "name", info->name, "state",
-		lb_name_state_name(info->state), "reason",
-		info->reason[0] != '\0' ? lb_json_text(info->reason) : json_null(), "last_ns",
-		lb_json_time(info->last_ns), "next_ns", lb_json_time(info->next_ns), "addresses",
-		list);
-}
-
-static json_t *names_json(const struct lb_model *model)
-{
-	json_t *list = json_array();
-	struct lb_name_info info;
-
-	for (size_t i = 0; lb_names_at(model->names, i, &info); i++)
-		json_array_append_new(list, name_json(&info));
-	return list;
+	lb_writer_open(out, NULL, '{');
+	lb_writer_string(out, "name", info->name);
+	lb_writer_string(out, "state", lb_name_state_name(info->state));
+	lb_writer_string(out, "reason", info->reason);
+	lb_writer_time(out, "last_ns", info->last_ns);
+	lb_writer_time(out, "next_ns", info->next_ns);
+	lb_writer_open(out, "addresses", '[');
+	for (size_t i = 0; i < info->n_addresses; i++) {
+		lb_writer_open(out, NULL, '{');
+		write_addr(out, "address", &info->addresses[i].addr);
+		lb_writer_bool(out, "gone", info->addresses[i].gone);
+		lb_writer_u64(out, "since_ns", info->addresses[i].since_ns);
+		lb_writer_close(out, '}');
+	}
+	lb_writer_close(out, ']');
+	lb_writer_close(out, '}');
 }
 
 /* /v1/status. */
@@ -481,15 +432,30 @@ static json_t *dataplane_json(const struct lb_model *model)
 	return json;
 }
 
+static void begin_status(struct lb_document *document)
+{
+	const struct lb_model *model = document->model;
+	struct lb_writer *out = &document->out;
+
+	lb_writer_open(out, NULL, '{');
+	lb_writer_u64(out, "timestamp_ns", lb_realtime_ns());
+	lb_writer_string(out, "instance", model->instance);
+	lb_writer_json(out, "control", control_json(model));
+	lb_writer_json(out, "dataplane", dataplane_json(model));
+	lb_writer_json(out, "warnings", lb_api_warnings_json(model, model->config));
+	lb_writer_open(out, "names", '[');
+	lb_names_each(model->names, write_name, out);
+	lb_writer_close(out, ']');
+	lb_writer_open(out, "services", '[');
+}
+
 void lb_api_status(struct lb_api_request *request)
 {
-	const struct lb_model *model = request->model;
+	static const struct lb_document_part
+		full = {.begin = begin_status, .service = list_service, .end = lb_api_document_end},
+		brief = {.begin = begin_status, .end = lb_api_document_end};
 	const char *services = lb_api_param(request, "services");
-	bool brief = services != NULL && strcmp(services, "0") == 0;
+	bool is_brief = services != NULL && strcmp(services, "0") == 0;
 
-	lb_api_reply(request, 200,
-		json_pack("{s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "timestamp_ns",
-			lb_json_u64(lb_realtime_ns()), "instance", model->instance, "control",
-			control_json(model), "dataplane", dataplane_json(model), "services",
-			brief ? json_array() : services_json(model), "names", names_json(model), "warnings", lb_api_warnings_json(model, model->config)));
+	lb_document_reply(request, JSON_TYPE, is_brief ? &brief : &full, 1, NULL, NULL, NULL);
 }

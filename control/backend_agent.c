@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "control/json.h"
 
 bool lb_backend_agent_is_down(const struct lb_backend *backend)
 {
@@ -149,18 +148,22 @@ void lb_backend_agent_stop(struct lb_backend *backend)
 	backend->agent = NULL;
 }
 
-json_t *lb_backend_agent_json(const struct lb_backend *backend)
+void lb_backend_agent_write(const struct lb_backend *backend, struct lb_writer *out, const char *key)
 {
 	struct lb_health_status status;
 
-	if (backend->agent == NULL)
-		return json_null();
+	if (backend->agent == NULL) {
+		lb_writer_null(out, key);
+		return;
+	}
 	lb_health_check_status(backend->agent, &status);
-	return json_pack("{s:s, s:o, s:o, s:o}", "state",
+	lb_writer_open(out, key, '{');
+	lb_writer_string(out, "state",
 		status.state == LB_HEALTH_UP	 ? "answers"
 		: status.state == LB_HEALTH_DOWN ? "silent"
-						 : "unknown",
-		"reason", status.last_ns != 0 ? lb_json_text(status.reason) : json_null(), "says",
-		backend->agent_says[0] != '\0' ? lb_json_text(backend->agent_says) : json_null(),
-		"last_ns", lb_json_time(status.last_ns));
+						 : "unknown");
+	lb_writer_string(out, "reason", status.last_ns != 0 ? status.reason : NULL);
+	lb_writer_string(out, "says", backend->agent_says);
+	lb_writer_time(out, "last_ns", status.last_ns);
+	lb_writer_close(out, '}');
 }

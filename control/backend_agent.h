@@ -4,6 +4,7 @@
 
 #include "control/mirror.h"
 #include "control/model.h"
+#include "control/writer.h"
 
 /*
  * What a backend says of itself (by its agent, or by the header X-LB-Weight of its check) and what follows:
@@ -24,7 +25,7 @@ void lb_backend_agent_stop(struct lb_backend *backend);
 bool lb_backend_agent_is_down(const struct lb_backend *backend);
 bool lb_backend_agent_is_drained(const struct lb_backend *backend);
 
-/** {"state": ..., "reason": ..., "says": ..., "percent": ..., "last_ns": ...}. New reference. */
-json_t *lb_backend_agent_json(const struct lb_backend *backend);
+/** {"state": ..., "reason": ..., "says": ..., "last_ns": ...}; null: it has none. */
+void lb_backend_agent_write(const struct lb_backend *backend, struct lb_writer *out, const char *key);
 
 #endif

@@ -1,50 +1,34 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "control/announce.h"
 #include "control/api.h"
 #include "control/counters.h"
+#include "control/document.h"
 
 /*
  * Prometheus text format 0.0.4. Names of services and backends need no escaping: the config allows
- * neither quotes nor backslashes in them.
+ * neither quotes nor backslashes in them. All lines of a metric have to stand together: there is a part of the document
+ * for each metric that services or backends have.
  */
 
-/* A growing text. */
-struct out {
-	FILE *file;
-	char *text;
-	size_t len;
-};
+#define line(out, format, ...) lb_writer_format(out, format "\n", ##__VA_ARGS__)
 
-static void line(struct out *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void line(struct out *out, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vfprintf(out->file, format, args);
-	va_end(args);
-	fputc('\n', out->file);
-}
-
-static void head(struct out *out, const char *name, const char *type, const char *help)
+static void head(struct lb_writer *out, const char *name, const char *type, const char *help)
 {
 	line(out, "# HELP fulcrum_%s %s", name, help);
 	line(out, "# TYPE fulcrum_%s %s", name, type);
 }
 
 static void single(
-	struct out *out, const char *name, const char *type, const char *help, uint64_t value)
+	struct lb_writer *out, const char *name, const char *type, const char *help, uint64_t value)
 {
 	head(out, name, type, help);
 	line(out, "fulcrum_%s %" PRIu64, name, value);
 }
 
-static void global_metrics(struct out *out, const struct lb_model *model)
+static void global_metrics(struct lb_writer *out, const struct lb_model *model)
 {
 	const struct lb_shm_map *map = lb_dp_map(model->dp);
 	struct lb_flow_counters flow;
@@ -84,7 +68,7 @@ static void global_metrics(struct out *out, const struct lb_model *model)
 		flow.tracking_changes);
 }
 
-static void answer_metrics(struct out *out, const struct lb_shm_map *map)
+static void answer_metrics(struct lb_writer *out, const struct lb_shm_map *map)
 {
 	struct lb_answer_counters answers;
 
@@ -97,23 +81,20 @@ static void answer_metrics(struct out *out, const struct lb_shm_map *map)
 		"Answers not sent as there would have been too many.", answers.limited);
 }
 
-static void announce_metrics(struct out *out, const struct lb_model *model)
+static void vip_line(void *arg, const struct lb_announced_vip *vip)
 {
-	json_t *announce = lb_announce_json(model->announce);
-	const json_t *vip;
-	size_t i;
+	line((struct lb_writer *)arg, "fulcrum_vip_announced{vip=\"%s\"} %d", vip->address, vip->is_announced);
+}
 
+static void announce_metrics(struct lb_writer *out, const struct lb_model *model)
+{
 	single(out, "maintenance", "gauge", "1 while maintenance is on and no VIP is announced.",
 		lb_announce_maintenance(model->announce));
 	head(out, "vip_announced", "gauge", "1 if the VIP has its route in announce.table.");
-	json_array_foreach (json_object_get(announce, "vips"), i, vip)
-		line(out, "fulcrum_vip_announced{vip=\"%s\"} %d",
-			json_string_value(json_object_get(vip, "vip")),
-			json_is_true(json_object_get(vip, "announced")));
-	json_decref(announce);
+	lb_announce_each(model->announce, vip_line, out);
 }
 
-static void verdict_metrics(struct out *out, const struct lb_model *model)
+static void verdict_metrics(struct lb_writer *out, const struct lb_model *model)
 {
 	uint64_t verdicts[LB_VERDICT_N];
 
@@ -135,7 +116,7 @@ static void verdict_metrics(struct out *out, const struct lb_model *model)
 }
 
 /* One metric of every worker: @p offset of its value in struct lb_worker_sum. */
-static void worker_metric(struct out *out, const struct lb_shm_map *map, const char *name,
+static void worker_metric(struct lb_writer *out, const struct lb_shm_map *map, const char *name,
 	const char *help, size_t offset)
 {
 	struct lb_worker_sum sum;
@@ -150,7 +131,7 @@ static void worker_metric(struct out *out, const struct lb_shm_map *map, const c
 
 #define WORKER(field) offsetof(struct lb_worker_sum, field)
 
-static void worker_metrics(struct out *out, const struct lb_model *model)
+static void worker_metrics(struct lb_writer *out, const struct lb_model *model)
 {
 	const struct lb_shm_map *map = lb_dp_map(model->dp);
 
@@ -166,7 +147,7 @@ static void worker_metrics(struct out *out, const struct lb_model *model)
 		WORKER(events_lost));
 }
 
-static void port_metric(struct out *out, const struct lb_shm_map *map, const char *name,
+static void port_metric(struct lb_writer *out, const struct lb_shm_map *map, const char *name,
 	const char *type, const char *help, size_t offset)
 {
 	struct lb_shm_port port;
@@ -180,7 +161,7 @@ static void port_metric(struct out *out, const struct lb_shm_map *map, const cha
 
 #define PORT(field) offsetof(struct lb_shm_port, field)
 
-static void port_metrics(struct out *out, const struct lb_model *model)
+static void port_metrics(struct lb_writer *out, const struct lb_model *model)
 {
 	const struct lb_shm_map *map = lb_dp_map(model->dp);
 	struct lb_shm_port port;
@@ -204,7 +185,7 @@ static void port_metrics(struct out *out, const struct lb_model *model)
 		PORT(tx_errors));
 }
 
-static void session_metric(struct out *out, const struct lb_shm_map *map, const char *name,
+static void session_metric(struct lb_writer *out, const struct lb_shm_map *map, const char *name,
 	const char *type, const char *help, size_t offset)
 {
 	struct lb_session_counters sessions;
@@ -217,7 +198,7 @@ static void session_metric(struct out *out, const struct lb_shm_map *map, const 
 	}
 }
 
-static void local_metric(struct out *out, const struct lb_shm_map *map, const char *name,
+static void local_metric(struct lb_writer *out, const struct lb_shm_map *map, const char *name,
 	const char *type, const char *help, size_t offset)
 {
 	struct lb_local_sum local;
@@ -235,7 +216,7 @@ static void local_metric(struct out *out, const struct lb_shm_map *map, const ch
 #define SESSION(field) offsetof(struct lb_session_counters, field)
 #define LOCAL(field) offsetof(struct lb_local_sum, field)
 
-static void fullnat_metrics(struct out *out, const struct lb_shm_map *map)
+static void fullnat_metrics(struct lb_writer *out, const struct lb_shm_map *map)
 {
 	session_metric(out, map, "fullnat_sessions_used", "gauge", "Sessions of mode fullnat.", SESSION(used));
 	session_metric(out, map, "fullnat_sessions_max", "gauge",
@@ -281,7 +262,7 @@ static uint32_t ring_depth(const struct lb_ring_shm *ring)
 	return n <= LB_RING_CAPACITY ? n : LB_RING_CAPACITY;
 }
 
-static void ring_metrics(struct out *out, const struct lb_model *model)
+static void ring_metrics(struct lb_writer *out, const struct lb_model *model)
 {
 	const struct lb_shm_map *map = lb_dp_map(model->dp);
 
@@ -295,33 +276,112 @@ static void ring_metrics(struct out *out, const struct lb_model *model)
 			ring_depth(&map->shm->events[i]));
 }
 
-static void service_metrics(struct out *out, const struct lb_model *model)
+/* Metrics of each service and of each backend. */
+
+struct metric {
+	const char *name, *type, *help;
+	uint64_t (*of_service)(const struct lb_service *service);
+	uint64_t (*of_backend)(const struct lb_backend *backend);
+	size_t offset; /* else: in struct lb_backend_counters */
+	bool is_signed;
+};
+
+static void begin_metric(struct lb_document *document)
 {
-	head(out, "service_table_version", "gauge",
-		"Version of the lookup table that the data plane has confirmed, 0: none.");
-	for (size_t i = 0; i < model->n_services; i++)
-		line(out, "fulcrum_service_table_version{service=\"%s\"} %" PRIu32,
-			model->services[i]->config->name, model->services[i]->live_version);
-	head(out, "service_active_tier", "gauge",
-		"Highest tier that takes part, -1: no backend is eligible.");
-	for (size_t i = 0; i < model->n_services; i++)
-		line(out, "fulcrum_service_active_tier{service=\"%s\"} %d",
-			model->services[i]->config->name, model->services[i]->active_tier);
-	head(out, "service_health_ignored", "gauge",
-		"1 if health is ignored: in panic, or as the last resort.");
-	for (size_t i = 0; i < model->n_services; i++)
-		line(out, "fulcrum_service_health_ignored{service=\"%s\"} %d",
-			model->services[i]->config->name,
-			model->services[i]->health_ignored != LB_HEALTH_HEEDED);
-	head(out, "service_no_backend_total", "counter",
-		"Packets dropped as no backend could take them.");
-	for (size_t i = 0; i < model->n_services; i++)
-		line(out, "fulcrum_service_no_backend_total{service=\"%s\"} %" PRIu64,
-			model->services[i]->config->name, lb_api_no_backend(model->services[i]));
+	const struct metric *metric = document->part->arg;
+
+	head(&document->out, metric->name, metric->type, metric->help);
+}
+
+/* There may be a million such lines: without a format, which would take most of the time. */
+static void begin_line(struct lb_writer *out, const char *name, const char *service)
+{
+	lb_writer_text(out, "fulcrum_");
+	lb_writer_text(out, name);
+	lb_writer_text(out, "{service=\"");
+	lb_writer_text(out, service);
+}
+
+static void end_line(struct lb_writer *out, const struct metric *metric, uint64_t value)
+{
+	bool is_negative = metric->is_signed && (int64_t)value < 0;
+
+	lb_writer_text(out, is_negative ? "\"} -" : "\"} ");
+	lb_writer_decimal(out, is_negative ? -value : value);
+	lb_writer_text(out, "\n");
+}
+
+static void service_line(struct lb_document *document, struct lb_service *service)
+{
+	const struct metric *metric = document->part->arg;
+
+	begin_line(&document->out, metric->name, service->config->name);
+	end_line(&document->out, metric, metric->of_service(service));
+}
+
+static uint64_t counter_of(const struct lb_backend *backend, const struct metric *metric)
+{
+	struct lb_backend_counters counters;
+	uint64_t value;
+
+	lb_api_backend_counters(backend, &counters);
+	memcpy(&value, (const char *)&counters + metric->offset, sizeof(value));
+	return value;
+}
+
+static void backend_line(struct lb_document *document, struct lb_backend *backend)
+{
+	const struct metric *metric = document->part->arg;
+	struct lb_writer *out = &document->out;
+
+	begin_line(out, metric->name, backend->service->config->name);
+	lb_writer_text(out, "\",backend=\"");
+	lb_writer_text(out, backend->config->name);
+	end_line(out, metric, metric->of_backend != NULL ? metric->of_backend(backend) : counter_of(backend, metric));
+}
+
+static uint64_t live_version(const struct lb_service *service)
+{
+	return service->live_version;
+}
+
+static uint64_t active_tier(const struct lb_service *service)
+{
+	return (uint64_t)service->active_tier;
+}
+
+static uint64_t health_ignored(const struct lb_service *service)
+{
+	return service->health_ignored != LB_HEALTH_HEEDED;
+}
+
+static uint64_t no_backend(const struct lb_service *service)
+{
+	return lb_api_no_backend(service);
+}
+
+static uint64_t is_up(const struct lb_backend *backend)
+{
+	return backend->effective == LB_BACKEND_UP;
+}
+
+static uint64_t is_suspect(const struct lb_backend *backend)
+{
+	return backend->suspect;
+}
+
+static uint64_t weight(const struct lb_backend *backend)
+{
+	return backend->config->weight;
+}
+
+static uint64_t weight_percent(const struct lb_backend *backend)
+{
+	return lb_model_weight_percent(backend);
 }
 
 /* @p label: "" or "service=\"web\"". */
-static void histogram(struct out *out, const char *name, const char *label,
+static void histogram(struct lb_writer *out, const char *name, const char *label,
 	const struct lb_health_histogram *values)
 {
 	const char *comma = label[0] != '\0' ? "," : "", *left = label[0] != '\0' ? "{" : "";
@@ -339,19 +399,15 @@ static void histogram(struct out *out, const char *name, const char *label,
 	line(out, "fulcrum_%s_count%s%s%s %" PRIu64, name, left, label, right, n);
 }
 
-static void duration_metrics(struct out *out, const struct lb_model *model)
+static void service_durations(struct lb_document *document, struct lb_service *service)
 {
 	char label[100];
 
-	head(out, "check_duration_seconds", "histogram",
-		"How long health checks took, failed ones too, by service.");
-	for (size_t i = 0; i < model->n_services; i++) {
-		snprintf(label, sizeof(label), "service=\"%s\"", model->services[i]->config->name);
-		histogram(out, "check_duration_seconds", label, &model->services[i]->durations);
-	}
+	snprintf(label, sizeof(label), "service=\"%s\"", service->config->name);
+	histogram(&document->out, "check_duration_seconds", label, &service->durations);
 }
 
-static void check_metrics(struct out *out, const struct lb_model *model)
+static void check_metrics(struct lb_writer *out, const struct lb_model *model)
 {
 	struct lb_health_stats stats;
 
@@ -369,118 +425,73 @@ static void check_metrics(struct out *out, const struct lb_model *model)
 	head(out, "check_late_seconds", "histogram",
 		"How late checks began, against their plan.");
 	histogram(out, "check_late_seconds", "", &stats.late);
-	duration_metrics(out, model);
 }
 
-struct backend_metric {
-	const char *name, *type, *help;
-	size_t offset;
-};
-
-#define BACKEND(field) offsetof(struct lb_backend_counters, field)
-
-static const struct backend_metric backend_counters[] = {
-	{"backend_in_packets_total", "counter", "Packets to the backend.", BACKEND(in_pkts)},
-	{"backend_in_bytes_total", "counter", "Bytes to the backend.", BACKEND(in_bytes)},
-	{"backend_out_packets_total", "counter", "Packets of the backend to clients.",
-		BACKEND(out_pkts)},
-	{"backend_out_bytes_total", "counter", "Bytes of the backend to clients.",
-		BACKEND(out_bytes)},
-	{"backend_new_flows_total", "counter", "Flows that began.", BACKEND(new_flows)},
-	{"backend_active_flows", "gauge", "Flows that are open.", BACKEND(active_flows)},
-	{"backend_closing_flows", "gauge", "Flows that are over, until their entries go.",
-		BACKEND(closing_flows)},
-	{"backend_resets_total", "counter", "Resets sent by the backend.", BACKEND(resets)},
-};
-#define N_BACKEND_COUNTERS (sizeof(backend_counters) / sizeof(backend_counters[0]))
-
-static void backend_line(
-	struct out *out, const char *name, const struct lb_backend *backend, uint64_t value)
+static void name_line(void *arg, const struct lb_name_info *info)
 {
-	line(out, "fulcrum_%s{service=\"%s\",backend=\"%s\"} %" PRIu64, name,
-		backend->service->config->name, backend->config->name, value);
+	line((struct lb_writer *)arg, "fulcrum_name_resolved{name=\"%s\"} %d", info->name,
+		info->state == LB_NAME_RESOLVED);
 }
 
-static void backend_metrics(
-	struct out *out, const struct lb_model *model, const struct backend_metric *metric)
+static void name_metrics(struct lb_writer *out, const struct lb_model *model)
 {
-	struct lb_backend_counters counters;
-
-	head(out, metric->name, metric->type, metric->help);
-	for (size_t i = 0; i < model->n_services; i++) {
-		for (size_t j = 0; j < model->services[i]->n_backends; j++) {
-			const struct lb_backend *backend = model->services[i]->backends[j];
-
-			lb_api_backend_counters(backend, &counters);
-			backend_line(out, metric->name, backend,
-				*(const uint64_t *)((const char *)&counters + metric->offset));
-		}
-	}
-}
-
-static void name_metrics(struct out *out, const struct lb_model *model)
-{
-	struct lb_name_info info;
-
 	head(out, "name_resolved", "gauge", "1 if the last question for the host name was answered.");
-	for (size_t i = 0; lb_names_at(model->names, i, &info); i++)
-		line(out, "fulcrum_name_resolved{name=\"%s\"} %d", info.name,
-			info.state == LB_NAME_RESOLVED);
+	lb_names_each(model->names, name_line, out);
 }
 
-static void state_metrics(struct out *out, const struct lb_model *model)
+static void begin_metrics(struct lb_document *document)
 {
-	head(out, "backend_up", "gauge",
-		"1 if the backend takes new flows, by health and admin state.");
-	for (size_t i = 0; i < model->n_services; i++)
-		for (size_t j = 0; j < model->services[i]->n_backends; j++)
-			backend_line(out, "backend_up", model->services[i]->backends[j],
-				model->services[i]->backends[j]->effective == LB_BACKEND_UP);
-	head(out, "backend_suspect", "gauge", "1 if what passes says that it does not answer.");
-	for (size_t i = 0; i < model->n_services; i++)
-		for (size_t j = 0; j < model->services[i]->n_backends; j++)
-			backend_line(out, "backend_suspect", model->services[i]->backends[j],
-				model->services[i]->backends[j]->suspect);
-	head(out, "backend_weight", "gauge", "Configured weight.");
-	for (size_t i = 0; i < model->n_services; i++)
-		for (size_t j = 0; j < model->services[i]->n_backends; j++)
-			backend_line(out, "backend_weight", model->services[i]->backends[j],
-				model->services[i]->backends[j]->config->weight);
-	head(out, "backend_weight_percent", "gauge",
-		"Share of its configured weight that is in effect: slow start, agent.");
-	for (size_t i = 0; i < model->n_services; i++)
-		for (size_t j = 0; j < model->services[i]->n_backends; j++)
-			backend_line(out, "backend_weight_percent", model->services[i]->backends[j],
-				lb_model_weight_percent(model->services[i]->backends[j]));
+	const struct lb_model *model = document->model;
+	struct lb_writer *out = &document->out;
+
+	global_metrics(out, model);
+	announce_metrics(out, model);
+	verdict_metrics(out, model);
+	worker_metrics(out, model);
+	port_metrics(out, model);
+	fullnat_metrics(out, lb_dp_map(model->dp));
+	ring_metrics(out, model);
+	check_metrics(out, model);
+	name_metrics(out, model);
 }
+
+#define OF_SERVICE(...) {.begin = begin_metric, .service = service_line, .arg = &(const struct metric){__VA_ARGS__}}
+#define OF_BACKEND(...) {.begin = begin_metric, .backend = backend_line, .arg = &(const struct metric){__VA_ARGS__}}
+#define COUNTER(field) .offset = offsetof(struct lb_backend_counters, field)
+
+static const struct lb_document_part parts[] = {
+	{.begin = begin_metrics},
+	OF_SERVICE("service_table_version", "gauge",
+		"Version of the lookup table that the data plane has confirmed, 0: none.", .of_service = live_version),
+	OF_SERVICE("service_active_tier", "gauge", "Highest tier that takes part, -1: no backend is eligible.",
+		.of_service = active_tier, .is_signed = true),
+	OF_SERVICE("service_health_ignored", "gauge", "1 if health is ignored: in panic, or as the last resort.",
+		.of_service = health_ignored),
+	OF_SERVICE("service_no_backend_total", "counter", "Packets dropped as no backend could take them.",
+		.of_service = no_backend),
+	{.begin = begin_metric, .service = service_durations,
+		.arg = &(const struct metric){"check_duration_seconds", "histogram",
+			"How long health checks took, failed ones too, by service."}},
+	OF_BACKEND("backend_up", "gauge", "1 if the backend takes new flows, by health and admin state.",
+		.of_backend = is_up),
+	OF_BACKEND("backend_suspect", "gauge", "1 if what passes says that it does not answer.",
+		.of_backend = is_suspect),
+	OF_BACKEND("backend_weight", "gauge", "Configured weight.", .of_backend = weight),
+	OF_BACKEND("backend_weight_percent", "gauge",
+		"Share of its configured weight that is in effect: slow start, agent.", .of_backend = weight_percent),
+	OF_BACKEND("backend_in_packets_total", "counter", "Packets to the backend.", COUNTER(in_pkts)),
+	OF_BACKEND("backend_in_bytes_total", "counter", "Bytes to the backend.", COUNTER(in_bytes)),
+	OF_BACKEND("backend_out_packets_total", "counter", "Packets of the backend to clients.", COUNTER(out_pkts)),
+	OF_BACKEND("backend_out_bytes_total", "counter", "Bytes of the backend to clients.", COUNTER(out_bytes)),
+	OF_BACKEND("backend_new_flows_total", "counter", "Flows that began.", COUNTER(new_flows)),
+	OF_BACKEND("backend_active_flows", "gauge", "Flows that are open.", COUNTER(active_flows)),
+	OF_BACKEND("backend_closing_flows", "gauge",
+		"Flows that are over, until their entries go.", COUNTER(closing_flows)),
+	OF_BACKEND("backend_resets_total", "counter", "Resets sent by the backend.", COUNTER(resets)),
+};
 
 void lb_api_metrics(struct lb_api_request *request)
 {
-	const struct lb_model *model = request->model;
-	struct out out = {0};
-
-	out.file = open_memstream(&out.text, &out.len);
-	if (out.file == NULL) {
-		lb_api_reply(request, 500, NULL);
-		return;
-	}
-	global_metrics(&out, model);
-	announce_metrics(&out, model);
-	verdict_metrics(&out, model);
-	worker_metrics(&out, model);
-	port_metrics(&out, model);
-	fullnat_metrics(&out, lb_dp_map(model->dp));
-	ring_metrics(&out, model);
-	service_metrics(&out, model);
-	check_metrics(&out, model);
-	name_metrics(&out, model);
-	state_metrics(&out, model);
-	for (size_t i = 0; i < N_BACKEND_COUNTERS; i++)
-		backend_metrics(&out, model, &backend_counters[i]);
-	if (fclose(out.file) != 0)
-		lb_api_reply(request, 500, NULL);
-	else
-		lb_api_reply_text(
-			request, 200, "text/plain; version=0.0.4; charset=utf-8", out.text);
-	free(out.text);
+	lb_document_reply(request, "text/plain; version=0.0.4; charset=utf-8", parts,
+		sizeof(parts) / sizeof(parts[0]), NULL, NULL, NULL);
 }

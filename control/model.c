@@ -310,6 +310,7 @@ static struct lb_backend *backend_create(
 	backend->service = service;
 	backend->config = config;
 	backend->id = id;
+	backend->born = ++model->n_born;
 	backend->endpoint = config->endpoint;
 	backend->agent_percent = 100;
 	backend->since_ns = lb_realtime_ns();
@@ -367,6 +368,7 @@ static struct lb_service *service_create(
 	service->key = config->key;
 	service->mode = config->mode;
 	service->id = id;
+	service->born = ++model->n_born;
 	TAILQ_INIT(&service->gone);
 	service->active_tier = -1;
 	if (!model->is_starting)

@@ -40,6 +40,7 @@ struct lb_backend {
 	const struct lb_config_backend *config; /* in model->running */
 	struct lb_endpoint endpoint;            /* with the service's key what the id stands for */
 	uint16_t id;
+	uint64_t born; /* model->n_born when it came: no other has it, while ids come again */
 	bool blocked; /* its endpoint is still another id's at the data plane */
 	bool kept;    /* used while a config is applied */
 
@@ -81,6 +82,7 @@ struct lb_service {
 	struct lb_service_key key; /* with the mode what the id stands for */
 	enum lb_mode mode;
 	uint16_t id;
+	uint64_t born; /* as a backend's */
 	struct lb_backend **backends; /* in the order of the config */
 	size_t n_backends;
 	/* Backends that the config lost and the data plane still has. */
@@ -144,6 +146,7 @@ struct lb_model {
 	uint8_t secret[16];
 	bool secret_refused; /* the data plane has another one, and flows by it */
 	struct lb_ids *service_ids, *backend_ids;
+	uint64_t n_born; /* services and backends that ever came */
 	struct lb_service **services; /* in the order of the config */
 	size_t n_services;
 	struct lb_service *service_by_id[LB_MAX_SERVICES];

@@ -371,17 +371,16 @@ bool lb_names_lookup(const struct lb_names *names, const char *text, struct lb_n
 	return true;
 }
 
-bool lb_names_at(const struct lb_names *names, size_t i, struct lb_name_info *info)
+void lb_names_each(
+	const struct lb_names *names, void (*fn)(void *arg, const struct lb_name_info *info), void *arg)
 {
+	struct lb_name_info info;
 	const struct name *name;
 
 	TAILQ_FOREACH (name, &names->list, link) {
-		if (i-- > 0)
-			continue;
-		fill_info(name, info);
-		return true;
+		fill_info(name, &info);
+		fn(arg, &info);
 	}
-	return false;
 }
 
 void lb_names_mark_busy(struct lb_names *names, const char *text, const struct lb_addr *addr)

@@ -60,8 +60,9 @@ void lb_names_adopt(struct lb_names *names, const struct lb_config *config);
 /** What is known of @p name. @return false: it is none of ours. */
 bool lb_names_lookup(const struct lb_names *names, const char *name, struct lb_name_info *info);
 
-/** The @p i-th name. @return false: there are not so many. */
-bool lb_names_at(const struct lb_names *names, size_t i, struct lb_name_info *info);
+/** Call @p fn for each name. */
+void lb_names_each(
+	const struct lb_names *names, void (*fn)(void *arg, const struct lb_name_info *info), void *arg);
 
 /** A gone address has flows yet. */
 void lb_names_mark_busy(struct lb_names *names, const char *name, const struct lb_addr *addr);

@@ -253,7 +253,7 @@ def test_long_answers_stop_nobody(daemon):
 
     def ask():
         sock = raw(daemon)
-        sock.sendall(b"GET /v1/backends HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        sock.sendall(b"GET /v1/backends HTTP/1.0\r\n\r\n")
         return sock
     stuck, leaver = ask(), ask()
     leaver.close()
