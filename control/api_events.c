@@ -6,6 +6,14 @@
 #define MAX_WAIT_S 60u
 #define DEFAULT_LIMIT 1000u
 
+static void reply(struct lb_api_request *request, uint64_t since, uint32_t limit)
+{
+	struct lb_writer out = {0};
+
+	lb_events_write(request->model->events, since, limit, &out);
+	lb_api_reply_written(request, 200, &out);
+}
+
 /* A request that waits for the next event. */
 struct waiting {
 	struct lb_api_request *request;
@@ -31,8 +39,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	lb_api_reply(request, 200,
-		lb_events_to_json(request->model->events, waiting->since, waiting->limit));
+	reply(request, waiting->since, waiting->limit);
 }
 
 /* Answer at the end of the loop turn: what happens together is told together, and no list changes
@@ -84,5 +91,5 @@ void lb_api_events(struct lb_api_request *request)
 	else if (wait_s > 0 && since == lb_events_last(events))
 		wait_for_event(request, since, (uint32_t)limit, wait_s);
 	else
-		lb_api_reply(request, 200, lb_events_to_json(events, since, (uint32_t)limit));
+		reply(request, since, (uint32_t)limit);
 }

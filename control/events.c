@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "control/json.h"
 #include "lb/log.h"
 #include "lb/shm.h"
 
@@ -119,19 +118,22 @@ uint64_t lb_events_first(const struct lb_events *events)
 	return events->n_added - events->capacity + 1;
 }
 
-static json_t *entry_to_json(const struct entry *entry)
+static void write_entry(struct lb_writer *out, const struct entry *entry)
 {
-	return json_pack("{s:I, s:I, s:s, s:o, s:o, s:o, s:o}", "seq", (json_int_t)entry->seq,
-		"time_ns", (json_int_t)entry->time_ns, "kind", entry->kind, "subject",
-		lb_json_text(entry->subject), "from", lb_json_text(entry->from), "to",
-		lb_json_text(entry->to), "cause", lb_json_text(entry->cause));
+	lb_writer_open(out, NULL, '{');
+	lb_writer_u64(out, "seq", entry->seq);
+	lb_writer_u64(out, "time_ns", entry->time_ns);
+	lb_writer_string(out, "kind", entry->kind);
+	lb_writer_string(out, "subject", entry->subject);
+	lb_writer_string(out, "from", entry->from);
+	lb_writer_string(out, "to", entry->to);
+	lb_writer_string(out, "cause", entry->cause);
+	lb_writer_close(out, '}');
 }
 
-json_t *lb_events_to_json(const struct lb_events *events, uint64_t since, uint32_t limit)
+void lb_events_write(const struct lb_events *events, uint64_t since, uint32_t limit, struct lb_writer *out)
 {
 	uint64_t first = lb_events_first(events), last = events->n_added, from, to = last;
-	uint64_t n_lost = since > 0 && first > since + 1 ? first - since - 1 : 0;
-	json_t *list = json_array();
 
 	from = since + 1 > first ? since + 1 : first;
 	if (last > 0 && since < last && last - from + 1 > limit) {
@@ -140,16 +142,13 @@ json_t *lb_events_to_json(const struct lb_events *events, uint64_t since, uint32
 		else
 			from = last - limit + 1;
 	}
-	for (uint64_t seq = from; last > 0 && seq <= to && list != NULL; seq++) {
-		const struct entry *entry = &events->entries[(seq - 1) % events->capacity];
-
-		if (json_array_append_new(list, entry_to_json(entry)) < 0) {
-			json_decref(list);
-			return NULL;
-		}
-	}
-	if (list == NULL)
-		return NULL;
-	return json_pack("{s:I, s:I, s:I, s:o}", "first_seq", (json_int_t)first, "last_seq",
-		(json_int_t)last, "n_lost", (json_int_t)n_lost, "events", list);
+	lb_writer_open(out, NULL, '{');
+	lb_writer_u64(out, "first_seq", first);
+	lb_writer_u64(out, "last_seq", last);
+	lb_writer_u64(out, "n_lost", since > 0 && first > since + 1 ? first - since - 1 : 0);
+	lb_writer_open(out, "events", '[');
+	for (uint64_t seq = from; last > 0 && seq <= to; seq++)
+		write_entry(out, &events->entries[(seq - 1) % events->capacity]);
+	lb_writer_close(out, ']');
+	lb_writer_close(out, '}');
 }

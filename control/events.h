@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include <jansson.h>
+#include "control/writer.h"
 
 /*
  * What happened: state changes with their time and cause, the last N of them, in memory. Kinds and
@@ -45,8 +45,8 @@ uint64_t lb_events_first(const struct lb_events *events);
 
 /**
  * The document of GET /v1/events: those after @p since, at most @p limit: the oldest if @p since is
- * above 0, else the newest. NULL without memory. New reference.
+ * above 0, else the newest.
  */
-json_t *lb_events_to_json(const struct lb_events *events, uint64_t since, uint32_t limit);
+void lb_events_write(const struct lb_events *events, uint64_t since, uint32_t limit, struct lb_writer *out);
 
 #endif
