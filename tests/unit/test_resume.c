@@ -150,6 +150,8 @@ static void restart(void)
 static int tear_down(void **state)
 {
 	(void)state;
+	for (uint16_t id = 0; id < N_SERVICES; id++)
+		lb_history_forget(&now->dp, id); // also of one that was told no service after its restart
 	pipeline_stop(now);
 	return 0;
 }
