@@ -776,6 +776,8 @@ void lb_model_sweep_names(struct lb_model *model)
 {
 	uint64_t now_ns = lb_realtime_ns();
 
+	if (lb_names_is_empty(model->names))
+		return; // a look at tens of thousands of backends takes some ms
 	for (size_t i = 0; i < model->n_services; i++) {
 		const struct lb_service *service = model->services[i];
 		uint64_t idle_ns = service->config->idle_timeout_ms * UINT64_C(1000000);

@@ -371,6 +371,11 @@ bool lb_names_lookup(const struct lb_names *names, const char *text, struct lb_n
 	return true;
 }
 
+bool lb_names_is_empty(const struct lb_names *names)
+{
+	return TAILQ_EMPTY(&names->list);
+}
+
 void lb_names_each(
 	const struct lb_names *names, void (*fn)(void *arg, const struct lb_name_info *info), void *arg)
 {

@@ -60,6 +60,9 @@ void lb_names_adopt(struct lb_names *names, const struct lb_config *config);
 /** What is known of @p name. @return false: it is none of ours. */
 bool lb_names_lookup(const struct lb_names *names, const char *name, struct lb_name_info *info);
 
+/** Whether there are no names at all. */
+bool lb_names_is_empty(const struct lb_names *names);
+
 /** Call @p fn for each name. */
 void lb_names_each(
 	const struct lb_names *names, void (*fn)(void *arg, const struct lb_name_info *info), void *arg);
