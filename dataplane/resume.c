@@ -40,6 +40,7 @@ static void list_services(struct lb_dp *dp)
 {
 	uint32_t *place = malloc(LB_MAX_SERVICES * sizeof(*place));
 
+	lb_resume_fini(dp);
 	dp->resumed = malloc(LB_MAX_SERVICES * sizeof(*dp->resumed));
 	for (uint16_t id = 0; place != NULL && dp->resumed != NULL && id < LB_MAX_SERVICES; id++) {
 		place[id] = dp->n_resumed;
@@ -97,5 +98,5 @@ void lb_resume_fini(struct lb_dp *dp)
 {
 	free(dp->resumed);
 	dp->resumed = NULL;
-	dp->n_resumed = 0;
+	dp->n_resumed = dp->next_resumed = dp->n_taken = 0;
 }

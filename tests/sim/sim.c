@@ -528,6 +528,7 @@ static void restart(void)
 	for (unsigned service = 0; service < 2; service++) {
 		rte_free(dp->services[service].table);
 		dp->services[service].table = NULL;
+		dp->services[service].resumes = true;
 	}
 	memset(dp->slot_refs, 0, (LB_MAX_BACKENDS + 1) * sizeof(dp->slot_refs[0]));
 	for (unsigned w = 0; w < dp->n_workers; w++)
