@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static const unsigned kept[] = {CAP_NET_ADMIN, CAP_DAC_READ_SEARCH};
+static const unsigned kept[] = {CAP_NET_ADMIN, CAP_DAC_READ_SEARCH, CAP_SETUID, CAP_SETGID, CAP_KILL};
 
 static bool is_kept(unsigned capability)
 {

@@ -124,11 +124,48 @@ def test_the_daemon_keeps_no_privilege_that_it_does_not_need(lab):
         status = (Path("/proc") / str(lab.control.pid) / "status").read_text()
         return int(next(line.split()[1] for line in status.splitlines() if line.startswith(which)), 16)
 
-    # CAP_DAC_READ_SEARCH 2, CAP_NET_ADMIN 12
+    # CAP_DAC_READ_SEARCH 2, CAP_KILL 5, CAP_SETGID 6, CAP_SETUID 7, CAP_NET_ADMIN 12
     assert {which: capabilities(which) for which in ("CapEff", "CapPrm", "CapBnd")} == dict.fromkeys(
-        ("CapEff", "CapPrm", "CapBnd"), 1 << 2 | 1 << 12)
+        ("CapEff", "CapPrm", "CapBnd"), 1 << 2 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 12)
     assert capabilities("NoNewPrivs") == 1
     # what needs root's help at run time still works: a reload, and a neighbour that is to be resolved
     lab.lbctl("backend", "add", "web", "10.2.0.99:80")
     wait_for(lambda: lab.backend_list("web")["10.2.0.99:80"]["nexthop"] is not None, "a next hop", 20)
     lab.lbctl("backend", "del", "web", "10.2.0.99:80")
+
+
+def pids_of(marker):
+    """Processes with this word in their command line."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if marker in path.read_bytes().decode(errors="replace").split("\0"):
+                found.add(int(path.parent.name))
+        except OSError:
+            pass  # has ended meanwhile
+    return found
+
+
+def test_programs_as_checks_run_as_nobody_and_are_ended(lab):
+    """By a daemon that was started by root, with what it has kept."""
+    marker = f"hang-{lab.control.pid}"
+    show = "echo $(id -u) $(grep -E '^Cap(Inh|Prm|Eff|Amb)' /proc/self/status | cut -f2 | sort -u); exit 1"
+    hang = ["/bin/sh", "-c", "sleep 600; exit 0", marker]
+    checks = [["/bin/sh", "-c", show], hang, ["/bin/true"], ["/nonexistent/program"]]
+    service = configs.web(lab, 4)
+    service["health_check"] = {"type": "exec", "command": ["/bin/true"], "interval": "500ms", "timeout": "300ms"}
+    for backend, command in zip(service["backends"], checks):
+        backend["health_check"] = {"command": command}
+    lab.write_config(configs.config(service))
+    lab.lbctl("apply", lab.config_file)
+    names = [b["name"] for b in service["backends"]]
+
+    def health(i):
+        return lab.backend_list("web")[names[i]]["health"]
+    nobody = "65534 " + "0" * 16  # and no capability
+    wait_for(lambda: health(0)["reason"].strip('"').endswith(nobody), lambda: str(health(0)), 20)
+    wait_for(lambda: "time" in health(1)["reason"], lambda: str(health(1)), 20)
+    wait_for(lambda: health(2)["state"] == "up", lambda: str(health(2)), 20)
+    wait_for(lambda: health(3)["reason"].startswith("not checked"), lambda: str(health(3)), 20)
+    lab.apply(config(lab))
+    wait_for(lambda: not pids_of(marker), lambda: f"end of {pids_of(marker)}", 20)
