@@ -140,6 +140,8 @@ static const char *refusal_hint(long status, const char *where, const char *mess
 			return "lbctl backend list shows the backends of each service";
 		if (strncmp(message, "no service", strlen("no service")) == 0)
 			return "lbctl service list shows the services";
+		if (*message != '\0' && strcmp(message, "no such path") != 0)
+			return NULL; // it knows the path, but not what is named
 		return "does lb-control have the same version? lbctl version shows both";
 	case 405:
 		return "does lb-control have the same version? lbctl version shows both";

@@ -26,17 +26,23 @@ static char *backend_note(const json_t *backend)
 	const char *why_unresolved = lbctl_json_text(nexthop, "reason");
 	bool unresolved = json_is_false(json_object_get(nexthop, "resolved"));
 	bool healthy = strcmp(lbctl_json_text(health, "state"), "up") == 0;
+	const char *why = lbctl_json_text(backend, "condition_reason");
+	bool draining = strcmp(condition, "draining") == 0;
 	bool chosen = strcmp(state, "enabled") != 0 && *state != '\0';
+	// An address that its name has no more is drained too, but by nobody's word: what is down does not tell.
+	bool doubtful = *lbctl_json_text(backend, "host") != '\0' && strcmp(why, "by the operator") != 0;
+	bool gone = chosen && draining && doubtful;
 
 	// "ok", "ok: HTTP 200"
 	if (strncmp(reason, "ok", 2) == 0 && healthy)
 		reason = "";
 	if (strcmp(condition, "suspect") == 0)
-		return lbctl_text_printf("suspect: %s", lbctl_json_text(backend, "condition_reason"));
-	if (strcmp(condition, "draining") == 0 && !chosen)
-		return lbctl_text_printf("%s", lbctl_json_text(backend, "condition_reason"));
+		return lbctl_text_printf("suspect: %s", why);
+	if (gone || (draining && !chosen) || strncmp(why, "agent: ", strlen("agent: ")) == 0)
+		reason = why;
+	chosen = chosen && !gone;
 	return lbctl_text_printf("%s%s%s%s%s%s%s", chosen ? state : "",
-		chosen ? " by operator" : "", chosen && (*reason || unresolved) ? "; " : "", reason,
+		chosen && !doubtful ? " by operator" : "", chosen && (*reason || unresolved) ? "; " : "", reason,
 		*reason && unresolved ? "; " : "", unresolved ? "next hop: " : "",
 		unresolved ? (*why_unresolved ? why_unresolved : "unresolved") : "");
 }

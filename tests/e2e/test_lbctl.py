@@ -104,6 +104,23 @@ def test_backend_list_shows_state_share_and_reason(api, run_dir):
     assert table[2][2] == "10.0.0.11:all" and table[2][5] == "drain" and table[2][-1] == "drain by operator"
 
 
+@pytest.mark.parametrize("values,note", [
+    (dict(state="drain", effective="drain", condition="draining", condition_reason="api.example.com has this address no more",
+          host="api.example.com"), "api.example.com has this address no more"),
+    (dict(state="drain", effective="drain", condition="draining", condition_reason="by the operator", host="api.example.com"),
+     "drain by operator"),
+    (dict(state="drain", effective="down", condition="down", condition_reason="timeout", host="api.example.com",
+          health=DOWN["health"]), "drain; connection refused"),
+    (dict(effective="drain", condition="draining", condition_reason="agent: drain"), "agent: drain"),
+    (dict(effective="down", condition="down", condition_reason="agent: down # disk"), "agent: down # disk"),
+    (dict(effective="down", condition="disabled", condition_reason="agent: maint", state="drain"),
+     "drain by operator; agent: maint"),
+    (dict(condition="suspect", condition_reason="3 of 4 refused"), "suspect: 3 of 4 refused")])
+def test_note_says_by_whose_word(api, run_dir, values, note):
+    api.answer = (200, dict(LISTED, backends=[backend("api-1", **values)]))
+    assert rows(lbctl(run_dir, "backend", "list").out, "SERVICE")[0][-1] == note
+
+
 def test_service_show_lists_settings_as_service_set_takes_them(api, run_dir):
     api.answer = (200, SHOWN)
     out = lbctl(run_dir, "service", "show", "web").out
@@ -552,7 +569,7 @@ def test_a_closed_socket_says_which_group_to_join(run_dir, api):
 
 
 @pytest.mark.parametrize("http_status,code,status,hint", [
-    (400, "invalid", 1, None), (404, "not_found", 1, "version"), (405, "method_not_allowed", 1, "version"),
+    (400, "invalid", 1, None), (404, "not_found", 1, None), (405, "method_not_allowed", 1, "version"),
     (409, "conflict", 1, None), (413, "too_large", 1, None), (500, "internal", 1, "log"),
     (502, "dataplane_refused", 1, "lbctl status"), (503, "dataplane_down", 4, "start lb-dataplane"),
     (504, "dataplane_timeout", 4, "lbctl status"),

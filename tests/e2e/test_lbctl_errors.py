@@ -108,7 +108,7 @@ def test_a_slip_of_the_finger_is_told_what_was_meant(api, run_dir, typed, meant)
 
 @pytest.mark.parametrize("http_status,where,message,hint", [
     (404, None, 'no service "x"', "lbctl service list"), (404, None, 'no backend "y" in service web', "lbctl backend list"),
-    (404, None, "/v2", "lbctl version"), (409, "name", 'the name "x" is taken by service x', "lbctl service list"),
+    (404, None, "no such path", "lbctl version"), (409, "name", 'the name "x" is taken by service x', "lbctl service list"),
     (409, "name", 'the name "y" is taken by backend y of service x', "lbctl backend list"),
     (409, "announce", "nothing is announced", "announce: {table: N}"), (500, None, "disk full", "lb-control's log"),
     (502, None, "BACKEND_SET: no space", "lbctl status"), (504, None, "no answer", "lbctl status")])
@@ -116,6 +116,13 @@ def test_refusals_say_what_to_do_next(api, run_dir, http_status, where, message,
     api.answer = (http_status, {"error": {"code": "x", "message": message, "where": where}})
     done = lbctl(run_dir, "service", "set", "x", "a=1")
     assert hint in done.err.splitlines()[1], done.err
+
+
+def test_a_refused_name_is_not_a_matter_of_versions(api, run_dir):
+    api.answer = (404, {"error": {"code": "not_found", "where": None, "message": "10.2.0.11 is an address of api.example.com: "
+                                  "change backend api of service byname, which is all of its addresses"}})
+    done = lbctl(run_dir, "backend", "drain", "byname", "api/10.2.0.11")
+    assert "10.2.0.11 is an address of" in done.err and "version" not in done.err
 
 
 WORDS = ["", " ", "-", "--", "=", "a=", "\n", "\033[2J\033]0;x\a", "\xff".encode("latin-1"), "münchen", "\u202e",
