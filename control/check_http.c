@@ -361,7 +361,7 @@ static void return_slot(struct lb_health_http *http, struct http_slot *slot)
 struct outcome {
 	enum lb_health_result result;
 	int error; /* errno value that says it all; 0: @reason does */
-	char reason[96];
+	char reason[LB_HEALTH_REASON_BYTES];
 };
 
 static void judge_answer(const struct http_slot *slot, struct outcome *outcome)
@@ -414,13 +414,15 @@ static void judge_tls(const struct http_slot *slot, CURLcode code, struct outcom
 
 	if (colon) // "error:0A00010B:SSL routines::wrong version number"
 		detail = colon + strlen("SSL routines::");
+	else if (strncmp(detail, "SSL: ", strlen("SSL: ")) == 0)
+		detail += strlen("SSL: ");
 	if (code == CURLE_SSL_CACERT_BADFILE) { // ours, not the backend's
 		outcome->result = LB_HEALTH_NOT_JUDGED;
 		snprintf(outcome->reason, sizeof(outcome->reason),
 			"not checked: the CA file cannot be used");
 		return;
 	}
-	snprintf(outcome->reason, sizeof(outcome->reason), detail[0] ? "%s: %.60s" : "%s",
+	snprintf(outcome->reason, sizeof(outcome->reason), detail[0] ? "%s: %s" : "%s",
 		error_reason(code), detail);
 }
 

@@ -544,9 +544,12 @@ static void diff_globals(struct diff *diff, const struct lb_config *from,
 	differ_duration(diff, "resolve_min", from->resolve_min_ms, to->resolve_min_ms);
 	differ_duration(diff, "resolve_max", from->resolve_max_ms, to->resolve_max_ms);
 	diff->global = "announce";
-	snprintf(text, sizeof(text), "table %u -> %u", from->announce_table, to->announce_table);
-	if (from->announce_table != to->announce_table)
-		tell(diff, '~', text);
+	if (from->announce_table != 0 && to->announce_table != 0) {
+		differ_number(diff, "table", from->announce_table, to->announce_table);
+	} else if (from->announce_table != to->announce_table) {
+		snprintf(text, sizeof(text), "table %u", from->announce_table + to->announce_table);
+		tell(diff, to->announce_table != 0 ? '+' : '-', text);
+	}
 }
 
 size_t lb_config_diff(const struct lb_config *from, const struct lb_config *to,

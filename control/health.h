@@ -24,6 +24,9 @@ struct lb_health_check; /* one backend's check */
 #define LB_HEALTH_MAX_HEADER_BYTES 32768u /* of HTTP headers, in all; more is a failure */
 #define LB_HEALTH_MAX_PROGRAMS 32u        /* of exec checks that run at once */
 
+// "certificate is not trusted: no alternative certificate subject name matches target host name '...'" has 97 without the name
+#define LB_HEALTH_REASON_BYTES 256u
+
 enum lb_health_state { LB_HEALTH_UNKNOWN, LB_HEALTH_UP, LB_HEALTH_DOWN };
 
 struct lb_health_status {
@@ -34,7 +37,7 @@ struct lb_health_status {
 	uint32_t last_duration_us;
 	/* Of the last result: "ok", "ok: HTTP 200", "HTTP 503", "connection refused",
 	 * "timeout after 1000 ms while connecting", "not checked: too many open files". */
-	char reason[128];
+	char reason[LB_HEALTH_REASON_BYTES];
 };
 
 /* How long something took, for /metrics. */

@@ -214,6 +214,27 @@ static void print_warnings(const struct lbctl *ctl, const json_t *warnings)
 	}
 }
 
+#define MAX_NAMES_SHOWN 8u /* that fail; with a dead resolver all do */
+
+static void print_failing_names(const struct lbctl *ctl, const json_t *names)
+{
+	const json_t *name;
+	size_t i, n = 0;
+
+	json_array_foreach (names, i, name) {
+		size_t n_addresses = json_array_size(json_object_get(name, "addresses"));
+		const char *reason = lbctl_json_text(name, "reason");
+
+		if (strcmp(lbctl_json_text(name, "state"), "failing") != 0 || ++n > MAX_NAMES_SHOWN)
+			continue;
+		lbctl_print_field(ctl, "warning", LBCTL_YELLOW, "name %s: %s: %s", lbctl_json_text(name, "name"),
+			*reason ? reason : "failing",
+			n_addresses > 0 ? "the addresses that were known stay" : "no address of it is known");
+	}
+	if (n > MAX_NAMES_SHOWN)
+		lbctl_print_field(ctl, "", LBCTL_PLAIN, "and %zu more names", n - MAX_NAMES_SHOWN);
+}
+
 static void print_status(const struct lbctl *ctl, const json_t *status)
 {
 	const json_t *dataplane = json_object_get(status, "dataplane");
@@ -224,6 +245,7 @@ static void print_status(const struct lbctl *ctl, const json_t *status)
 	print_control(ctl, status);
 	print_dataplane(ctl, status);
 	print_warnings(ctl, json_object_get(status, "warnings"));
+	print_failing_names(ctl, json_object_get(status, "names"));
 	if (json_array_size(ports) > 0) {
 		putchar('\n');
 		lbctl_view_ports(ctl, ports);

@@ -194,7 +194,7 @@ static void on_health_changed(
 	void *arg, struct lb_health_check *check, const struct lb_health_status *status)
 {
 	struct lb_backend *backend = arg;
-	char cause[160];
+	char cause[LB_HEALTH_REASON_BYTES + 16];
 
 	(void)check;
 	backend->health = status->state;

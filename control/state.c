@@ -342,13 +342,17 @@ int lb_state_reload(struct lb_model *model, struct lb_config_error *error)
 {
 	struct lb_config *config = NULL;
 	uint64_t hash;
+	size_t n_changes;
 	int rc = load_file(model->config_file, &config, &hash, error);
 
 	if (rc < 0)
 		return rc;
+	n_changes = lb_config_diff(model->config, config, NULL, NULL);
 	rc = apply_file(model, config, hash, "reload", error);
 	if (rc < 0)
 		lb_config_free(config);
+	else if (n_changes == 0) // others are told one by one
+		lb_log(LB_LOG_INFO, "state", "reload: %s says what is in force: no change", model->config_file);
 	return rc;
 }
 

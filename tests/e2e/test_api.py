@@ -150,6 +150,9 @@ def test_sighup_loads_the_file_and_a_bad_one_changes_nothing(daemon):
     daemon.write(config)
     daemon.control.send_signal(1)
     wait(daemon, lambda: daemon.backend("web", "api-1")["weight"] == 9)
+    assert "no change" not in daemon.log.read_text()
+    daemon.control.send_signal(1)
+    wait(daemon, lambda: f"reload: {daemon.config_file} says what is in force: no change" in daemon.log.read_text())
     config["services"][0]["backends"][0]["weight"] = 900
     daemon.write(config)
     daemon.control.send_signal(1)

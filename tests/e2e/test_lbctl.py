@@ -86,6 +86,19 @@ def test_status_shows_everything_in_one_screen(api, run_dir):
     assert services[1][1] == "[2001:db8::10]:all/udp" and services[1][8] == "-"
 
 
+def test_status_warns_of_names_that_fail(api, run_dir):
+    known = STATUS["names"][0]
+    failing = [dict(known, name="a.internal", state="failing", reason="NXDOMAIN", addresses=[]),
+               dict(known, name="b.internal", state="failing", reason="timeout")]
+    api.answer = (200, dict(STATUS, names=[known, *failing]))
+    out = lbctl(run_dir, "status").out
+    assert re.search(r"^warning +name a\.internal: NXDOMAIN: no address of it is known$", out, re.M)
+    assert re.search(r"^warning +name b\.internal: timeout: the addresses that were known stay$", out, re.M)
+    assert known["name"] not in out
+    api.answer = (200, dict(STATUS, names=[dict(failing[0], name=f"n{i}.internal") for i in range(20)]))
+    assert re.search(r"^ +and 12 more names$", lbctl(run_dir, "status").out, re.M)
+
+
 def test_stats_show_the_sessions_and_ports_of_fullnat(api, run_dir):
     api.answer = (200, STATS)
     out = lbctl(run_dir, "stats").out

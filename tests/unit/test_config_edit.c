@@ -458,6 +458,12 @@ static void global_differences_are_told(void **state)
 	f->config->gateway_port = 3;
 	assert_changed(f, "- hash_secret: the secret of the flow hash\n"
 		"~ gateway: 02:00:00:00:00:01 port 2 -> 02:00:00:00:00:01 port 3\n");
+	f->config->announce_table = 4242;
+	assert_changed(f, "+ announce: table 4242\n");
+	f->config->announce_table = 4243;
+	assert_changed(f, "~ announce: table 4242 -> 4243\n");
+	f->config->announce_table = 0;
+	assert_changed(f, "- announce: table 4243\n");
 }
 
 int main(void)
