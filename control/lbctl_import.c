@@ -44,6 +44,24 @@ static void print_json(const struct lb_import *import, const char *yaml)
 	json_decref(document);
 }
 
+// Standard output is often a file that nobody reads at once.
+static void tell_left_out(const struct lbctl *ctl, const struct lb_import *import, const char *file)
+{
+	const struct lb_import_service *first = NULL;
+	size_t n = 0;
+
+	for (size_t i = import->n_services; i-- > 0;)
+		if (import->services[i].unusable != NULL) {
+			first = &import->services[i];
+			n++;
+		}
+	if (n == 1)
+		lbctl_note(ctl, NULL, "%s: service %s is left out, as a comment: %s", file, first->name, first->unusable);
+	else if (n > 1)
+		lbctl_note(ctl, NULL, "%s: %zu services are left out, as comments that say why: the first is %s: %s", file, n,
+			first->name, first->unusable);
+}
+
 // --vip ADDRESS, one of each family at most, for servers that listen on any address.
 static enum lbctl_exit take_vip(const struct lbctl *ctl, const struct lbctl_args *args,
 	const char *option, bool want_ipv4, char text[LB_ADDR_STRLEN], const char **vip)
@@ -111,6 +129,7 @@ enum lbctl_exit lbctl_import_nginx_run(struct lbctl *ctl, const struct lbctl_arg
 		else
 			fputs(yaml, stdout);
 		status = check_result(ctl, yaml, n_bytes);
+		tell_left_out(ctl, &import, file);
 		if (import.n_services == 0)
 			lbctl_note(
 				ctl, NULL, "%s has no upstream and no server that passes on", file);
