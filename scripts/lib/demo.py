@@ -151,9 +151,9 @@ lbctl trace {CLIENT}:40000 {VIP}:80/tcp""")
     say(f"as the client:  ip netns exec {lab.client.name} curl http://{VIP}/api/whoami")
     say(f"""\
 a killed daemon comes back, in the balancer's namespace, with:
-    ip netns exec {lab.lb.name} {shlex.join(map(str, lab.control.command))}
+    {shlex.join(map(str, lab.control.command))}
 and a killed data plane with:
-    ip netns exec {lab.lb.name} {shlex.join(map(str, lab.dataplane.command))}""")
+    {shlex.join(map(str, lab.dataplane.command))}""")
     say("to remove it:   scripts/demo --down")
 
 

@@ -82,6 +82,11 @@ def test_a_backend_that_fails_is_shown_with_the_reason(lab, page, capsys):
     wait_for(lambda: page.script(ROWS)["api-2"][0] == "up", lambda: page.script(ROWS), 20)
 
 
+def test_tiles_have_names_of_their_own(page):
+    names = page.script("return [...document.querySelectorAll('.tile > .dim')].map(e => e.textContent)")
+    assert len(names) == len(set(names)) == 5
+
+
 def test_traffic_moves_the_figures_and_charts(lab, page):
     def entries():  # of the flow table: closed connections stay in it for a while
         return text(page, ".tile:last-child")
