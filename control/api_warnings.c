@@ -18,7 +18,7 @@ static void warn_of_secret(json_t *list, const struct lb_model *model)
 		add(list, "hash_secret",
 			"the data plane runs with another one than the configuration's, and goes on with that",
 			"restart lb-dataplane to have the new one (connections move to other backends by that), or take "
-			"hash_secret back to what it was");
+			"hash_secret back to what it was: out of the config, if it had none");
 }
 
 static void warn_of_interfaces(json_t *list, const struct lb_config *config)

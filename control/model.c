@@ -697,8 +697,11 @@ int lb_model_check(
 		return rc;
 	if (!config->has_secret ||
 		memcmp(config->secret, model->secret, sizeof(model->secret)) == 0 ||
-		model->is_starting || lb_dp_state(model->dp) == LB_DP_DOWN || model->secret_refused)
-		return 0; // if it was refused, this may be the one that the data plane has
+		model->is_starting || lb_dp_state(model->dp) == LB_DP_DOWN)
+		return 0;
+	if (model->secret_refused && (!model->dp_secret_known ||
+		memcmp(config->secret, model->dp_secret, sizeof(model->dp_secret)) == 0))
+		return 0; // this is, or may be, the one that the data plane has
 	snprintf(error->where, sizeof(error->where), "%s",
 		config->secret_where[0] != '\0' ? config->secret_where : "hash_secret");
 	snprintf(error->message, sizeof(error->message),
@@ -814,8 +817,7 @@ int lb_model_apply(struct lb_model *model, struct lb_config *config, const char 
 	if (model->config != NULL)
 		lb_config_share(config, model->config);
 	memcpy(old_secret, model->secret, sizeof(old_secret));
-	if (config->has_secret)
-		memcpy(model->secret, config->secret, sizeof(model->secret));
+	memcpy(model->secret, config->has_secret ? config->secret : model->dp_secret, sizeof(model->secret));
 	error->where[0] = '\0';
 	running = expand(model, config);
 	found = find_services(model, running);

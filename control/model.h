@@ -145,6 +145,9 @@ struct lb_model {
 	struct event *renew; /* active when the addresses of names have changed */
 	uint8_t secret[16];
 	bool secret_refused; /* the data plane has another one, and flows by it */
+	uint8_t refused_secret[16]; /* the one that it refused, if so */
+	uint8_t dp_secret[16];      /* the last one that a data plane took: a config without one means this */
+	bool dp_secret_known;       /* false: none took one yet, dp_secret is what the first may have */
 	struct lb_ids *service_ids, *backend_ids;
 	uint64_t n_born; /* services and backends that ever came */
 	struct lb_service **services; /* in the order of the config */

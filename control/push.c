@@ -7,7 +7,9 @@
 
 #include "control/counters.h"
 #include "control/mem.h"
+#include "control/state.h"
 #include "control/sync.h"
+#include "lb/log.h"
 #include "lb/stage.h"
 
 static bool is_connected(const struct lb_model *model)
@@ -545,13 +547,36 @@ void lb_push_backend_gone(struct lb_backend *backend)
 	gone_add(backend);
 }
 
+/* The data plane flows by @p secret from now on. */
+static void note_dp_secret(struct lb_model *model, const uint8_t secret[16])
+{
+	char why[300];
+
+	if (model->dp_secret_known && memcmp(model->dp_secret, secret, sizeof(model->dp_secret)) == 0)
+		return;
+	memcpy(model->dp_secret, secret, sizeof(model->dp_secret));
+	model->dp_secret_known = true;
+	if (model->config != NULL && lb_state_save(model, model->config, why, sizeof(why)) < 0)
+		lb_log(LB_LOG_ERROR, "push", "the data plane's hash secret is not saved yet: %s", why);
+}
+
 static void on_secret(void *arg, const struct lb_msg *command, int status, const struct lb_msg *reply)
 {
 	struct lb_model *model = arg;
 
+	bool is_again = model->secret_refused &&
+		memcmp(model->refused_secret, command->secret, sizeof(command->secret)) == 0;
+
 	(void)reply;
 	model->secret_refused = status == -EBUSY;
-	if (status < 0 && status != -ENOTCONN)
+	if (status == 0)
+		note_dp_secret(model, command->secret);
+	if (status == -EBUSY) {
+		memcpy(model->refused_secret, command->secret, sizeof(command->secret));
+		if (memcmp(model->dp_secret, command->secret, sizeof(command->secret)) == 0)
+			model->dp_secret_known = false; // somebody else gave it another one
+	}
+	if (status < 0 && status != -ENOTCONN && !(status == -EBUSY && is_again))
 		lb_sync_refused(model, command, status);
 }
 

@@ -34,14 +34,22 @@ static void write_and_free(FILE *out, char *text, bool *failed)
 	free(text);
 }
 
+static void write_hex(FILE *out, const uint8_t *bytes, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		fprintf(out, "%02x", bytes[i]);
+}
+
 static void write_state(FILE *out, const struct lb_model *model, const struct lb_config *config, bool *failed)
 {
 	char *text = lb_config_to_text(config), *file_text = NULL;
 	json_t *names = lb_names_to_json(model->names);
 
 	fprintf(out, "{\"file_hash\":\"" HEX64 "\",\"secret\":\"", model->file_hash);
-	for (unsigned i = 0; i < sizeof(model->secret); i++)
-		fprintf(out, "%02x", model->secret[i]);
+	write_hex(out, model->secret, sizeof(model->secret));
+	// without it a secret in the file could not be taken out again: nobody else knows the one that we made
+	fprintf(out, "\",\"%s\":\"", model->dp_secret_known ? "dataplane_secret" : "earlier_secret");
+	write_hex(out, model->dp_secret, sizeof(model->dp_secret));
 	fputs("\",\"service_ids\":", out);
 	lb_ids_write(model->service_ids, out);
 	fputs(",\"backend_ids\":", out);
@@ -93,7 +101,8 @@ struct saved {
 	bool valid;
 	uint64_t file_hash;
 	bool has_secret;
-	uint8_t secret[16];
+	uint8_t secret[16], dp_secret[16];
+	bool dp_secret_known;
 	struct lb_config *config;
 	struct lb_config *file_config; /* NULL: the same as config */
 };
@@ -137,6 +146,11 @@ static bool take_state(struct lb_model *model, const json_t *json, struct saved 
 		lb_ids_from_json(model->backend_ids, json_object_get(json, "backend_ids")) < 0)
 		return false;
 	saved->has_secret = true;
+	saved->dp_secret_known = parse_hex(
+		json_object_get(json, "dataplane_secret"), saved->dp_secret, sizeof(saved->dp_secret));
+	if (!saved->dp_secret_known &&
+		!parse_hex(json_object_get(json, "earlier_secret"), saved->dp_secret, sizeof(saved->dp_secret)))
+		memcpy(saved->dp_secret, saved->secret, sizeof(saved->dp_secret)); // of a version that did not save it
 	lb_names_from_json(model->names, json_object_get(json, "names"));
 	for (unsigned i = 0; i < 8; i++)
 		saved->file_hash = saved->file_hash << 8 | hash[i];
@@ -274,9 +288,11 @@ static int choose_secret(
 	if (config->has_secret)
 		memcpy(model->secret, config->secret, sizeof(model->secret));
 	else if (saved->has_secret)
-		memcpy(model->secret, saved->secret, sizeof(model->secret));
+		memcpy(model->secret, saved->dp_secret, sizeof(model->secret));
 	else if (getrandom(model->secret, sizeof(model->secret), 0) != sizeof(model->secret))
 		return -EIO;
+	memcpy(model->dp_secret, saved->has_secret ? saved->dp_secret : model->secret, sizeof(model->dp_secret));
+	model->dp_secret_known = saved->dp_secret_known;
 	return 0;
 }
 

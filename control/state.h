@@ -5,8 +5,8 @@
 #include "control/model.h"
 
 /*
- * What survives a restart of the daemon: the running config, the ids, the secret if we made one,
- * and a hash of the --config file over which the running config came to be.
+ * What survives a restart of the daemon: the running config, the ids, the secret, the one that the
+ * data plane has, and a hash of the --config file over which the running config came to be.
  */
 
 #define LB_STATE_FILE "state.json" /* in the run dir */

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the config wants and the host does not have, though nothing was refused: status, apply and diff say it."""
 import json
+import os
+import signal
 
 import pytest
 
@@ -55,6 +57,13 @@ def test_another_secret_than_the_data_plane_has(small_lab):
         done = lab.lbctl(command, lab.config_file)
         assert f"lbctl: hash_secret: warning: {message}; restart lb-dataplane" in done.stderr
         assert "no change" in done.stdout
+    # A third one is refused like the second one was.
+    third = lab.config_file.with_name("third.yaml")
+    third.write_text(lab.config_file.read_text().replace("f0" * 16, "0f" * 16))
+    for command in (("diff",), ("apply", "--dry-run"), ("apply",)):
+        done = lab.lbctl(*command, third, check=False)
+        assert done.returncode == 1
+        assert f"{third}:2: hash_secret: it cannot change while the data plane runs" in done.stderr
     # Back to what it has.
     lab.write_config(config(web(lab, 4)))
     lab.lbctl("apply", lab.config_file)
@@ -70,3 +79,34 @@ def test_another_secret_than_the_data_plane_has(small_lab):
     lab.start_dataplane()
     lab.wait_ready()
     wait_for(lambda: warnings(lab) == [], lambda: lab.lbctl("status").stdout)
+
+
+def test_a_secret_too_many_is_taken_out_again():
+    """A file without hash_secret gets one, and only lb-control is restarted: without it all is as it was."""
+    with Lab(n_backends=1) as lab:
+        lab.backends[0].start_nginx()
+        without = {"services": [web(lab, 4)]}
+        lab.start_all(without)
+        for how in ("restart", "reload", "apply"):
+            lab.write_config({**without, "hash_secret": SECRET})
+            sigkill(lab.control)
+            lab.start_control()
+            lab.wait_ready()
+            wait_for(lambda: warnings(lab) != [], lambda: lab.lbctl("status").stdout)
+            lab.write_config(without)
+            if how == "restart":
+                sigkill(lab.control)
+                lab.start_control()
+            elif how == "reload":
+                os.kill(lab.control.pid, signal.SIGHUP)
+            else:
+                lab.lbctl("apply", lab.config_file)
+            lab.wait_ready()
+            wait_for(lambda: warnings(lab) == [], lambda: lab.lbctl("status").stdout)
+        sigkill(lab.dataplane)
+        lab.start_dataplane()
+        lab.wait_ready()
+        log = lab.dataplane.log.read_text()
+        assert "flows adopted" in log and "another hash secret" not in log
+        assert warnings(lab) == []
+        finish(lab)

@@ -240,6 +240,8 @@ static int execute(struct fake_dp *fake, const struct lb_msg *msg)
 	case LB_OP_SYNC_END:
 		return sync_end(fake);
 	case LB_OP_SECRET_SET:
+		if (fake->keep_secret && fake->has_secret && memcmp(fake->secret, msg->secret, sizeof(fake->secret)) != 0)
+			return -EBUSY;
 		memcpy(fake->secret, msg->secret, sizeof(fake->secret));
 		fake->has_secret = true;
 		return 0;

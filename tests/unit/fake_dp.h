@@ -45,6 +45,7 @@ struct fake_dp {
 	atomic_uint pid;      /* that it says it is; 0: ours */
 	atomic_int refuse_op; /* this op is refused with refuse_status, refuse_count times */
 	atomic_int refuse_status, refuse_count;
+	atomic_bool keep_secret; /* another one than it has is refused, as when packets flow */
 	atomic_int skip_op; /* the next command with this op gets no reply */
 	atomic_int garbage; /* so many replies with wrong sequence numbers before the next one */
 

@@ -724,12 +724,71 @@ static void a_secret_does_not_change_under_a_running_data_plane(void **state)
 	WAIT(lb_dp_state(model->dp) == LB_DP_DOWN);
 	assert_int_equal(apply(parse(text)), 0);
 	assert_int_equal(model->secret[15], 15);
-	// without one in the config the last one stays
+	// without one in the config it is the last one that a data plane took, for the flows that are kept
+	assert_int_equal(apply(parse(basic)), 0);
+	assert_memory_equal(model->secret, before, 16);
+	assert_int_equal(apply(parse(text)), 0);
+	fake = fake_dp_start(INSTANCE, 2);
+	WAIT(lb_dp_state(model->dp) == LB_DP_UP);
 	assert_int_equal(apply(parse(basic)), 0);
 	assert_int_equal(model->secret[15], 15);
 	lb_model_destroy(model);
 	start_model();
 	assert_int_equal(model->secret[15], 15);
+	fake_dp_stop(fake, true);
+}
+
+/* The daemon starts anew on a file with this in front of it. */
+static void restart_with(const char *before)
+{
+	char text[200 + sizeof(basic)];
+
+	snprintf(text, sizeof(text), "%s%s", before, basic);
+	write_config(text);
+	lb_model_destroy(model);
+	start_model();
+}
+
+/* The file got a secret that the data plane does not take: without it, all is as it was. */
+static void a_refused_secret_can_be_taken_out(void **state)
+{
+	static const char secret[] = "hash_secret: 000102030405060708090a0b0c0d0e0f\n";
+	static const char third[] = "hash_secret: 000102030405060708090a0b0c0d0eff\n";
+	char text[sizeof(third) + sizeof(basic)];
+	struct fake_dp *fake;
+	uint8_t before[16];
+
+	(void)state;
+	write_config(basic);
+	fake = start_synced();
+	fake->keep_secret = true;
+	memcpy(before, model->secret, 16);
+	for (unsigned how = 0; how < 3; how++) {
+		struct lb_config_error error = {0};
+
+		for (unsigned i = 0; i < 2; i++) { // also when it was saved more than once
+			restart_with(secret);
+			WAIT(model->secret_refused && lb_dp_state(model->dp) == LB_DP_UP);
+			assert_int_equal(model->secret[15], 15);
+		}
+		snprintf(text, sizeof(text), "%s%s", third, basic);
+		assert_int_equal(apply(parse(text)), -EBUSY);
+		assert_int_equal(model->secret[15], 15);
+		if (how == 0)
+			restart_with("");
+		else if (how == 2)
+			assert_int_equal(apply(parse(basic)), 0);
+		else {
+			write_config(basic);
+			assert_int_equal(lb_state_reload(model, &error), 0);
+		}
+		assert_memory_equal(model->secret, before, 16);
+		WAIT(!model->secret_refused && lb_dp_state(model->dp) == LB_DP_UP);
+		settle();
+		assert_false(model->secret_refused);
+		assert_memory_equal(fake->secret, before, 16);
+	}
+	fake_dp_stop(fake, true);
 }
 
 static void a_failed_save_changes_nothing(void **state)
@@ -1204,6 +1263,7 @@ int main(void)
 		TEST(health_comes_from_the_mirror_after_a_restart),
 		TEST(weights_come_from_the_mirror_after_a_restart),
 		TEST(a_secret_does_not_change_under_a_running_data_plane),
+		TEST(a_refused_secret_can_be_taken_out),
 		TEST(a_failed_save_changes_nothing),
 		TEST(a_corrupt_state_file_is_set_aside),
 		TEST(hostile_events_are_bounded),
