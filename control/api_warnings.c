@@ -4,6 +4,7 @@
 
 #include "control/api.h"
 #include "control/json.h"
+#include "control/sync.h"
 
 static void add(json_t *list, const char *where, const char *message, const char *hint)
 {
@@ -15,10 +16,7 @@ static void add(json_t *list, const char *where, const char *message, const char
 static void warn_of_secret(json_t *list, const struct lb_model *model)
 {
 	if (model->secret_refused)
-		add(list, "hash_secret",
-			"the data plane runs with another one than the configuration's, and goes on with that",
-			"restart lb-dataplane to have the new one (connections move to other backends by that), or take "
-			"hash_secret back to what it was: out of the config, if it had none");
+		add(list, "hash_secret", LB_OTHER_SECRET, LB_OTHER_SECRET_HINT);
 }
 
 static void warn_of_interfaces(json_t *list, const struct lb_config *config)

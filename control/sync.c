@@ -112,6 +112,12 @@ void lb_sync_refused(struct lb_model *model, const struct lb_msg *command, int s
 	refusal->op = lb_op_name(command->op);
 	refusal->status = status;
 	subject_of(model, command, refusal->subject, sizeof(refusal->subject));
+	if (command->op == LB_OP_SECRET_SET && status == -EBUSY) {
+		// it stays refused until the data plane starts anew, and then it is told all in any case
+		lb_events_add(model->events, "dataplane_refused", refusal->subject, NULL, NULL,
+			"%s: " LB_OTHER_SECRET ": " LB_OTHER_SECRET_HINT, refusal->op);
+		return;
+	}
 	lb_events_add(model->events, "dataplane_refused", refusal->subject, NULL, NULL, "%s: %s",
 		refusal->op, strerror(-status));
 	resync_later(model);

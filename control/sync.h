@@ -9,6 +9,12 @@
  * its workers report, and when it has answered everything.
  */
 
+/* What is said of a data plane that keeps to the secret that it was started with. */
+#define LB_OTHER_SECRET "the data plane runs with another one than the configuration's, and goes on with that"
+#define LB_OTHER_SECRET_HINT                                                                         \
+	"restart lb-dataplane to have the new one (connections move to other backends by that), or take " \
+	"hash_secret back to what it was: out of the config, if it had none"
+
 /** The callbacks for lb_dp_create(); their argument is the model. */
 extern const struct lb_dp_callbacks lb_sync_dp_callbacks;
 
@@ -16,7 +22,8 @@ extern const struct lb_dp_callbacks lb_sync_dp_callbacks;
 int lb_sync_init(struct lb_model *model);
 void lb_sync_fini(struct lb_model *model);
 
-/** Record that @p command was refused: event, status; and send everything again later. */
+/** Record that @p command was refused: event, status; and send everything again later, unless that
+ * would be refused as well (another secret). */
 void lb_sync_refused(struct lb_model *model, const struct lb_msg *command, int status);
 
 /**

@@ -57,6 +57,8 @@ def test_another_secret_than_the_data_plane_has(small_lab):
         done = lab.lbctl(command, lab.config_file)
         assert f"lbctl: hash_secret: warning: {message}; restart lb-dataplane" in done.stderr
         assert "no change" in done.stdout
+    told = [e["cause"] for e in lab.api("/v1/events")["events"] if e["kind"] == "dataplane_refused"]
+    assert len(told) == 1 and message in told[0] and "restart lb-dataplane" in told[0]
     # A third one is refused like the second one was.
     third = lab.config_file.with_name("third.yaml")
     third.write_text(lab.config_file.read_text().replace("f0" * 16, "0f" * 16))

@@ -757,6 +757,7 @@ static void a_refused_secret_can_be_taken_out(void **state)
 	char text[sizeof(third) + sizeof(basic)];
 	struct fake_dp *fake;
 	uint8_t before[16];
+	size_t n_sent;
 
 	(void)state;
 	write_config(basic);
@@ -770,6 +771,14 @@ static void a_refused_secret_can_be_taken_out(void **state)
 			restart_with(secret);
 			WAIT(model->secret_refused && lb_dp_state(model->dp) == LB_DP_UP);
 			assert_int_equal(model->secret[15], 15);
+			// to say it again and again would not change it
+			assert_int_equal(model->n_refusals, 1);
+			assert_false(event_pending(model->resync, EV_TIMEOUT, NULL));
+			n_sent = fake_dp_count(fake, LB_OP_SECRET_SET);
+			lb_dp_resync(model->dp);
+			WAIT(fake_dp_count(fake, LB_OP_SECRET_SET) > n_sent);
+			settle();
+			assert_int_equal(model->n_refusals, 1);
 		}
 		snprintf(text, sizeof(text), "%s%s", third, basic);
 		assert_int_equal(apply(parse(text)), -EBUSY);
