@@ -46,6 +46,7 @@ def lab():
                   f"route add blackhole 192.0.2.8/32 table {TABLE} proto 70")
         lab.start_all(config(lab))
         yield lab
+        wait_routes(lab, VIP, VIP6)
         assert set(lab.stop_daemons().values()) == {0}
         assert routes(lab) == {VIP, VIP6}  # forwarding goes on without the daemon
 
