@@ -121,6 +121,8 @@ static void answer_when_settled(
 static void answer_failure(
 	struct lb_api_request *request, int rc, const struct lb_config_error *error)
 {
+	char retry_after[12];
+
 	switch (rc) {
 	case -EINVAL:
 		lb_api_error(request, 400, "invalid", error->where, "%s", error->message);
@@ -132,6 +134,12 @@ static void answer_failure(
 	case -EBUSY:
 	case -ENOSPC:
 		lb_api_error(request, 409, "conflict", error->where, "%s", error->message);
+		break;
+	case -EAGAIN:
+		snprintf(retry_after, sizeof(retry_after), "%u", error->retry_s);
+		if (error->retry_s > 0)
+			evhttp_add_header(evhttp_request_get_output_headers(request->http), "Retry-After", retry_after);
+		lb_api_error(request, 429, "too_soon", error->where, "%s", error->message);
 		break;
 	default:
 		lb_api_error(request, 500, "internal", error->where, "%s",

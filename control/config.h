@@ -174,6 +174,7 @@ struct lb_config_error {
 	char where[300];
 	char message[500]; /* what is wrong and what was expected; also with -ENOMEM */
 	unsigned line, column; /* from 1; 0: unknown, or not of a text */
+	unsigned retry_s;      /* -EAGAIN of lb_model_apply(): seconds after which it may be taken; 0: unknown */
 };
 
 /**

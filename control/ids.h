@@ -14,7 +14,9 @@
  *
  * Ids are handed out in a cycle: one that became free is used again only after all others have had
  * their turn, since flow entries name backends by id, and an entry of a removed backend must not
- * come to mean a new one.
+ * come to mean a new one. Until then it is its last key's: who comes back has the id, and with it the flows, that he had.
+ *
+ * An id that is free may also *rest*: then nobody else has it, however long the cycle is (control/rest.h).
  */
 struct lb_ids;
 
@@ -28,12 +30,24 @@ void lb_ids_destroy(struct lb_ids *ids);
 /** @return 0 and @p id; -ENOENT. */
 int lb_ids_lookup(const struct lb_ids *ids, const char *key, uint32_t *id);
 
-/** Give @p key the next free id. @return 0 and @p id; -EEXIST it has one (also in @p id); -ENOSPC;
- * -ENOMEM. */
+/**
+ * Give @p key the id that it had last, if @p owner was its owner then, else the next free one that does not rest.
+ * @return 0 and @p id; -EEXIST it has one (also in @p id); -ENOSPC; -ENOMEM.
+ */
+int lb_ids_add_of(struct lb_ids *ids, const char *key, uint32_t owner, uint32_t *id);
+/** The same for things without an owner. */
 int lb_ids_add(struct lb_ids *ids, const char *key, uint32_t *id);
 
-/** Free the id of @p key. @return 0; -ENOENT. */
+/** Free the id of @p key, which was @p owner's (for a backend: its service's id). @return 0; -ENOENT. */
+int lb_ids_del_of(struct lb_ids *ids, const char *key, uint32_t owner);
 int lb_ids_del(struct lb_ids *ids, const char *key);
+
+/** Let @p id, if it is free, rest until lb_ids_rested() of the same @p ticket, which is not 0. */
+void lb_ids_rest(struct lb_ids *ids, uint32_t id, uint32_t ticket);
+void lb_ids_rested(struct lb_ids *ids, uint32_t ticket);
+
+/** Ids that somebody new can have: free, and at no rest. */
+uint32_t lb_ids_n_free(const struct lb_ids *ids);
 
 /** The key that has @p id; NULL: free, or out of range. */
 const char *lb_ids_key(const struct lb_ids *ids, uint32_t id);

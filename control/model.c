@@ -314,7 +314,8 @@ static struct lb_backend *backend_create(
 	backend->endpoint = config->endpoint;
 	backend->agent_percent = 100;
 	backend->since_ns = lb_realtime_ns();
-	is_known = lb_mirror_read(backend, &was);
+	// the mirror tells what a restart of the daemon did not see; not of one that was gone, by config, and is back
+	is_known = model->is_starting && lb_mirror_read(backend, &was);
 	if (was.since_ns != 0)
 		backend->since_ns = was.since_ns;
 	backend->check = lb_health_check_create(model->health,
@@ -333,6 +334,7 @@ static struct lb_backend *backend_create(
 		lb_counters_backend(lb_dp_map(model->dp), id, &backend->baseline);
 	backend->baseline.active_flows = backend->baseline.closing_flows = 0;
 	model->backend_by_id[id] = backend;
+	lb_push_backend_back(backend);
 	refresh_nexthop(backend);
 	if (!model->is_starting && backend->effective == LB_BACKEND_UP)
 		lb_ramp_begin(backend);
@@ -347,7 +349,8 @@ static void backend_release(struct lb_backend *backend)
 	char key[LB_BACKEND_ID_KEY_MAX];
 
 	lb_backend_id_key(&backend->service->key, backend->service->mode, &backend->endpoint, key);
-	(void)lb_ids_del(model->backend_ids, key);
+	(void)lb_ids_del_of(model->backend_ids, key, backend->service->id);
+	lb_rest_add(model->rest, backend->id);
 	if (model->backend_by_id[backend->id] == backend)
 		model->backend_by_id[backend->id] = NULL;
 	lb_backend_agent_stop(backend);
@@ -428,64 +431,114 @@ static struct lb_service **find_services(const struct lb_model *model, const str
 }
 
 struct new_ids {
-	char **service_keys, **backend_keys;
-	size_t n_services, n_backends;
+	struct lb_ids *ids;
+	struct new_id {
+		uint32_t id, owner;
+	} *list;
+	size_t n;
+	size_t n_lacking; /* that are wanted too, and cannot be had */
 };
 
-static int take_id(struct lb_ids *ids, const char *key, char ***new_keys, size_t *n_new)
+/* @return 0 and @p id, or -ENOSPC: one is lacking. */
+static int take_id(struct new_ids *new, const char *key, uint32_t owner, uint32_t *id)
 {
-	uint32_t id;
-	int rc = lb_ids_add(ids, key, &id);
+	int rc = lb_ids_add_of(new->ids, key, owner, id);
 
 	if (rc == -EEXIST)
 		return 0;
-	if (rc < 0)
+	if (rc == -ENOMEM)
+		abort(); // as in lb_xcalloc()
+	if (rc < 0) {
+		new->n_lacking++;
 		return rc;
-	if ((*n_new & (*n_new - 1)) == 0)
-		*new_keys = lb_xrealloc(*new_keys, *n_new > 0 ? 2 * *n_new : 1, sizeof(**new_keys));
-	(*new_keys)[(*n_new)++] = lb_xstrdup(key);
+	}
+	if ((new->n & (new->n - 1)) == 0)
+		new->list = lb_xrealloc(new->list, new->n > 0 ? 2 * new->n : 1, sizeof(*new->list));
+	new->list[new->n++] = (struct new_id){*id, owner};
 	return 0;
 }
 
-/* @p found: as find_services() told; services that stay as they are have their ids. */
+struct new_objects {
+	struct new_ids services, backends;
+};
+
+/* @p found: as find_services() told; services that stay as they are have their ids. @return 0; -ENOSPC: some are lacking. */
 static int take_ids(struct lb_model *model, const struct lb_config *config,
-	struct lb_service *const *found, struct new_ids *new)
+	struct lb_service *const *found, struct new_objects *new)
 {
 	char service_key[LB_SERVICE_ID_KEY_MAX], backend_key[LB_BACKEND_ID_KEY_MAX];
-	int rc = 0;
 
-	for (size_t i = 0; i < config->n_services && rc == 0; i++) {
+	*new = (struct new_objects){.services.ids = model->service_ids, .backends.ids = model->backend_ids};
+	for (size_t i = 0; i < config->n_services; i++) {
 		const struct lb_config_service *service = config->services[i];
+		uint32_t service_id, id;
 
 		if (found[i] != NULL && found[i]->config == service)
 			continue;
 		lb_service_id_key(&service->key, service->mode, service_key);
-		rc = take_id(model->service_ids, service_key, &new->service_keys, &new->n_services);
-		for (size_t j = 0; j < service->n_backends && rc == 0; j++) {
+		if (take_id(&new->services, service_key, 0, &service_id) < 0)
+			continue;
+		for (size_t j = 0; j < service->n_backends; j++) {
 			lb_backend_id_key(&service->key, service->mode,
 				&service->backends[j].endpoint, backend_key);
-			rc = take_id(model->backend_ids, backend_key, &new->backend_keys,
-				&new->n_backends);
+			(void)take_id(&new->backends, backend_key, service_id, &id);
 		}
 	}
-	return rc;
+	return new->services.n_lacking + new->backends.n_lacking > 0 ? -ENOSPC : 0;
+}
+
+static void end_new(struct new_ids *new, bool undo)
+{
+	for (size_t i = 0; undo && i < new->n; i++)
+		(void)lb_ids_del_of(new->ids, lb_ids_key(new->ids, new->list[i].id), new->list[i].owner);
+	free(new->list);
 }
 
 /* Forget which ids are new; give them back if @p undo. */
-static void end_ids(struct lb_model *model, struct new_ids *new, bool undo)
+static void end_ids(struct new_objects *new, bool undo)
 {
-	for (size_t i = 0; i < new->n_services; i++) {
-		if (undo)
-			(void)lb_ids_del(model->service_ids, new->service_keys[i]);
-		free(new->service_keys[i]);
+	end_new(&new->services, undo);
+	end_new(&new->backends, undo);
+}
+
+static size_t count_backends(const struct lb_model *model)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < model->n_services; i++)
+		n += model->services[i]->n_backends;
+	return n;
+}
+
+/* Why take_ids() failed, and whether waiting helps. @return -ENOSPC or -EAGAIN. */
+static int explain_lack(const struct lb_model *model, const struct new_objects *new, struct lb_config_error *error)
+{
+	size_t n_new = new->backends.n + new->backends.n_lacking, n_old = count_backends(model);
+
+	if (new->services.n_lacking > 0) {
+		snprintf(error->message, sizeof(error->message),
+			"%zu services are new (another VIP, port, protocol or mode) beside %zu that run: until it is done both "
+			"are there, which is more than %u: replace fewer at a time",
+			new->services.n + new->services.n_lacking, model->n_services, LB_MAX_SERVICES);
+		return -ENOSPC;
 	}
-	for (size_t i = 0; i < new->n_backends; i++) {
-		if (undo)
-			(void)lb_ids_del(model->backend_ids, new->backend_keys[i]);
-		free(new->backend_keys[i]);
+	if (n_old + n_new > LB_MAX_BACKENDS) {
+		snprintf(error->message, sizeof(error->message),
+			"%zu backends are new (another address or port, or service) beside %zu that run: until it is done both are "
+			"there, which is more than %u: replace at most %zu at a time, and wait %u s after each time", n_new,
+			n_old, LB_MAX_BACKENDS, LB_MAX_BACKENDS - n_old, 2 * LB_SWEEP_ROUND_S);
+		return -ENOSPC;
 	}
-	free(new->service_keys);
-	free(new->backend_keys);
+	error->retry_s = lb_dp_state(model->dp) == LB_DP_UP ?
+		lb_rest_wait_s(model->rest, (uint32_t)new->backends.n_lacking) : 0;
+	snprintf(error->message, sizeof(error->message),
+		"%zu backends are new, and there are ids for %zu: of the %u ids those of backends that went a moment ago are "
+		"not used again before no connection can mean them: %s", n_new, new->backends.n, LB_MAX_BACKENDS,
+		error->retry_s > 0 ? "" : "once the data plane has been up for half a minute");
+	if (error->retry_s > 0)
+		snprintf(error->message + strlen(error->message), sizeof(error->message) - strlen(error->message),
+			"try again in %u s", error->retry_s);
+	return -EAGAIN;
 }
 
 static void update_check(struct lb_backend *backend, const char *cause)
@@ -741,8 +794,8 @@ static void on_renew(evutil_socket_t fd, short what, void *arg)
 	struct lb_model *model = arg;
 	struct lb_service **found;
 	struct lb_config *running;
-	struct new_ids new = {0};
-	char why[300] = "no ids are left";
+	struct new_objects new;
+	struct lb_config_error error = {0};
 	int rc;
 
 	(void)fd, (void)what;
@@ -751,11 +804,13 @@ static void on_renew(evutil_socket_t fd, short what, void *arg)
 	running = expand(model, model->config);
 	found = find_services(model, running);
 	rc = take_ids(model, running, found, &new);
-	if (rc == 0)
-		rc = lb_state_save(model, model->config, why, sizeof(why));
-	end_ids(model, &new, rc < 0);
+	if (rc < 0)
+		rc = explain_lack(model, &new, &error);
+	else
+		rc = lb_state_save(model, model->config, error.message, sizeof(error.message));
+	end_ids(&new, rc < 0);
 	if (rc < 0) {
-		lb_log(LB_LOG_ERROR, "model", "addresses of names are not in force yet: %s", why);
+		lb_log(LB_LOG_ERROR, "model", "addresses of names are not in force yet: %s", error.message);
 		lb_config_free(running == model->config ? NULL : running);
 		event_add(model->renew, &later);
 	} else {
@@ -809,7 +864,7 @@ int lb_model_apply(struct lb_model *model, struct lb_config *config, const char 
 	uint8_t old_secret[sizeof(model->secret)];
 	struct lb_service **found;
 	struct lb_config *running;
-	struct new_ids new = {0};
+	struct new_objects new;
 	int rc = lb_model_check(model, config, error);
 
 	if (rc < 0)
@@ -823,11 +878,10 @@ int lb_model_apply(struct lb_model *model, struct lb_config *config, const char 
 	found = find_services(model, running);
 	rc = take_ids(model, running, found, &new);
 	if (rc < 0)
-		snprintf(error->message, sizeof(error->message),
-			"more than %u services or %u backends", LB_MAX_SERVICES, LB_MAX_BACKENDS);
+		rc = explain_lack(model, &new, error);
 	else
 		rc = lb_state_save(model, config, error->message, sizeof(error->message));
-	end_ids(model, &new, rc < 0);
+	end_ids(&new, rc < 0);
 	if (rc < 0) {
 		memcpy(model->secret, old_secret, sizeof(old_secret));
 		if (running != config)
@@ -874,6 +928,9 @@ int lb_model_create(struct event_base *base, const char *instance, const char *r
 	if (model->events == NULL ||
 		lb_ids_create(0, LB_MAX_SERVICES, start, &model->service_ids) < 0 ||
 		lb_ids_create(0, LB_MAX_BACKENDS, start, &model->backend_ids) < 0)
+		goto fail;
+	model->rest = lb_rest_create(model->backend_ids);
+	if (model->rest == NULL)
 		goto fail;
 	model->renew = evtimer_new(base, on_renew, model);
 	rc = model->renew != NULL ? lb_names_create(base, model->events, on_names_changed, model,
@@ -923,6 +980,7 @@ void lb_model_destroy(struct lb_model *model)
 	if (model->renew != NULL)
 		event_free(model->renew);
 	lb_ids_destroy(model->service_ids);
+	lb_rest_destroy(model->rest);
 	lb_ids_destroy(model->backend_ids);
 	lb_events_destroy(model->events);
 	if (model->running != model->config)

@@ -14,6 +14,7 @@
 #include "control/ids.h"
 #include "control/names.h"
 #include "control/nexthop.h"
+#include "control/rest.h"
 #include "control/table.h"
 
 /*
@@ -74,6 +75,7 @@ struct lb_backend {
 	bool sent; /* the data plane was told of it, last as sent_msg */
 	struct lb_msg_backend sent_msg;
 	TAILQ_ENTRY(lb_backend) gone_link; /* in service->gone */
+	LIST_ENTRY(lb_backend) endpoint_link; /* then: in model->gone_endpoints */
 };
 
 struct lb_service {
@@ -126,7 +128,7 @@ struct lb_settle_waiter {
 	void *arg;
 };
 
-#define LB_GONE_FILTER 4096u
+#define LB_GONE_BUCKETS 65536u
 
 struct lb_model {
 	struct event_base *base;
@@ -149,6 +151,7 @@ struct lb_model {
 	uint8_t dp_secret[16];      /* the last one that a data plane took: a config without one means this */
 	bool dp_secret_known;       /* false: none took one yet, dp_secret is what the first may have */
 	struct lb_ids *service_ids, *backend_ids;
+	struct lb_rest *rest; /* of backend_ids */
 	uint64_t n_born; /* services and backends that ever came */
 	struct lb_service **services; /* in the order of the config */
 	size_t n_services;
@@ -156,7 +159,7 @@ struct lb_model {
 	struct lb_backend *backend_by_id[LB_MAX_BACKENDS + 1u];
 	uint32_t slot_counts[LB_MAX_BACKENDS + 1u]; /* scratch of push.c, by backend id */
 	size_t n_gone;                /* in service->gone of all services that stay */
-	uint32_t gone_endpoints[LB_GONE_FILTER]; /* how many of them have an endpoint with this hash */
+	LIST_HEAD(, lb_backend) gone_endpoints[LB_GONE_BUCKETS]; /* they by the hash of their endpoint */
 
 	struct lb_events *events;
 	struct lb_health *health;
@@ -196,8 +199,8 @@ void lb_model_destroy(struct lb_model *model);
  * know.
  * @param config on success it belongs to the model.
  * @param cause  of the events: "api", "reload", "start"; a literal.
- * @return 0; -EBUSY it changes the secret under a running data plane; -ENOSPC no ids left; -errno
- * of saving; on failure @p error is set and nothing has changed.
+ * @return 0; -EBUSY it changes the secret under a running data plane; -EAGAIN the ids that it needs rest
+ * (control/rest.h), error->retry_s says how long; -ENOSPC more ids than there are; -errno of saving; on failure @p error is set and nothing has changed.
  */
 int lb_model_apply(struct lb_model *model, struct lb_config *config, const char *cause,
 	struct lb_config_error *error);

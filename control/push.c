@@ -102,26 +102,25 @@ static void send_backend(struct lb_backend *backend)
 
 /* Backends that are to go. */
 
-static uint32_t *gone_endpoints_of(const struct lb_backend *backend)
+static uint32_t bucket_of(const struct lb_endpoint *endpoint)
 {
-	const struct lb_endpoint *endpoint = &backend->endpoint;
-	uint64_t hash = lb_hash_bytes(&endpoint->addr, sizeof(endpoint->addr), endpoint->port_be);
-
-	return &backend->service->model->gone_endpoints[hash % LB_GONE_FILTER];
+	return lb_hash_bytes(&endpoint->addr, sizeof(endpoint->addr), endpoint->port_be) % LB_GONE_BUCKETS;
 }
 
 static void gone_add(struct lb_backend *backend)
 {
+	struct lb_model *model = backend->service->model;
+
 	TAILQ_INSERT_TAIL(&backend->service->gone, backend, gone_link);
-	backend->service->model->n_gone++;
-	++*gone_endpoints_of(backend);
+	LIST_INSERT_HEAD(&model->gone_endpoints[bucket_of(&backend->endpoint)], backend, endpoint_link);
+	model->n_gone++;
 }
 
 static void gone_del(struct lb_backend *backend)
 {
 	TAILQ_REMOVE(&backend->service->gone, backend, gone_link);
+	LIST_REMOVE(backend, endpoint_link);
 	backend->service->model->n_gone--;
-	--*gone_endpoints_of(backend);
 	free(backend);
 }
 
@@ -131,16 +130,13 @@ static bool is_blocked(const struct lb_backend *backend)
 	const struct lb_model *model = backend->service->model;
 	const struct lb_backend *gone;
 
-	if (!lb_mode_owns_endpoints(backend->service->mode) || *gone_endpoints_of(backend) == 0)
+	if (!lb_mode_owns_endpoints(backend->service->mode))
 		return false;
-	for (size_t i = 0; i < model->n_services; i++) {
-		if (!lb_mode_owns_endpoints(model->services[i]->mode))
-			continue;
-		TAILQ_FOREACH (gone, &model->services[i]->gone, gone_link)
-			if (gone->endpoint.port_be == backend->endpoint.port_be &&
-				lb_addr_equal(&gone->endpoint.addr, &backend->endpoint.addr))
-				return true;
-	}
+	LIST_FOREACH (gone, &model->gone_endpoints[bucket_of(&backend->endpoint)], endpoint_link)
+		if (lb_mode_owns_endpoints(gone->service->mode) &&
+			gone->endpoint.port_be == backend->endpoint.port_be &&
+			lb_addr_equal(&gone->endpoint.addr, &backend->endpoint.addr))
+			return true;
 	return false;
 }
 
@@ -545,6 +541,20 @@ void lb_push_backend_gone(struct lb_backend *backend)
 		return;
 	}
 	gone_add(backend);
+}
+
+void lb_push_backend_back(struct lb_backend *backend)
+{
+	struct lb_backend *gone;
+
+	TAILQ_FOREACH (gone, &backend->service->gone, gone_link) {
+		if (gone->id != backend->id)
+			continue;
+		backend->sent = gone->sent;
+		backend->sent_msg = gone->sent_msg;
+		gone_del(gone);
+		return;
+	}
 }
 
 /* The data plane flows by @p secret from now on. */

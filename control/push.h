@@ -40,6 +40,12 @@ void lb_push_locals(struct lb_model *model);
  * without it. */
 void lb_push_backend_gone(struct lb_backend *backend);
 
+/**
+ * @p backend, not told of yet, has an id that one of its service's backends had: if that one is still to be deleted, the
+ * data plane has it, and it need not go.
+ */
+void lb_push_backend_back(struct lb_backend *backend);
+
 /** The service goes, and with it at the data plane those that are to be deleted: free them. */
 void lb_push_forget_gone(struct lb_service *service);
 

@@ -13,6 +13,7 @@
 #include "lb/log.h"
 
 #define HASH_SEED 3u
+#define NO_OWNER UINT32_MAX /* of an id: no service's */
 #define HEX64 "%016" PRIx64
 /* Changes named in the log at start. */
 #define MAX_LOGGED 50u
@@ -296,6 +297,13 @@ static int choose_secret(
 	return 0;
 }
 
+/* The data plane may have had it until now. */
+static void free_id(struct lb_model *model, uint32_t id)
+{
+	(void)lb_ids_del_of(model->backend_ids, lb_ids_key(model->backend_ids, id), NO_OWNER);
+	lb_rest_add(model->rest, id);
+}
+
 /* Ids that nothing of the first config claimed. */
 static void purge_ids(struct lb_model *model)
 {
@@ -304,7 +312,7 @@ static void purge_ids(struct lb_model *model)
 			(void)lb_ids_del(model->service_ids, lb_ids_key(model->service_ids, id));
 	for (uint32_t id = 0; id < LB_MAX_BACKENDS; id++)
 		if (model->backend_by_id[id] == NULL && lb_ids_key(model->backend_ids, id) != NULL)
-			(void)lb_ids_del(model->backend_ids, lb_ids_key(model->backend_ids, id));
+			free_id(model, id);
 }
 
 int lb_state_start(struct lb_model *model, struct lb_config_error *error)

@@ -232,6 +232,7 @@ void lb_sync_settle(struct lb_model *model)
 	if (!is_settled(model))
 		return;
 	if (lb_dp_state(model->dp) == LB_DP_UP) {
+		lb_rest_settled(model->rest, lb_dp_map(model->dp));
 		lb_nexthops_collect(model->nexthops);
 		if (model->n_refusals == model->n_refusals_at_sync)
 			model->resync_step = 0;
@@ -324,6 +325,11 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	if (lb_dp_map(model->dp) != NULL)
 		lb_nexthops_set_ports(model->nexthops, lb_dp_map(model->dp));
 	lb_model_sweep_names(model);
+	if (lb_dp_state(model->dp) == LB_DP_UP) {
+		if (is_settled(model))
+			lb_rest_settled(model->rest, lb_dp_map(model->dp));
+		lb_rest_tick(model->rest, lb_dp_map(model->dp));
+	}
 	lb_passive_tick(model);
 	lb_push_tick(model);
 }

@@ -18,6 +18,7 @@
 // One round of the sweep takes 8 ticks (16 s): well within what entries need (lb/flowtable.h), and a
 // removed backend's id is free again after two rounds.
 #define SWEEP_TICKS 8u
+static_assert(SWEEP_TICKS * LB_FLOW_TICK_MS == LB_SWEEP_ROUND_S * 1000, "what control reckons with");
 #define SWEEP_BUCKETS_BUSY 2u  // per poll that brought packets: about one more line per 16 packets
 #define SWEEP_BUCKETS_IDLE 16u
 #define FLUSH_BUCKETS 256u
@@ -94,6 +95,7 @@ static void sweep(struct lb_worker *worker, unsigned n_rx)
 		worker->swept = 0;
 		worker->sessions_swept = 0;
 		atomic_store_explicit(&worker->sweeps, lb_worker_sweeps(worker) + 1, memory_order_release);
+		__atomic_store_n(&worker->counters->sweeps, lb_worker_sweeps(worker), __ATOMIC_RELAXED);
 	}
 }
 

@@ -20,12 +20,13 @@
  * "fulcrum" only, and a file of anybody else's is refused.
  */
 #define LB_SHM_MAGIC UINT64_C(0x6d7572636c7546) /* "Fulcrum" */
-#define LB_SHM_ABI 8u
+#define LB_SHM_ABI 9u
 #define LB_SHM_N_TABLES 8u
 #define LB_SHM_MAX_WORKERS 64u
 #define LB_SHM_MAX_PORTS 32u
 #define LB_SHM_HEARTBEAT_NS UINT64_C(100000000) /* both sides stamp this often */
 #define LB_SHM_DEAD_NS UINT64_C(1000000000)     /* a heartbeat older than this: taken for dead */
+#define LB_SWEEP_ROUND_S 16u /* a worker's sweep goes round its flows once in so many seconds, or slower if it is busy */
 #define LB_INSTANCE_MAX 32                      /* characters of an instance name: [a-z0-9_-] */
 
 enum lb_side { LB_SIDE_DATA, LB_SIDE_CONTROL, LB_SIDE_N };
@@ -177,7 +178,7 @@ struct lb_worker_counters {
 	uint64_t polls, polls_idle;
 	uint64_t events_lost; /* event ring full */
 	uint32_t lcore;
-	uint32_t zero;
+	uint32_t sweeps; /* times that its sweep has gone round all of its flows; wraps */
 	struct lb_flow_counters flow __attribute__((aligned(64)));
 	struct lb_session_counters sessions __attribute__((aligned(64)));
 	struct lb_local_counters locals[LB_MAX_LOCALS];

@@ -6,7 +6,8 @@ health_to_workers   from the daemon's notice of a failed check to the last packe
                     millions of packets a second (net_pcap, one worker)
 lbctl_to_workers    from the start of `lbctl backend disable` to the last packet sent to that backend
 lbctl_answered      from the start of `lbctl` to its end, for the same: the change is saved, and in force in every worker
-apply               PUT of a whole config, until every worker has every table; apply_cpu: what of it lb-control computed
+apply               PUT of a whole config, until every worker has every table; apply_cpu: what of it lb-control computed. From the
+                    second run on backends come back that were removed a moment ago
 resync_control      start of lb-control over a running data plane, until everything has been told again
 resync_dataplane    restart of lb-dataplane under a running lb-control, likewise
 packets_lost        during=health, lbctl, apply, lbctl_large, resync_control: numbered packets (seq_traffic.c) sent through a veth pair that
@@ -18,6 +19,7 @@ dataplane_gap       for how long numbered packets were lost while lb-dataplane w
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -221,8 +223,13 @@ def disable_backend(rig, balancer, n_runs):
 
 def put_config(balancer, text, what):
     """ms until a whole config is everywhere."""
-    start = monotonic_ms()
-    status, answer = balancer.request("PUT", "/v1/config", text)
+    while True:
+        start = monotonic_ms()
+        status, answer = balancer.request("PUT", "/v1/config", text)
+        if status != 429:
+            break
+        print(f"{what}: {answer['error']['message']}", file=sys.stderr)
+        time.sleep(int(re.search(r"try again in (\d+) s", answer["error"]["message"])[1]))
     if status != 200 or answer["refused"]:
         sys.exit(f"PUT /v1/config ({what}): {status} {json.dumps(answer)[:500]}")
     wait_for(lambda: is_settled(balancer), what, 60, 0.01)

@@ -60,6 +60,57 @@ static void a_freed_id_comes_back_last(void **state)
 	lb_ids_destroy(ids);
 }
 
+static void who_comes_back_has_the_id_that_he_had(void **state)
+{
+	struct lb_ids *ids = make(0, 3, 0);
+	uint32_t id, a;
+
+	(void)state;
+	assert_int_equal(lb_ids_add_of(ids, "a", 7, &a), 0);
+	assert_int_equal(lb_ids_del_of(ids, "a", 7), 0);
+	assert_null(lb_ids_key(ids, a));
+	assert_int_equal(lb_ids_lookup(ids, "a", &id), -ENOENT);
+	assert_int_equal(lb_ids_add_of(ids, "a", 7, &id), 0);
+	assert_int_equal(id, a);
+	// of another owner it is another thing
+	assert_int_equal(lb_ids_del_of(ids, "a", 7), 0);
+	assert_int_equal(lb_ids_add_of(ids, "a", 8, &id), 0);
+	assert_int_not_equal(id, a);
+	// and when somebody else has got the id, it is gone
+	assert_int_equal(lb_ids_del_of(ids, "a", 8), 0);
+	add(ids, "b");
+	add(ids, "c");
+	add(ids, "d");
+	assert_int_equal(lb_ids_add_of(ids, "a", 8, &id), -ENOSPC);
+	lb_ids_destroy(ids);
+}
+
+static void an_id_that_rests_is_given_only_to_who_had_it(void **state)
+{
+	struct lb_ids *ids = make(0, 3, 0);
+	uint32_t a = add(ids, "a"), b = add(ids, "b"), id;
+
+	(void)state;
+	add(ids, "c");
+	lb_ids_rest(ids, a, 1); // it is used: nothing happens
+	assert_int_equal(lb_ids_n_free(ids), 0);
+	assert_int_equal(lb_ids_del(ids, "a"), 0);
+	assert_int_equal(lb_ids_del(ids, "b"), 0);
+	lb_ids_rest(ids, a, 1);
+	lb_ids_rest(ids, b, 2);
+	assert_int_equal(lb_ids_n_free(ids), 0);
+	assert_int_equal(lb_ids_add(ids, "d", &id), -ENOSPC);
+	assert_int_equal(add(ids, "a"), a);
+	assert_int_equal(lb_ids_del(ids, "a"), 0);
+	assert_int_equal(lb_ids_add(ids, "d", &id), -ENOSPC); // it rests still
+	lb_ids_rested(ids, 2);
+	assert_int_equal(lb_ids_n_free(ids), 1);
+	assert_int_equal(add(ids, "d"), b);
+	lb_ids_rested(ids, 1);
+	assert_int_equal(add(ids, "e"), a);
+	lb_ids_destroy(ids);
+}
+
 static void a_full_set_says_so_and_a_hole_is_found(void **state)
 {
 	struct lb_ids *ids = make(7, 3, 0);
@@ -166,6 +217,13 @@ static void random_use_agrees_with_a_model(void **state)
 				n++;
 			}
 		} else {
+			if (owner[k] != 0 && random() % 4 == 0) { // and it has rested at once
+				assert_int_equal(lb_ids_del(ids, key), 0);
+				lb_ids_rest(ids, owner[k], step + 1);
+				assert_int_equal(lb_ids_n_free(ids), N - n);
+				lb_ids_rested(ids, step + 1);
+				assert_int_equal(add(ids, key), owner[k]);
+			}
 			assert_int_equal(lb_ids_del(ids, key), owner[k] != 0 ? 0 : -ENOENT);
 			n -= owner[k] != 0;
 			owner[k] = 0;
@@ -180,6 +238,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_key_keeps_its_id),
 		cmocka_unit_test(a_freed_id_comes_back_last),
+		cmocka_unit_test(who_comes_back_has_the_id_that_he_had),
+		cmocka_unit_test(an_id_that_rests_is_given_only_to_who_had_it),
 		cmocka_unit_test(a_full_set_says_so_and_a_hole_is_found),
 		cmocka_unit_test(json_brings_everything_back),
 		cmocka_unit_test(wrong_json_is_refused_and_leaves_an_empty_set),

@@ -256,8 +256,8 @@ static void check_agreement(struct fake_dp *fake)
 	assert_int_equal(n_services, model->n_services);
 	assert_int_equal(n_backends, 0);
 	assert_int_equal(model->n_gone, 0);
-	for (unsigned i = 0; i < LB_GONE_FILTER; i++)
-		assert_int_equal(model->gone_endpoints[i], 0);
+	for (unsigned i = 0; i < LB_GONE_BUCKETS; i++)
+		assert_null(LIST_FIRST(&model->gone_endpoints[i]));
 }
 
 static struct lb_backend *backend_of(const char *service, const char *name)
@@ -1246,6 +1246,87 @@ static void moves_that_nothing_asks_for_go_in_steps(void **state)
 	fake_dp_stop(fake, true);
 }
 
+static struct lb_config *without_b(void)
+{
+	return parse(strreplaced(basic, "{name: b, address: 10.0.0.2, port: 80, weight: 3},\n", ""));
+}
+
+/* So its connections go on, whether the data plane has lost it yet or not. */
+static void a_backend_that_comes_back_is_the_one_it_was(void **state)
+{
+	struct fake_dp *fake = start_synced();
+	uint16_t id = backend_of("web", "b")->id;
+	size_t n_deleted;
+
+	(void)state;
+	assert_int_equal(apply(without_b()), 0);
+	settle();
+	assert_int_equal(fake_dp_count(fake, LB_OP_BACKEND_DEL), 1);
+	assert_int_equal(apply(parse(basic)), 0);
+	assert_int_equal(backend_of("web", "b")->id, id);
+	settle();
+	check_agreement(fake);
+	n_deleted = fake_dp_count(fake, LB_OP_BACKEND_DEL);
+	assert_int_equal(apply(without_b()), 0);
+	assert_int_equal(apply(parse(basic)), 0);
+	assert_int_equal(backend_of("web", "b")->id, id);
+	settle();
+	check_agreement(fake);
+	assert_int_equal(fake_dp_count(fake, LB_OP_BACKEND_DEL), n_deleted);
+	fake_dp_stop(fake, true);
+}
+
+/* @p n backends, others for each @p set. */
+static struct lb_config *with_many(unsigned set, unsigned n)
+{
+	char *text = malloc(200 + (size_t)n * 60);
+	size_t len;
+	struct lb_config *config;
+
+	assert_non_null(text);
+	len = (size_t)sprintf(text, "services:\n  - {name: s, vip: 203.0.113.9, port: 80, protocol: tcp, mode: dsr, "
+				    "health_check: {type: none}, backends: [\n");
+	for (unsigned i = 0; i < n; i++)
+		len += (size_t)sprintf(text + len, "{name: b%u, address: 10.%u.%u.%u},\n", i, set, i / 250, i % 250 + 1);
+	strcpy(text + len, "]}\n");
+	config = parse(text);
+	free(text);
+	return config;
+}
+
+static int apply_with(struct lb_config *config, struct lb_config_error *error)
+{
+	int rc = lb_model_apply(model, config, "test", error);
+
+	if (rc < 0)
+		lb_config_free(config);
+	return rc;
+}
+
+static void ids_of_backends_that_went_are_not_anybodys(void **state)
+{
+	enum { N = 30000 };
+	struct lb_config_error error = {0};
+	uint16_t id;
+
+	(void)state;
+	start_model();
+	assert_int_equal(apply(with_many(1, N)), 0);
+	id = backend_of("s", "b7")->id;
+	assert_int_equal(apply(with_many(2, N)), 0);
+	// more than are left, and than would be left
+	assert_int_equal(apply_with(with_many(3, N), &error), -EAGAIN);
+	assert_int_equal(error.retry_s, 0); // nobody is there who could say
+	assert_non_null(strstr(error.message, "30000 backends are new, and there are ids for 5"));
+	assert_int_equal(apply_with(with_many(3, N + 6000), &error), -ENOSPC);
+	assert_non_null(strstr(error.message, "replace at most 35535 at a time"));
+	assert_int_equal(lb_ids_count(model->backend_ids), N);
+	// back again: that goes, at once
+	assert_int_equal(apply(with_many(1, N)), 0);
+	assert_int_equal(backend_of("s", "b7")->id, id);
+	assert_int_equal(lb_ids_count(model->backend_ids), N);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -1273,6 +1354,8 @@ int main(void)
 		TEST(weights_come_from_the_mirror_after_a_restart),
 		TEST(a_secret_does_not_change_under_a_running_data_plane),
 		TEST(a_refused_secret_can_be_taken_out),
+		TEST(a_backend_that_comes_back_is_the_one_it_was),
+		TEST(ids_of_backends_that_went_are_not_anybodys),
 		TEST(a_failed_save_changes_nothing),
 		TEST(a_corrupt_state_file_is_set_aside),
 		TEST(hostile_events_are_bounded),

@@ -95,7 +95,7 @@ static void advance(uint32_t ticks)
 		struct lb_worker *worker = pipeline.dp.workers[i];
 		uint32_t sweeps = worker->sweeps;
 
-		while (worker->sweeps - sweeps < 2) { // a round takes eight ticks
+		while (worker->sweeps - sweeps < 2 || worker->counters->sweeps != worker->sweeps) { // a round takes eight ticks
 			worker->tick = 0;
 			lb_worker_keep_house(worker, 0);
 		}
