@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "control/document.h"
 #include "control/json.h"
 #include "control/mem.h"
 #include "control/state.h"
@@ -170,13 +171,129 @@ static void apply(struct lb_api_request *request, struct lb_config *config, cons
 
 /* Whole configs. */
 
+/*
+ * The config in force, as a document in slices: of the moment in which it was asked for, whatever is applied meanwhile.
+ * Services are shared with what comes after and do not change.
+ */
+struct snapshot {
+	struct lb_config *config;
+	size_t service, backend; /* to be written next; of the service its beginning if the backend is 0 */
+	FILE *yaml;              /* writes into the document; NULL: it is JSON */
+};
+
+static void snapshot_free(void *state)
+{
+	struct snapshot *snapshot = state;
+
+	if (snapshot->yaml != NULL)
+		fclose(snapshot->yaml);
+	lb_config_free(snapshot->config);
+	free(snapshot);
+}
+
+static void begin_json(struct lb_document *document)
+{
+	const struct snapshot *snapshot = document->state;
+	json_t *globals = lb_config_globals_json(snapshot->config), *value;
+	const char *key;
+
+	lb_writer_open(&document->out, NULL, '{');
+	document->out.failed |= globals == NULL;
+	json_object_foreach (globals, key, value)
+		lb_writer_json(&document->out, key, json_incref(value));
+	json_decref(globals);
+	if (snapshot->config->n_services > 0)
+		lb_writer_open(&document->out, "services", '[');
+	else
+		lb_writer_string(&document->out, "services", "none");
+}
+
+static bool more_json(struct lb_document *document)
+{
+	struct snapshot *snapshot = document->state;
+
+	if (snapshot->service == snapshot->config->n_services)
+		return false;
+	// which is there since it was saved
+	lb_writer_raw(&document->out, NULL, lb_config_service_text(snapshot->config->services[snapshot->service++]));
+	return true;
+}
+
+static void end_json(struct lb_document *document)
+{
+	const struct snapshot *snapshot = document->state;
+
+	if (snapshot->config->n_services > 0)
+		lb_writer_close(&document->out, ']');
+	lb_writer_close(&document->out, '}');
+	lb_writer_text(&document->out, "\n");
+}
+
+static ssize_t write_yaml(void *arg, const char *bytes, size_t n)
+{
+	struct lb_document *document = arg;
+
+	lb_writer_bytes(&document->out, bytes, n);
+	return document->out.failed ? 0 : (ssize_t)n;
+}
+
+static void wrote(struct lb_document *document, bool done)
+{
+	const struct snapshot *snapshot = document->state;
+
+	document->out.failed |= fflush(snapshot->yaml) != 0 || !done;
+}
+
+static void begin_yaml(struct lb_document *document)
+{
+	struct snapshot *snapshot = document->state;
+
+	snapshot->yaml = fopencookie(document, "w", (cookie_io_functions_t){.write = write_yaml});
+	if (snapshot->yaml == NULL)
+		abort(); // as in lb_xcalloc()
+	wrote(document, lb_config_write_yaml_globals(snapshot->yaml, snapshot->config));
+}
+
+static bool more_yaml(struct lb_document *document)
+{
+	struct snapshot *snapshot = document->state;
+	const struct lb_config_service *service;
+	bool done = true;
+
+	if (snapshot->service == snapshot->config->n_services)
+		return false;
+	service = snapshot->config->services[snapshot->service];
+	if (snapshot->backend == 0)
+		done = lb_config_write_yaml_service(snapshot->yaml, service);
+	if (snapshot->backend < service->n_backends)
+		done &= lb_config_write_yaml_backend(snapshot->yaml, &service->backends[snapshot->backend++]);
+	if (snapshot->backend == service->n_backends) {
+		snapshot->service++;
+		snapshot->backend = 0;
+	}
+	wrote(document, done);
+	return true;
+}
+
+static void reply_config(struct lb_api_request *request, bool is_yaml)
+{
+	static const struct lb_document_part json[] = {{.begin = begin_json, .more = more_json, .end = end_json}},
+		yaml[] = {{.begin = begin_yaml, .more = more_yaml}};
+	struct snapshot *snapshot = lb_xcalloc(1, sizeof(*snapshot));
+
+	snapshot->config = lb_config_clone(request->model->config);
+	if (snapshot->config == NULL)
+		abort(); // as in lb_xcalloc()
+	lb_document_reply(request, is_yaml ? "application/yaml" : "application/json", is_yaml ? yaml : json, 1, NULL,
+		snapshot, snapshot_free);
+}
+
 void lb_api_config_get(struct lb_api_request *request)
 {
 	const struct evkeyvalq *headers = evhttp_request_get_input_headers(request->http);
 	const char *accept = evhttp_find_header(headers, "Accept");
 	const char *format = lb_api_param(request, "format");
 	bool yaml = accept != NULL && strstr(accept, "yaml") != NULL;
-	char *text;
 
 	if (format != NULL && strcmp(format, "yaml") != 0 && strcmp(format, "json") != 0) {
 		lb_api_error(request, 400, "invalid", "format", "format is not json or yaml: %s",
@@ -185,16 +302,7 @@ void lb_api_config_get(struct lb_api_request *request)
 	}
 	if (format != NULL)
 		yaml = strcmp(format, "yaml") == 0;
-	if (!yaml) {
-		lb_api_reply(request, 200, lb_config_to_json(request->model->config));
-		return;
-	}
-	text = lb_config_to_yaml(request->model->config);
-	if (text == NULL)
-		lb_api_reply(request, 500, NULL);
-	else
-		lb_api_reply_text(request, 200, "application/yaml", text);
-	free(text);
+	reply_config(request, yaml);
 }
 
 /* NULL: answered. */

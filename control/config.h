@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <stdio.h>
+
 #include <jansson.h>
 
 #include "lb/addr.h"
@@ -217,8 +219,15 @@ char *lb_config_to_text(const struct lb_config *config);
  */
 char *lb_config_to_yaml(const struct lb_config *config);
 
+/** Its pieces, in their order: what stands before the services, a service without its backends, a backend. @return false: no memory. */
+bool lb_config_write_yaml_globals(FILE *out, const struct lb_config *config);
+bool lb_config_write_yaml_service(FILE *out, const struct lb_config_service *service);
+bool lb_config_write_yaml_backend(FILE *out, const struct lb_config_backend *backend);
+
 /** The same as JSON; new reference. */
 json_t *lb_config_to_json(const struct lb_config *config);
+/** All of it but the services. */
+json_t *lb_config_globals_json(const struct lb_config *config);
 
 /**
  * Changes of one object, as the API takes them: a JSON object with config keys, e.g. {"weight": 3}.

@@ -287,8 +287,7 @@ static json_t *announce_json(const struct lb_config *config)
 	return f.object;
 }
 
-/* All but the services. */
-static json_t *globals_json(const struct lb_config *config)
+json_t *lb_config_globals_json(const struct lb_config *config)
 {
 	struct filling f = {json_object()};
 	char secret[33];
@@ -322,7 +321,7 @@ static json_t *globals_json(const struct lb_config *config)
 
 json_t *lb_config_to_json(const struct lb_config *config)
 {
-	struct filling f = {globals_json(config)};
+	struct filling f = {lb_config_globals_json(config)};
 
 	put(&f, "services", services_json(config));
 	return f.object;
@@ -406,7 +405,7 @@ const char *lb_config_service_text(struct lb_config_service *service)
 
 char *lb_config_to_text(const struct lb_config *config)
 {
-	char *globals = dump(globals_json(config)), *text = NULL;
+	char *globals = dump(lb_config_globals_json(config)), *text = NULL;
 	size_t len;
 	FILE *out = globals ? open_memstream(&text, &len) : NULL;
 	bool failed = !out;
@@ -524,26 +523,13 @@ static void write_indent(FILE *out, unsigned indent)
 static void write_block(FILE *out, json_t *object, unsigned indent, const char *first)
 {
 	const char *key;
-	json_t *child, *item;
-	size_t i;
+	json_t *child;
 
 	json_object_foreach(object, key, child) {
 		write_indent(out, *first ? indent - 2 : indent);
 		fprintf(out, "%s%s:", first, key);
 		first = "";
-		if (!strcmp(key, "services") && json_is_array(child)) {
-			fputc('\n', out);
-			json_array_foreach(child, i, item)
-				write_block(out, item, indent + 4, "- ");
-		} else if (!strcmp(key, "backends")) {
-			fputc('\n', out);
-			json_array_foreach(child, i, item) {
-				write_indent(out, indent + 2);
-				fputs("- ", out);
-				write_flow(out, item);
-				fputc('\n', out);
-			}
-		} else if (!strcmp(key, "health_check")) {
+		if (!strcmp(key, "health_check")) {
 			fputc('\n', out);
 			write_block(out, child, indent + 2, "");
 		} else {
@@ -554,24 +540,65 @@ static void write_block(FILE *out, json_t *object, unsigned indent, const char *
 	}
 }
 
-char *lb_config_to_yaml(const struct lb_config *config)
+/* Takes @p object. */
+static bool write_taken_block(FILE *out, json_t *object, unsigned indent, const char *first)
 {
-	json_t *json = lb_config_to_json(config);
-	char *text = NULL;
-	size_t len;
-	FILE *out;
-	bool failed;
+	if (!object)
+		return false;
+	write_block(out, object, indent, first);
+	json_decref(object);
+	return true;
+}
+
+bool lb_config_write_yaml_globals(FILE *out, const struct lb_config *config)
+{
+	bool done = write_taken_block(out, lb_config_globals_json(config), 0, "");
+
+	fputs(config->n_services ? "services:\n" : "services: none\n", out);
+	return done;
+}
+
+bool lb_config_write_yaml_service(FILE *out, const struct lb_config_service *service)
+{
+	bool done = write_taken_block(out, service_head_json(service), 4, "- ");
+
+	if (service->n_backends)
+		fputs("    backends:\n", out);
+	return done;
+}
+
+bool lb_config_write_yaml_backend(FILE *out, const struct lb_config_backend *backend)
+{
+	json_t *json = backend_json(backend);
 
 	if (!json)
-		return NULL;
-	out = open_memstream(&text, &len);
-	if (out)
-		write_block(out, json, 0, "");
+		return false;
+	fputs("      - ", out);
+	write_flow(out, json);
+	fputc('\n', out);
 	json_decref(json);
+	return true;
+}
+
+char *lb_config_to_yaml(const struct lb_config *config)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+	bool done;
+
 	if (!out)
 		return NULL;
-	failed = ferror(out);
-	if (fclose(out) || failed) {
+	done = lb_config_write_yaml_globals(out, config);
+	for (size_t i = 0; i < config->n_services; i++) {
+		const struct lb_config_service *service = config->services[i];
+
+		done &= lb_config_write_yaml_service(out, service);
+		for (size_t j = 0; j < service->n_backends; j++)
+			done &= lb_config_write_yaml_backend(out, &service->backends[j]);
+	}
+	done &= !ferror(out);
+	if (fclose(out) || !done) {
 		free(text);
 		return NULL;
 	}

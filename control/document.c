@@ -115,6 +115,8 @@ static bool step(struct lb_document *document)
 		walk->service = 0;
 		if (part->begin != NULL)
 			part->begin(document);
+	} else if (part->more != NULL && part->more(document)) {
+		// there is more
 	} else if (walk->is_inside) {
 		tell_backend(document);
 	} else if (!tell_service(document)) {
@@ -247,7 +249,8 @@ void lb_document_reply(struct lb_api_request *request, const char *content_type,
 	document->free_state = free_state;
 	document->request = request;
 	document->content_type = content_type;
-	document->walk = walk_create(request->model, service);
+	document->walk = parts->more == NULL ? walk_create(request->model, service)
+					     : lb_xcalloc(1, sizeof(*document->walk));
 	document->body = evbuffer_new();
 	if (document->body == NULL)
 		abort(); // as in lb_xcalloc()

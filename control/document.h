@@ -34,7 +34,7 @@ struct lb_document {
 };
 
 /*
- * A part of a document: its begin; what it has of each service (its beginning, its backends, its end), if it has
+ * A part of a document (where the first has a `more`, each has): its begin; what it has of each service (its beginning, its backends, its end), if it has
  * anything; its end. Whatever a function does not write is missing; each is called in one go, so it must not write
  * about all services or backends. NULL: nothing.
  */
@@ -43,6 +43,8 @@ struct lb_document_part {
 	void (*service)(struct lb_document *document, struct lb_service *service);
 	void (*backend)(struct lb_document *document, struct lb_backend *backend);
 	void (*service_end)(struct lb_document *document); /* the service itself may have gone */
+	/* In the place of services: the next piece of what the state holds. @return false: that was all. */
+	bool (*more)(struct lb_document *document);
 	void (*end)(struct lb_document *document);
 	const void *arg;
 };

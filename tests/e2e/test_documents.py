@@ -115,6 +115,21 @@ def test_what_came_in_the_place_of_another_is_not_told_of(daemon):
         assert all(names == NAMES[:len(names)] for names in told), reader.path
 
 
+@pytest.mark.parametrize("path", ["/v1/config", "/v1/config?format=yaml"])
+def test_a_config_is_the_one_of_the_moment_in_which_it_was_asked_for(daemon, path):
+    many = config("a", "198.18")  # larger than what is ready in advance
+    for i, service in enumerate(many["services"]):
+        service["backends"] = [{"name": f"api-{i}-{j}", "address": f"10.{j}.{i // 250}.{i % 250 + 1}"} for j in range(6)]
+    daemon.call("PUT", "/v1/config", many)
+    status, _, before = daemon.request("GET", path)
+    reader = Reader(daemon, path)
+    daemon.call("PUT", "/v1/config", {"services": "none"})
+    daemon.call("POST", "/v1/services", config("new", "198.19", 1)["services"][0], 201)
+    assert (status, reader.answer.read()) == (200, before)
+    reader.connection.close()
+    assert b"new-0" in daemon.request("GET", path)[2]
+
+
 def test_a_connection_is_kept_after_a_long_answer(daemon):
     connection = Connection(daemon.socket)
     for _ in range(2):
