@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Fixtures: a lab with real servers, checked for clean ends; a failing test prints the lab's state."""
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from lab import Lab  # noqa: E402
 
 
 def pytest_configure(config):
+    # In the background of a shell that is not interactive SIGINT is ignored, and so it would be in all that tests start.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "smoke: the pass that is also run under the sanitizers")
 
 
