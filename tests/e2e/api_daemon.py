@@ -19,7 +19,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("FULCRUM_BUILD", TOP / "build"))
 CONTROL = BUILD / "control" / "lb-control"
 DATAPLANE = BUILD / "dataplane" / "lb-dataplane"
-PATIENCE_S = 20
+PATIENCE_S = 30
 _count = itertools.count(1)
 
 BASIC = {

@@ -26,7 +26,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from netns import LineReader, Namespace, run, veth, wait_for
+from netns import PATIENCE_S, LineReader, Namespace, run, veth, wait_for
 
 PREFIX = "fc"
 HERE = Path(__file__).resolve().parent
@@ -35,7 +35,6 @@ VIP, VIP6 = "203.0.113.10", "2001:db8:f::10"
 VIPS = {4: VIP, 6: VIP6}
 CLIENTS = {4: CLIENT, 6: CLIENT6}
 PYTHON = "/usr/bin/python3"
-STARTUP_S = 20  # of a daemon, on a machine that is busy with other things
 
 _count = itertools.count(1)
 
@@ -205,7 +204,7 @@ class Lab:
                 except TimeoutError:
                     return False
 
-            wait_for(ready, lambda: f"READY=1 from {name}:\n{process.tail()}", STARTUP_S, 0)
+            wait_for(ready, lambda: f"READY=1 from {name}:\n{process.tail()}", PATIENCE_S, 0)
         return process
 
     def start_dataplane(self):
@@ -260,9 +259,9 @@ class Lab:
 
     def api(self, path):
         """GET from the daemon's API: what lbctl shows, without a process per question."""
-        connection = http.client.HTTPConnection("fulcrum", timeout=10)
+        connection = http.client.HTTPConnection("fulcrum", timeout=PATIENCE_S)
         connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(10)
+        connection.sock.settimeout(PATIENCE_S)
         try:
             connection.sock.connect(f"{self.env['FULCRUM_RUN_DIR']}/{self.id}/control.sock")
             connection.request("GET", path)
@@ -292,13 +291,13 @@ class Lab:
         """Effective state of each backend: {"api-1": "up", ...}."""
         return {name: b["effective"] for name, b in self.backend_list(service).items()}
 
-    def wait_effective(self, service, timeout_s=15.0, **expected):
+    def wait_effective(self, service, timeout_s=PATIENCE_S, **expected):
         """Wait until backends are in these states: wait_effective("web", api_1="down")."""
         expected = {name.replace("_", "-"): state for name, state in expected.items()}
         wait_for(lambda: expected.items() <= self.effective(service).items(),
                  lambda: f"{service}: {expected}, have {self.effective(service)}", timeout_s)
 
-    def wait_ready(self, timeout_s=STARTUP_S):
+    def wait_ready(self, timeout_s=PATIENCE_S):
         """Data plane in sync, every enabled backend up with its next hop, every table published."""
         def unready():
             status = self.status()
@@ -340,7 +339,7 @@ class Lab:
 
     def get(self, url):
         """One HTTP request by curl from the client."""
-        return self.client.run("curl", "-sS", "--fail", "--max-time", 5, url)
+        return self.client.run("curl", "-sS", "--fail", "--max-time", PATIENCE_S, url)
 
     # -- the end
 
@@ -418,10 +417,10 @@ class LoadProcess:
         self.process = lab.start(lab.client, "load", [PYTHON, HERE / "traffic.py", "load", host, port, *options],
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.reader, self.n_read = LineReader(self.process.popen.stdout), 0
-        self.first = self._read(30)
+        self.first = self._read()
 
-    def _read(self, timeout_s):
-        line = self.reader.wait_line(self.n_read, timeout_s)
+    def _read(self):
+        line = self.reader.wait_line(self.n_read, PATIENCE_S)
         assert line is not None, f"load generator silent:\n{self.process.tail()}"
         self.n_read += 1
         return json.loads(line)
@@ -429,17 +428,17 @@ class LoadProcess:
     def _command(self, command):
         self.process.popen.stdin.write(command.encode() + b"\n")
         self.process.popen.stdin.flush()
-        return self._read(30)
+        return self._read()
 
     def report(self):
         return self._command("report")
 
     def stop(self):
         report = self._command("stop")
-        self.process.popen.wait(10)
+        self.process.popen.wait(PATIENCE_S)
         return report
 
-    def wait_probes(self, n, timeout_s=20):
+    def wait_probes(self, n):
         """Until n more probes have ended well after now. @return the report."""
         since = time.monotonic()
 
@@ -447,7 +446,7 @@ class LoadProcess:
             report = self.report()
             good = [p for p in report["probes"] if p[0] >= since and p[2] is not None]
             return report if len(good) >= n else None
-        return wait_for(enough, f"{n} good probes", timeout_s, 0.1)
+        return wait_for(enough, f"{n} good probes", interval_s=0.1)
 
     def __enter__(self):
         return self

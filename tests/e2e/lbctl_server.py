@@ -238,7 +238,7 @@ def environment(run_dir, **more):
     return env
 
 
-def lbctl(run_dir, *args, stdin=b"", timeout=30, **env):
+def lbctl(run_dir, *args, stdin=b"", timeout=60, **env):
     """Run it; the result has .out and .err as text beside .stdout and .stderr."""
     done = subprocess.run([LBCTL, *args], input=stdin, capture_output=True, timeout=timeout,
                           env=environment(run_dir, **env))
@@ -271,7 +271,7 @@ def rows(text, title):
     return table
 
 
-def read_until(fd, pattern, seconds=15):
+def read_until(fd, pattern, seconds=30):
     """What comes out of @fd until @pattern is in it, or up to its end (None)."""
     data, end = b"", time.monotonic() + seconds
     while pattern is None or not re.search(pattern, data):

@@ -11,10 +11,11 @@ from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
+PATIENCE_S = 30  # for what takes a moment, on a machine that is busy with other things
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def wait_for(predicate, what, timeout_s=10.0, interval_s=0.02):
+def wait_for(predicate, what, timeout_s=PATIENCE_S, interval_s=0.02):
     """The first true value of predicate(); AssertionError naming `what` (text or callable) after timeout_s."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -62,7 +63,7 @@ class Process:
             pass
         self.popen.wait()
 
-    def stop(self, timeout_s=10.0):
+    def stop(self, timeout_s=PATIENCE_S):
         """SIGTERM, then SIGKILL for what does not listen. @return exit status, negative: the signal."""
         if self.alive():
             self.popen.terminate()

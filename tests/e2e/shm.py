@@ -6,7 +6,7 @@ import struct
 import subprocess
 from ipaddress import ip_address
 
-from netns import LineReader
+from netns import PATIENCE_S, LineReader
 
 (PING, SYNC_BEGIN, SYNC_END, SECRET_SET, SERVICE_SET, SERVICE_DEL, BACKEND_SET, BACKEND_DEL, TABLE_PUBLISH,
  NEXTHOP_SET, NEXTHOP_DEL, ROUTE_SET, ROUTE_DEL, TRACE, FLOWS_FLUSH, FLOWS_COUNT, LOCAL_SET, SESSION_NEXT, SYNC_OBJECTS,
@@ -76,7 +76,7 @@ class Poke:
     def command(self, line):
         self.process.popen.stdin.write(line.encode() + b"\n")
         self.process.popen.stdin.flush()
-        answer = self.reader.wait_line(self.n_read, 10)
+        answer = self.reader.wait_line(self.n_read, PATIENCE_S)
         assert answer is not None, f"shm_poke is silent:\n{self.process.tail()}"
         self.n_read += 1
         return json.loads(answer)

@@ -24,7 +24,7 @@ def routes(lab):
 
 
 def wait_routes(lab, *vips):
-    wait_for(lambda: routes(lab) == set(vips), lambda: f"{vips}, have {routes(lab)}", 20)
+    wait_for(lambda: routes(lab) == set(vips), lambda: f"{vips}, have {routes(lab)}")
 
 
 def config(lab, table=TABLE):
@@ -79,8 +79,8 @@ def test_restart_of_the_daemon_withdraws_nothing(lab):
     lab.control.kill_group()
     assert routes(lab) == {VIP, VIP6}
     lab.start_control()
-    wait_for(lambda: lab.status()["dataplane"]["state"] == "up", "in sync", 20)
-    wait_for(lambda: lab.effective("web")["api-1"] == "up", "healthy", 20)
+    wait_for(lambda: lab.status()["dataplane"]["state"] == "up", "in sync")
+    wait_for(lambda: lab.effective("web")["api-1"] == "up", "healthy")
     monitor.stop()
     assert [line for line in monitor.log.read_text().splitlines() if f"table {TABLE}" in line] == []
     assert events(lab) == []
@@ -131,7 +131,7 @@ def test_the_daemon_keeps_no_privilege_that_it_does_not_need(lab):
     assert capabilities("NoNewPrivs") == 1
     # what needs root's help at run time still works: a reload, and a neighbour that is to be resolved
     lab.lbctl("backend", "add", "web", "10.2.0.99:80")
-    wait_for(lambda: lab.backend_list("web")["10.2.0.99:80"]["nexthop"] is not None, "a next hop", 20)
+    wait_for(lambda: lab.backend_list("web")["10.2.0.99:80"]["nexthop"] is not None, "a next hop")
     lab.lbctl("backend", "del", "web", "10.2.0.99:80")
 
 
@@ -164,9 +164,9 @@ def test_programs_as_checks_run_as_nobody_and_are_ended(lab):
     def health(i):
         return lab.backend_list("web")[names[i]]["health"]
     nobody = "65534 " + "0" * 16  # and no capability
-    wait_for(lambda: health(0)["reason"].strip('"').endswith(nobody), lambda: str(health(0)), 20)
-    wait_for(lambda: "time" in health(1)["reason"], lambda: str(health(1)), 20)
-    wait_for(lambda: health(2)["state"] == "up", lambda: str(health(2)), 20)
-    wait_for(lambda: health(3)["reason"].startswith("not checked"), lambda: str(health(3)), 20)
+    wait_for(lambda: health(0)["reason"].strip('"').endswith(nobody), lambda: str(health(0)))
+    wait_for(lambda: "time" in health(1)["reason"], lambda: str(health(1)))
+    wait_for(lambda: health(2)["state"] == "up", lambda: str(health(2)))
+    wait_for(lambda: health(3)["reason"].startswith("not checked"), lambda: str(health(3)))
     lab.apply(config(lab))
-    wait_for(lambda: not pids_of(marker), lambda: f"end of {pids_of(marker)}", 20)
+    wait_for(lambda: not pids_of(marker), lambda: f"end of {pids_of(marker)}")

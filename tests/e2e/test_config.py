@@ -54,7 +54,7 @@ def test_a_file_that_is_not_there(shared_lab):
 def test_daemon_does_not_start_with_a_wrong_config(bare_lab):
     path = next(p for p in WRONG if "weight" in p.name)
     done = bare_lab.lb.run(bare_lab.build / "control/lb-control", "--instance", bare_lab.id, "--config", path,
-                           check=False, timeout=20)
+                           check=False, timeout=60)
     assert done.returncode != 0
     assert f"{path}:{expected(path)[0]}: " in done.stderr
 

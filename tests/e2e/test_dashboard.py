@@ -59,10 +59,10 @@ new MutationObserver(look).observe(document.body, {subtree: true, childList: tru
 
 
 def test_a_backend_that_fails_is_shown_with_the_reason(lab, page, capsys):
-    wait_for(lambda: page.script(ROWS).get("api-2", [""])[0] == "up", "api-2 up", 20)
+    wait_for(lambda: page.script(ROWS).get("api-2", [""])[0] == "up", "api-2 up")
     page.script(WATCH, "api-2")
     lab.backends[1].kill_nginx()
-    wait_for(lambda: page.script(ROWS)["api-2"] == ["down", "connection refused"], lambda: page.script(ROWS), 20)
+    wait_for(lambda: page.script(ROWS)["api-2"] == ["down", "connection refused"], lambda: page.script(ROWS))
     assert text(page, ".service .pill") == "degraded"
     wait_for(lambda: "backend web/api-2 up → down" in text(page, "#events"), lambda: text(page, "#events"))
     # What is shown came after what happened, and the events stand in the order of their numbers, the newest first.
@@ -79,7 +79,7 @@ def test_a_backend_that_fails_is_shown_with_the_reason(lab, page, capsys):
     # the worst comes first
     assert text(page, ".backends tr:nth-child(2) td").startswith("api-2")
     lab.backends[1].start_nginx()
-    wait_for(lambda: page.script(ROWS)["api-2"][0] == "up", lambda: page.script(ROWS), 20)
+    wait_for(lambda: page.script(ROWS)["api-2"][0] == "up", lambda: page.script(ROWS))
 
 
 def test_tiles_have_names_of_their_own(page):
@@ -93,7 +93,7 @@ def test_traffic_moves_the_figures_and_charts(lab, page):
 
     before = page.script("return document.querySelector('.service > button polyline').getAttribute('points')")
     lab.traffic("requests", VIP, 80, "--count", 300, "--concurrency", 20)
-    wait_for(lambda: "300 (" in entries(), entries, 20)
+    wait_for(lambda: "300 (" in entries(), entries)
     assert page.script("return document.querySelector('.service > button polyline').getAttribute('points')") != before
 
 
@@ -123,7 +123,7 @@ def test_the_page_is_readable_on_a_phone(page):
 def test_a_daemon_that_is_away_is_told_and_found_again(lab, page):
     assert page.script("return document.querySelector('#alarm').hidden")
     lab.control.kill_group()
-    wait_for(lambda: "has not answered for" in text(page, "#alarm"), lambda: text(page, "#alarm"), 20)
+    wait_for(lambda: "has not answered for" in text(page, "#alarm"), lambda: text(page, "#alarm"))
     lab.start_control()
-    wait_for(lambda: page.script("return document.querySelector('#alarm').hidden"), lambda: text(page, "#alarm"), 20)
-    wait_for(lambda: page.script(ROWS).get("api-1", [""])[0] == "up", lambda: page.script(ROWS), 20)
+    wait_for(lambda: page.script("return document.querySelector('#alarm').hidden"), lambda: text(page, "#alarm"))
+    wait_for(lambda: page.script(ROWS).get("api-1", [""])[0] == "up", lambda: page.script(ROWS))

@@ -13,7 +13,7 @@ from scapy.layers.inet import IP, UDP, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
-from wire import Wire
+from wire import PATIENCE_S, Wire
 
 FAMILIES = (4, 6)
 LOCALS = {4: "192.0.2.1", 6: "2001:db8:a::1"}
@@ -52,7 +52,7 @@ def servers(lab, family):
         with backend.ns.entered():
             sock = socket.socket(DOMAIN[family], socket.SOCK_DGRAM)
             sock.bind((backend.addresses[family], 5353))
-            sock.settimeout(5)
+            sock.settimeout(PATIENCE_S)
             sockets.append(sock)
     return sockets
 
@@ -60,7 +60,7 @@ def servers(lab, family):
 def receive(sockets):
     """The datagram that one of them gets. @return (socket, data, sender)."""
     import select
-    ready = select.select(sockets, [], [], 5)[0]
+    ready = select.select(sockets, [], [], PATIENCE_S)[0]
     assert len(ready) == 1, f"{len(ready)} servers have got a datagram"
     return (ready[0], *ready[0].recvfrom(20000))
 
@@ -80,7 +80,7 @@ def test_8000_bytes_both_ways(fragments_lab, port, client, server):
     sockets = servers(fragments_lab, server)
     with fragments_lab.client.entered(), socket.socket(DOMAIN[client], socket.SOCK_DGRAM) as sender:
         sender.bind((CLIENTS[client], 0))
-        sender.settimeout(5)
+        sender.settimeout(PATIENCE_S)
         sender.connect((VIPS[client], port))
         for turn in range(5):
             sender.send(QUERY)

@@ -121,7 +121,7 @@ def test_short_connections_and_datagrams(lab, client, server):
 def test_20_megabytes_by_curl(lab, client, server):
     host = f"[{VIPS[6]}]" if client == 6 else VIPS[4]
     target = lab.dir / "download"
-    lab.client.run("curl", "-sS", "--fail", "--max-time", 30, "-o", target, f"http://{host}:{8000 + server}/big")
+    lab.client.run("curl", "-sS", "--fail", "--max-time", 60, "-o", target, f"http://{host}:{8000 + server}/big")
     assert hashlib.sha256(target.read_bytes()).digest() == hashlib.sha256(
         (lab.dir / "api-1" / "big").read_bytes()).digest()
 
@@ -139,7 +139,7 @@ def test_nginx_learns_the_client_by_proxy_protocol(lab, client, server):
     host = f"[{VIPS[6]}]" if client == 6 else VIPS[4]
     digest = hashlib.sha256((lab.dir / "api-1" / "big").read_bytes()).digest()
     target = lab.dir / "download"
-    lab.client.run("curl", "-sS", "--fail", "--max-time", 30, "-o", target, "--data-binary",
+    lab.client.run("curl", "-sS", "--fail", "--max-time", 60, "-o", target, "--data-binary",
                    f"@{lab.dir / 'upload'}", "-X", "GET", f"http://{host}:{8100 + server}/big")
     assert hashlib.sha256(target.read_bytes()).digest() == digest
 
@@ -247,7 +247,7 @@ def test_connections_outlive_a_restart_of_the_data_plane(lab):
         sigkill(lab.dataplane)
         lab.start_dataplane()
         requests = load.report()["n_requests"]
-        wait_for(lambda: load.report()["n_requests"] > requests + 100, "requests", 30)
+        wait_for(lambda: load.report()["n_requests"] > requests + 100, "requests")
         report = load.stop()
     assert report["broken"] == []
 

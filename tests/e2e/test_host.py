@@ -49,7 +49,7 @@ class Watch:
         addresses = [a for b in self.lab.backends for a in b.addresses.values()]
         seen = Counter(self.take_answers())
         wait_for(lambda: all(self.take_answers()[a] - seen[a] >= n for a in addresses),
-                 lambda: f"{n} answers each, have {self.answers - seen}", 20, 0.1)
+                 lambda: f"{n} answers each, have {self.answers - seen}", interval_s=0.1)
 
     def leaked(self):
         """Frames that left the balancer with a VIP as their source."""
@@ -108,12 +108,12 @@ def test_address_that_comes_later_is_the_hosts_too(watch, family):
 
     def asks_without_trace():
         before = lab.drops()
-        lab.lb.run("curl", "-sS", "--fail", "--max-time", 5, "--interface", address, "-o", "/dev/null", url)
+        lab.lb.run("curl", "-sS", "--fail", "--max-time", 30, "--interface", address, "-o", "/dev/null", url)
         after = lab.drops()
         assert after["host"] > before["host"]
         return not watch.leaked() and all(after[r] == before[r] for r in ("no_route", "reply"))
 
-    wait_for(asks_without_trace, f"{address} to be known as the host's", 10)
+    wait_for(asks_without_trace, f"{address} to be known as the host's")
 
 
 def test_vip_on_an_interface_is_told(watch):

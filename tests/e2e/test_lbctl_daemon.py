@@ -274,7 +274,7 @@ def test_trace_names_the_backend_that_then_serves(shared_lab):
     for port in range(42000, 42010):
         traced = lab.lbctl_json("trace", f"{CLIENT}:{port}", f"{VIPS[4]}:80/tcp")
         before = {b["name"]: b["counters"]["new_flows"] for b in lab.backend_list("web").values()}
-        lab.client.run("curl", "-sS", "--fail", "--max-time", 5, "--local-port", port, f"http://{VIPS[4]}/")
+        lab.client.run("curl", "-sS", "--fail", "--max-time", 30, "--local-port", port, f"http://{VIPS[4]}/")
         after = {b["name"]: b["counters"]["new_flows"] for b in lab.backend_list("web").values()}
         assert [name for name in after if after[name] > before[name]] == [traced["backend"]]
         held = lab.lbctl_json("trace", "--mid-stream", f"{CLIENT}:{port}", f"{VIPS[4]}:80/tcp")

@@ -86,7 +86,7 @@ class Follower:
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(10)
+        self.process.wait(30)
         self.process.stdout.close()
         self.process.stderr.close()
 

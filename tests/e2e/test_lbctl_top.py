@@ -60,7 +60,7 @@ class Top:
     def type(self, keys):
         os.write(self.fd, keys)
 
-    def wait(self, wanted, seconds=15):
+    def wait(self, wanted, seconds=30):
         """The lines of a frame of which @wanted(lines) is true."""
         end, seen = time.monotonic() + seconds, 0
         while True:

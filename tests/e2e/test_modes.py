@@ -18,6 +18,7 @@ import pytest
 import configs
 from conftest import finish
 from lab import CLIENTS, Lab, wait_for
+from netns import PATIENCE_S
 
 # name: (mode, family of VIP and client, family of the backends)
 MODES = {"dsr-ipv4": ("dsr", 4, 4), "dsr-ipv6": ("dsr", 6, 6),
@@ -63,7 +64,7 @@ def direct_lab():
 
 def get(host):
     """One request on a connection of its own, from the thread's namespace. @return the body."""
-    with socket.create_connection((host, 80), 10) as sock:
+    with socket.create_connection((host, 80), PATIENCE_S) as sock:
         sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
         answer = b""
         while part := sock.recv(4096):
@@ -109,7 +110,7 @@ def test_uploads_learn_the_tunnels_mtu(direct_lab, name):
     body = lab.dir / "upload"
     body.write_bytes(bytes(900_000))
     url = f"http://[{host}]/api/" if family == 6 else f"http://{host}/api/"
-    done = lab.client.run("curl", "-sS", "--fail", "--max-time", 20, "-H", "Expect:", "--data-binary", f"@{body}", url)
+    done = lab.client.run("curl", "-sS", "--fail", "--max-time", 60, "-H", "Expect:", "--data-binary", f"@{body}", url)
     assert CLIENTS[family] in done.stdout
     assert lab.drops()["too_big"] > before, "nothing was too big: the test tests nothing"
     mtu = MTU - (20 if outer == 4 else 40) - (12 if mode == "gue" else 0)
@@ -153,7 +154,7 @@ def test_lb_decap_comes_and_goes(direct_lab):
     decap = backend.start_decap()
     backend.decap("--detach")
     assert xdp_of(backend) == []
-    assert decap.popen.wait(10) == 1
+    assert decap.popen.wait(PATIENCE_S) == 1
     assert "was taken off eth0" in decap.tail()
 
 

@@ -75,7 +75,7 @@ def syns(lab, name):
         far.flush()
         near.flush()
         with lab.client.entered():
-            with socket.create_connection((VIPS[client], port_of(name)), 10):
+            with socket.create_connection((VIPS[client], port_of(name)), 30):
                 pass
         to_server = far.expect(lambda f: is_syn(f, server, "S"))
         to_client = near.expect(lambda f: is_syn(f, client, "SA", sport=port_of(name)))
@@ -85,7 +85,7 @@ def syns(lab, name):
     return [dict(Ether(frame)[TCP].options)["MSS"] for frame in (to_server, to_client)]
 
 
-def download(lab, name, timeout_s=30):
+def download(lab, name, timeout_s=60):
     client = SERVICES[name][0]
     host = f"[{VIPS[6]}]" if client == 6 else VIPS[4]
     return lab.client.run("curl", "-sS", "--fail", "--max-time", timeout_s, "-o", lab.dir / "got", "-w", "%{size_download}",

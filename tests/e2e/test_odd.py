@@ -75,7 +75,7 @@ def url(family, port):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_path_mtu_is_found(odd_lab, family):
-    done = odd_lab.far.run("curl", "-sS", "--fail", "--max-time", 30, "-o", "/dev/null", "-w", "%{size_download}", url(family, 80))
+    done = odd_lab.far.run("curl", "-sS", "--fail", "--max-time", 60, "-o", "/dev/null", "-w", "%{size_download}", url(family, 80))
     assert int(done.stdout) == N_BYTES
     route = odd_lab.backends[0].ns.run("ip", "route", "get", FAR[family]).stdout
     assert "mtu 1280" in route, route  # it was the ICMP error that told the server
@@ -84,10 +84,10 @@ def test_path_mtu_is_found(odd_lab, family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nobody_there_is_told_at_once(odd_lab, family):
     before = odd_lab.api("/v1/stats")["answers"]
-    done = odd_lab.far.run("curl", "-sS", "--max-time", 10, url(family, 81), check=False)
+    done = odd_lab.far.run("curl", "-sS", "--max-time", 30, url(family, 81), check=False)
     assert done.returncode == 7, done.stderr  # refused, not timed out (28)
     with odd_lab.far.entered(), socket.socket({4: socket.AF_INET, 6: socket.AF_INET6}[family], socket.SOCK_DGRAM) as sock:
-        sock.settimeout(10)
+        sock.settimeout(30)
         sock.connect((VIPS[family], 82))
         sock.send(b"anybody?")
         with pytest.raises(ConnectionRefusedError):

@@ -98,7 +98,7 @@ def test_malformed_packet_is_counted_under_its_reason(link, reason, build):
     before = link.count()
     link.client.send(build(link.to))
     wait_for(lambda: link.count(reason)[reason] > before[reason],
-             lambda: f"{reason}; counted: { {k: v - before[k] for k, v in link.count().items() if v != before[k]} }", 3)
+             lambda: f"{reason}; counted: { {k: v - before[k] for k, v in link.count().items() if v != before[k]} }")
     after = link.count()
     changed = {k: v - before[k] for k, v in after.items() if v != before[k] and k != "host"}
     assert changed == ({reason: 1} if reason != "host" else {})
@@ -237,7 +237,7 @@ def test_malformed_replies_are_counted(link):
     def sent(reason, packet):
         before = link.count(reason)[reason]
         link.server.send(link.reply(packet))
-        wait_for(lambda: link.count(reason)[reason] == before + 1, reason, 3)
+        wait_for(lambda: link.count(reason)[reason] == before + 1, reason)
 
     for family in (4, 6):
         answer = TCP(sport=8080, dport=40009, flags="SA")
@@ -275,7 +275,7 @@ def test_nothing_is_silent(link):
             del frame[rng.randrange(14, len(frame) + 1):]
         link.client.send(frame)
         if i % 250 == 249:  # no faster than a busy machine can take it
-            wait_for(lambda: received()[0] - n_before >= i * 0.9, "the frames to arrive", 10)
+            wait_for(lambda: received()[0] - n_before >= i * 0.9, "the frames to arrive")
     n_rx, n_fates = wait_for(lambda: (lambda r: r if r[0] == r[1] else None)(received()), "rx to equal the fates")
     assert n_rx - n_before >= 0.9 * n_sent
     # And it still forwards.
@@ -301,7 +301,7 @@ def test_counted_when_nobody_can_take_it():
         def dropped(reason, send, packet):
             before = link.count(reason)[reason]
             send(packet)
-            wait_for(lambda: link.count(reason)[reason] == before + 1, reason, 3)
+            wait_for(lambda: link.count(reason)[reason] == before + 1, reason)
 
         dropped("nexthop_unresolved", link.client.send, link.request(IP(src=CLIENT, dst=VIP) / UDP(dport=53) / b"q"))
         dropped("no_backend", link.client.send, link.request(IP(src=CLIENT, dst=VIP) / UDP(dport=8000) / b"q"))

@@ -175,7 +175,7 @@ def test_a_server_learns_the_clients_mtu(lab, name):
     for backend in lab.backends:
         forget(backend.ns)
         answer_directly(backend)  # iproute2 flushes the main table's cache only
-    done = lab.far.run("curl", "-sS", "--fail", "--max-time", 30, "-o", "/dev/null", "-w", "%{size_download}", url(name, "big"))
+    done = lab.far.run("curl", "-sS", "--fail", "--max-time", 60, "-o", "/dev/null", "-w", "%{size_download}", url(name, "big"))
     assert int(done.stdout) == N_BYTES
     # It was the router's error that told the one server, in terms of its own family.
     to = LOCALS[server] if mode == "fullnat" else FAR[client]
@@ -193,7 +193,7 @@ def test_full_sized_uploads_into_a_smaller_tunnel(lab, name):
         forget(lab.router)
     reason = "tunnel_too_big" if name in ROUTED else "too_big"
     before = lab.drops()[reason]
-    done = lab.client.run("curl", "-sS", "--fail", "--max-time", 20, "-H", "Expect:", "--data-binary", f"@{lab.dir / 'body'}",
+    done = lab.client.run("curl", "-sS", "--fail", "--max-time", 60, "-H", "Expect:", "--data-binary", f"@{lab.dir / 'body'}",
                           url(name, "upload"))
     assert done.stdout == "got it"
     assert lab.drops()[reason] > before

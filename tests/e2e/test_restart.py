@@ -68,7 +68,7 @@ def test_killed_dataplane_is_back_without_the_control_daemon_restarting(lab):
         assert lab.lbctl("status", check=False).returncode == 0
         # Every held connection makes at least one request after it.
         requests = report["n_requests"]
-        report = wait_for(lambda: (lambda r: r["n_requests"] > requests + 400 and r)(load.report()), "requests", 30)
+        report = wait_for(lambda: (lambda r: r["n_requests"] > requests + 400 and r)(load.report()), "requests")
         load.stop()
     first = min(p[1] for p in report["probes"] if p[0] > killed_at and p[2] is not None)
     assert first - started_at < 3, "traffic is back within 3 s"
@@ -88,7 +88,7 @@ def test_killed_dataplane_with_a_dead_server_keeps_connections(lab):
         lab.start_dataplane()
         load.wait_probes(20)
         requests = load.report()["n_requests"]
-        wait_for(lambda: load.report()["n_requests"] > requests + 200, "requests", 30)
+        wait_for(lambda: load.report()["n_requests"] > requests + 200, "requests")
         report = load.stop()
     assert (report["broken"], report["moved"]) == ([], [])
 
@@ -116,7 +116,7 @@ def test_daemon_heals_after_corruption(lab):
                 poke.command(command)
         lab.wait_ready()
         # The daemon can still change things: a drain reaches the data plane.
-        wait_for(lambda: lab.lbctl("backend", "drain", "web", "api-1", check=False).returncode == 0, "a drain", 15)
+        wait_for(lambda: lab.lbctl("backend", "drain", "web", "api-1", check=False).returncode == 0, "a drain")
         lab.wait_effective("web", api_1="drain")
         at = time.monotonic()
         load.wait_probes(40)

@@ -160,7 +160,7 @@ def command_of(args, listed):
 def patiently(lab, ask):
     """What @ask() returns that is not None; again when a busy machine kept the data plane from answering for a second."""
     for _ in range(5):
-        wait_for(lambda: lab.status()["dataplane"]["state"] == "up", "the data plane", 30)
+        wait_for(lambda: lab.status()["dataplane"]["state"] == "up", "the data plane")
         answer = ask()
         if answer is not None:
             return answer

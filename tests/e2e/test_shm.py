@@ -186,7 +186,7 @@ def test_wrong_ring_index_is_survived(puppet, side, value):
         puppet.command(f"index {ring} {side} {value}")
         # A message may be lost while both sides heal; then the rings work again.
         wait_for(lambda: "status" in puppet.command("send " + shm.message(shm.PING, seq=5).hex()),
-                 f"an answer after {ring}.{side} = {value}", 20)
+                 f"an answer after {ring}.{side} = {value}")
         check_traffic(puppet.lab)
 
 

@@ -81,7 +81,7 @@ def test_large_bodies_arrive_whole(shared_lab, family):
     try:
         client = ("import hashlib,socket,sys,threading\n"
                   "data=open(sys.argv[1],'rb').read()\n"
-                  "s=socket.create_connection((sys.argv[2],9999),10)\n"
+                  "s=socket.create_connection((sys.argv[2],9999),30)\n"
                   "s.sendall(data)\n"
                   "back=b''\n"
                   "while len(back)<64+len(data):\n"

@@ -47,7 +47,7 @@ def test_changes_reach_every_worker(lab):
         lab.start_dataplane()
         load.wait_probes(20)
         requests = load.report()["n_requests"]
-        wait_for(lambda: load.report()["n_requests"] > requests + 150, "requests", 30)
+        wait_for(lambda: load.report()["n_requests"] > requests + 150, "requests")
         report = load.stop()
     assert {b["backend"] for b in report["broken"]} == {"api-2"}
     assert report["moved"] == []

@@ -214,7 +214,8 @@ def main():
     parser.add_argument("--connections", type=int, default=200)
     parser.add_argument("--interval", type=float, default=0.5)
     parser.add_argument("--probe-interval", type=float, default=0.05)
-    parser.add_argument("--probe-timeout", type=float, default=0.5)
+    # A SYN that is lost is sent again after 1 s: no probe survives that by default.
+    parser.add_argument("--probe-timeout", type=float, default=0.95)
     parser.add_argument("--flows", type=int, default=1000)
     parser.add_argument("--repeat", type=int, default=3)
     args = parser.parse_args()

@@ -5,6 +5,7 @@ import socket
 import struct
 import time
 
+PATIENCE_S = 30
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_AUXDATA = 263, 8
 TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 0x10, 0x40
@@ -44,7 +45,7 @@ class Wire:
                     frame = frame[:12] + struct.pack("!HH", tpid, tci) + frame[12:]
         return frame
 
-    def expect(self, wanted, timeout_s=5.0):
+    def expect(self, wanted, timeout_s=PATIENCE_S):
         """The first frame for which wanted(frame) is true; AssertionError with what came instead."""
         deadline, others = time.monotonic() + timeout_s, []
         while time.monotonic() < deadline:
