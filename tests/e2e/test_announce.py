@@ -27,6 +27,14 @@ def wait_routes(lab, *vips):
     wait_for(lambda: routes(lab) == set(vips), lambda: f"{vips}, have {routes(lab)}")
 
 
+def wait_monitor(lab, monitor, address):
+    """Until it has told of a route that is made now, in a table of its own, and so of all before."""
+    def told():
+        lab.lb.ip(f"route add blackhole {address}/32 table 4343", f"route del blackhole {address}/32 table 4343")
+        return address in monitor.log.read_text()
+    wait_for(told, "ip monitor")
+
+
 def config(lab, table=TABLE):
     return {"announce": {"table": table}, **configs.config(configs.web(lab, 4), configs.web(lab, 6))}
 
@@ -76,11 +84,13 @@ def test_maintenance_withdraws_and_outlives_a_restart(lab):
 def test_restart_of_the_daemon_withdraws_nothing(lab):
     wait_routes(lab, VIP, VIP6)
     monitor = lab.start(lab.lb, "monitor", ["ip", "monitor", "route"])
+    wait_monitor(lab, monitor, "192.0.2.9")
     lab.control.kill_group()
     assert routes(lab) == {VIP, VIP6}
     lab.start_control()
     wait_for(lambda: lab.status()["dataplane"]["state"] == "up", "in sync")
     wait_for(lambda: lab.effective("web")["api-1"] == "up", "healthy")
+    wait_monitor(lab, monitor, "192.0.2.10")
     monitor.stop()
     assert [line for line in monitor.log.read_text().splitlines() if f"table {TABLE}" in line] == []
     assert events(lab) == []

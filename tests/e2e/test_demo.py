@@ -27,6 +27,11 @@ def traces(lab_id):
     return found
 
 
+def wait_no_traces(lab_id):
+    """Killed processes of a group end one after the other."""
+    wait_for(lambda: traces(lab_id) == [], lambda: f"nothing to be left: {traces(lab_id)}")
+
+
 def test_tour():
     done = run(str(DEMO), timeout=180)
     shares = dict(re.findall(r"(api-\d) +\S+ +[\d.]+% +([\d.]+)%", done.stdout))
@@ -36,7 +41,7 @@ def test_tour():
     assert '"x_real_ip": "198.51.100.10"' in done.stdout
     assert re.search(r"other servers +\d+ open connections, 0 broken, 0 moved", done.stdout)
     config = re.search(r"config: /tmp/(fcdemo-\d+-\d+)-", done.stdout)
-    assert traces(config[1]) == []
+    wait_no_traces(config[1])
 
 
 def test_keep_and_down():
@@ -56,7 +61,8 @@ def test_keep_and_down():
         with Lab(n_backends=0, prefix="fcdemo") as running, Lab(n_backends=0, prefix="fcdemo") as other:
             (other.dir / "kept-by").write_text("/another/clone")
             out = run(str(DEMO), "--down").stdout
-            assert traces(lab_id) == [] and "removed 1 demo\n" in out
+            assert "removed 1 demo\n" in out
+            wait_no_traces(lab_id)
             for lab, reason in ((running, "not left by --keep"), (other, "/another/clone")):
                 assert f"left alone: {lab.id} ({reason}); to remove it: scripts/demo --down {lab.id}" in out
                 assert traces(lab.id)
@@ -65,7 +71,7 @@ def test_keep_and_down():
             assert run(str(DEMO), "--down", "fcdemo-0-0", check=False).returncode == 1
     finally:
         run(str(DEMO), "--down")
-    assert traces(lab_id) == []
+    wait_no_traces(lab_id)
 
 
 def test_interrupted_demo_cleans_up():
@@ -78,7 +84,8 @@ def test_interrupted_demo_cleans_up():
     process.send_signal(signal.SIGTERM)
     process.stdout.read()
     assert process.wait(30) == 143
-    assert lab_id and traces(lab_id) == []
+    assert lab_id
+    wait_no_traces(lab_id)
 
 
 @pytest.mark.parametrize("end", ["close", "SIGKILL"])
@@ -96,4 +103,4 @@ def test_lab_leaves_nothing(end):
         assert lab_id, done
         with Lab(n_backends=0):
             pass  # the next lab removes what a killed one left
-    wait_for(lambda: traces(lab_id) == [], lambda: f"nothing to be left: {traces(lab_id)}")
+    wait_no_traces(lab_id)

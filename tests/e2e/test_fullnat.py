@@ -178,6 +178,11 @@ def test_sessions_and_ports_are_shown(lab):
         "print('open', flush=True)\nsys.stdin.read()"], stdin=subprocess.PIPE)
     try:
         wait_for(lambda: "open" in client.log.read_text(), "the connections")
+
+        def established():  # the client has sent the last ACKs: they have to arrive
+            sessions = lab.api("/v1/sessions?limit=1000&service=web-44")["sessions"]
+            return sum(s["state"] == "established" for s in sessions) == 40
+        wait_for(established, "the sessions")
         stats = lab.lbctl_json("stats")
         fullnat = stats["fullnat"]
         check_shape({"fullnat": fullnat}, {"fullnat": documented.FULLNAT})

@@ -310,8 +310,9 @@ def test_drain_waits_for_the_flows_of_the_data_plane(shared_lab):
     lab = shared_lab
     lab.lbctl("flows", "flush", "web")
     lab.get(f"http://{VIPS[4]}/")
-    counters = {n: b["counters"] for n, b in lab.backend_list("web").items()}
-    busy = next(n for n, c in counters.items() if c["active_flows"] + c["closing_flows"] > 0)
+    # curl is gone before both sides' FINs are at the balancer
+    busy = wait_for(lambda: next((n for n, b in lab.backend_list("web").items() if b["counters"]["closing_flows"] == 1), None),
+                    "the flow to close")
     done = lab.lbctl("backend", "drain", "web", busy, "--wait", "0s", check=False)
     assert done.returncode == 1 and "1 that is closing" in done.stderr
     # its client has closed: the entry stays for a minute or more, which nobody has to wait for

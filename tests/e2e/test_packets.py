@@ -237,7 +237,9 @@ def test_malformed_replies_are_counted(link):
     def sent(reason, packet):
         before = link.count(reason)[reason]
         link.server.send(link.reply(packet))
-        wait_for(lambda: link.count(reason)[reason] == before + 1, reason)
+        # what the kernels around say to each other is left to the host, too
+        wait_for(lambda: link.count(reason)[reason] == before + 1 if reason != "host" else
+                 link.count(reason)[reason] > before, reason)
 
     for family in (4, 6):
         answer = TCP(sport=8080, dport=40009, flags="SA")

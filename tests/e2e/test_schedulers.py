@@ -112,9 +112,12 @@ def test_ring_follows_weights_roughly(lab):
 
 def test_slow_start_is_told(lab):
     use(lab, "slow_start=1s")
-    lab.lbctl("backend", "disable", "web", "api-2")
-    lab.lbctl("backend", "enable", "web", "api-2")
-    assert lab.backend_list("web")["api-2"]["weight_percent"] < 100
+
+    def starts_slowly():  # seen before it is over
+        lab.lbctl("backend", "disable", "web", "api-2")
+        lab.lbctl("backend", "enable", "web", "api-2")
+        return lab.backend_list("web")["api-2"]["weight_percent"] < 100
+    wait_for(starts_slowly, "less than all of its weight")
     wait_for(lambda: lab.events(kind="slow_start", subject="backend web/api-2", to="full"), "the end of it")
     wait_for(lambda: lab.backend_list("web")["api-2"]["weight_percent"] == 100, "all of its weight")
     assert lab.events(kind="slow_start", subject="backend web/api-1") == []

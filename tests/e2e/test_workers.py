@@ -63,7 +63,8 @@ def test_flows_that_backends_reset_are_over(lab):
 
         def counters(key, service=name):
             return sum(backend["counters"][key] for backend in lab.backend_list(service).values())
-        assert (counters("new_flows"), counters("resets")) == (n_flows, n_flows)
+        wait_for(lambda: counters("resets") == n_flows, lambda: f"resets:\n{lab.describe()}")
+        assert counters("new_flows") == n_flows
         wait_for(lambda: counters("active_flows") == 0, lambda: f"flows to end:\n{lab.describe()}")
     flow = lab.api("/v1/stats")["flow"]
     assert (flow["reset"], flow["reset_lost"]) == (2 * n_flows, 0)
