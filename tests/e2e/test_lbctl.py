@@ -403,17 +403,18 @@ def test_drain_waits_on_while_daemon_or_data_plane_are_away(api, run_dir):
 
 
 def test_drain_is_bounded_by_its_wait_while_nobody_answers(api, run_dir):
-    looks = iter([draining(2)])
+    looks, ended = iter([draining(2)]), threading.Event()
 
     def answer(method, *_):
         if method == "GET" and next(looks, None) is None:
-            time.sleep(5)
+            ended.wait(60)
         return 200, CHANGE if method == "PATCH" else draining(2)
     api.answer = answer
-    start = time.monotonic()
-    done = lbctl(run_dir, "backend", "drain", "web", "api-1", "--wait", "1s")
+    try:
+        done = lbctl(run_dir, "backend", "drain", "web", "api-1", "--wait", "1s", timeout=50)
+    finally:
+        ended.set()
     assert (done.returncode, "lb-control cannot be reached" in done.err) == (3, True), done.err
-    assert time.monotonic() - start < 5
 
 
 def test_drain_of_one_that_is_down_waits_for_nothing(api, run_dir):

@@ -69,8 +69,8 @@ def test_exit_status(lab):
 
 
 def test_backend_drain_waits_until_nobody_is_left(lab):
-    report = lab.traffic("udp", VIP, 53, "--flows", 20, "--repeat", 1)
-    assert len(report["flows"]) == 20
+    report = lab.traffic("udp", VIP, 53, "--flows", 100, "--repeat", 1)  # some to each of the four
+    assert len(report["flows"]) == 100
     done = lab.lbctl("backend", "drain", "dns", "api-1", "--wait", "500ms", check=False)
     assert done.returncode == 1, "UDP flows live for 30 s: it gives up"
     assert lab.lbctl_json("flows", "flush", "dns", "api-1")["n_flows"] > 0

@@ -4,13 +4,14 @@ import json
 import signal
 import socket
 import subprocess
-import time
 
 import pytest
 from scapy.all import IP, TCP, rdpcap
 
 import configs
 from lab import CLIENT, VIP, Lab, wait_for
+
+PORTS = list(range(20000, 20005))  # of the clients that are to be captured
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +69,21 @@ def test_dumpcap_sees_both_directions(lab):
     try:
         wait_for(lambda: capture.exists() and capture.stat().st_size > 0,
                  lambda: (lab.dir / "dumpcap.log").read_text())
-        time.sleep(0.5)  # between its file and its callbacks there is nothing to wait for
-        lab.traffic("requests", VIP, 80, "--count", 5, "--concurrency", 1)
+        header = capture.stat().st_size
+
+        def captures():  # some time after it has made its file
+            lab.traffic("requests", VIP, 80, "--count", 1)
+            return capture.stat().st_size > header
+        wait_for(captures, lambda: (lab.dir / "dumpcap.log").read_text())
+        lab.traffic("requests", VIP, 80, "--count", 5, "--concurrency", 1, "--source", CLIENT, "--source-port", PORTS[0])
+
+        def has(flags, **fields):
+            seen = [p for p in rdpcap(str(capture)) if TCP in p and IP in p and p[TCP].flags == flags]
+            return sorted(p[TCP].sport if flags == "S" else p[TCP].dport for p in seen if all(
+                p[IP].fields[key] == value for key, value in fields.items()) and {p[TCP].sport, p[TCP].dport} & set(PORTS))
+        wait_for(lambda: has("S", src=CLIENT, dst=VIP) == has("SA", src=VIP, dst=CLIENT) == PORTS,
+                 lambda: f"both directions, have {rdpcap(str(capture))}")
     finally:
         dumpcap.send_signal(signal.SIGINT)
-        dumpcap.wait(20)
-    packets = [p for p in rdpcap(str(capture)) if TCP in p and IP in p]
-    assert sum(p[IP].src == CLIENT and p[IP].dst == VIP and p[TCP].flags == "S" for p in packets) == 5
-    assert sum(p[IP].src == VIP and p[IP].dst == CLIENT and p[TCP].flags == "SA" for p in packets) == 5
+        dumpcap.wait(30)
     lab.traffic("requests", VIP, 80, "--count", 20, "--concurrency", 1)  # and it goes on without it
