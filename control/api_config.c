@@ -12,11 +12,17 @@
 
 #define SETTLE_S 2 /* how long a change waits for the data plane */
 
+/* What a config changes, as the answer has it: there may be tens of thousands, of which a tree takes a second. */
+struct changes {
+	struct lb_writer list; /* the array, without its brackets */
+	size_t n;
+};
+
 /* A change that is in force here and on its way to the data plane. */
 struct change {
 	struct lb_api_request *request;
 	int status;
-	json_t *changes;
+	struct changes *changes;
 	uint64_t n_refusals_before;
 	struct lb_settle_waiter waiter;
 	bool waiting; /* the waiter is in the model's list */
@@ -26,23 +32,36 @@ struct change {
 static void add_change(void *arg, char sign, const char *path, const char *text)
 {
 	char sign_text[2] = {sign, '\0'};
+	struct changes *changes = arg;
 
-	json_array_append_new(arg, json_pack("{s:s, s:o, s:o}", "sign", sign_text, "path",
-					   lb_json_text(path), "text", lb_json_text(text)));
+	lb_writer_open(&changes->list, NULL, '{');
+	lb_writer_string(&changes->list, "sign", sign_text);
+	lb_writer_string(&changes->list, "path", path);
+	lb_writer_string(&changes->list, "text", text);
+	lb_writer_close(&changes->list, '}');
+	changes->n++;
 }
 
-static json_t *changes_of(const struct lb_model *model, const struct lb_config *config)
+static struct changes *changes_of(const struct lb_model *model, const struct lb_config *config)
 {
-	json_t *list = json_array();
+	struct changes *changes = lb_xcalloc(1, sizeof(*changes));
 
-	lb_config_diff(model->config, config, add_change, list);
-	return list;
+	lb_config_diff(model->config, config, add_change, changes);
+	return changes;
 }
 
-/* Takes @p changes. */
-static json_t *answer_json(const struct lb_model *model, const struct lb_config *config, json_t *changes,
+static void changes_free(struct changes *changes)
+{
+	lb_writer_fini(&changes->list);
+	free(changes);
+}
+
+/* Takes @p changes, and answers. */
+static void answer_with(struct lb_api_request *request, int status, const struct lb_config *config, struct changes *changes,
 	bool dry_run, uint64_t n_refusals_before, bool settled)
 {
+	const struct lb_model *model = request->model;
+	struct lb_writer out = {0};
 	json_t *refused = json_array();
 	uint64_t first = n_refusals_before;
 	bool live;
@@ -54,10 +73,21 @@ static json_t *answer_json(const struct lb_model *model, const struct lb_config 
 			refused, lb_api_refusal_json(&model->refusals[i % LB_N_REFUSALS]));
 	live = !dry_run && settled && lb_dp_state(model->dp) == LB_DP_UP &&
 	       model->n_refusals == n_refusals_before;
-	return json_pack("{s:o, s:I, s:b, s:s, s:b, s:o, s:o}", "changes", changes, "n_changes",
-		(json_int_t)json_array_size(changes), "dry_run", dry_run, "dataplane",
-		lb_dp_state_name(lb_dp_state(model->dp)), "live", live, "refused", refused,
-		"warnings", lb_api_warnings_json(model, config));
+	lb_writer_open(&out, NULL, '{');
+	lb_writer_open(&out, "changes", '[');
+	if (changes->n > 0)
+		lb_writer_bytes(&out, changes->list.text, changes->list.len);
+	out.failed |= changes->list.failed;
+	lb_writer_close(&out, ']');
+	lb_writer_u64(&out, "n_changes", changes->n);
+	lb_writer_bool(&out, "dry_run", dry_run);
+	lb_writer_string(&out, "dataplane", lb_dp_state_name(lb_dp_state(model->dp)));
+	lb_writer_bool(&out, "live", live);
+	lb_writer_json(&out, "refused", refused);
+	lb_writer_json(&out, "warnings", lb_api_warnings_json(model, config));
+	lb_writer_close(&out, '}');
+	changes_free(changes);
+	lb_api_reply_written(request, status, &out);
 }
 
 static void on_cancel(struct lb_api_request *request)
@@ -67,17 +97,18 @@ static void on_cancel(struct lb_api_request *request)
 	if (change->waiting)
 		lb_sync_cancel_wait(request->model, &change->waiter);
 	event_free(change->deadline);
-	json_decref(change->changes);
+	if (change->changes != NULL)
+		changes_free(change->changes);
 	free(change);
 }
 
 static void answer_change(struct change *change, bool settled)
 {
 	struct lb_api_request *request = change->request;
+	struct changes *changes = change->changes;
 
-	lb_api_reply(request, change->status,
-		answer_json(request->model, request->model->config, json_incref(change->changes), false,
-			change->n_refusals_before, settled));
+	change->changes = NULL;
+	answer_with(request, change->status, request->model->config, changes, false, change->n_refusals_before, settled);
 }
 
 static void on_settled(void *arg)
@@ -97,7 +128,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 
 /* Takes @p changes. */
 static void answer_when_settled(
-	struct lb_api_request *request, int status, json_t *changes, uint64_t n_refusals)
+	struct lb_api_request *request, int status, struct changes *changes, uint64_t n_refusals)
 {
 	static const struct timeval delay = {.tv_sec = SETTLE_S};
 	struct change *change = lb_xcalloc(1, sizeof(*change));
@@ -156,7 +187,7 @@ static void apply(struct lb_api_request *request, struct lb_config *config, cons
 	struct lb_model *model = request->model;
 	uint64_t n_refusals = model->n_refusals;
 	struct lb_config_error error = {0};
-	json_t *changes = changes_of(model, config);
+	struct changes *changes = changes_of(model, config);
 	int rc = text != NULL ? lb_state_apply(model, config, text, len, "api", &error)
 			      : lb_model_apply(model, config, "api", &error);
 
@@ -164,7 +195,7 @@ static void apply(struct lb_api_request *request, struct lb_config *config, cons
 		answer_when_settled(request, status, changes, n_refusals);
 		return;
 	}
-	json_decref(changes);
+	changes_free(changes);
 	lb_config_free(config);
 	answer_failure(request, rc, &error);
 }
@@ -305,57 +336,82 @@ void lb_api_config_get(struct lb_api_request *request)
 	reply_config(request, yaml);
 }
 
-/* NULL: answered. */
-static struct lb_config *parse_body(struct lb_api_request *request)
-{
-	const char *file = lb_api_param(request, "file");
-	struct lb_config_error error = {0};
-	struct lb_config *config = NULL;
-	size_t len;
-	const char *text = lb_api_body(request, &len);
-	int rc = lb_config_parse(file != NULL ? file : "request", text, len, &config, &error);
+/* A whole config that is being parsed. */
+struct parsing {
+	struct lb_api_request *request;
+	struct lb_parse_job *job; /* NULL: it is parsed */
+	bool is_dry_run;
+};
 
-	if (rc == 0)
-		return config;
-	answer_failure(request, rc, &error);
-	return NULL;
+static void on_cancel_parsing(struct lb_api_request *request)
+{
+	struct parsing *parsing = request->state;
+
+	if (parsing->job != NULL)
+		lb_parser_cancel(request->model->parser, parsing->job);
+	free(parsing);
+}
+
+static void answer_diff(struct lb_api_request *request, struct lb_config *config)
+{
+	struct lb_config_error error = {0};
+	int rc = lb_model_check(request->model, config, &error);
+
+	if (rc < 0)
+		answer_failure(request, rc, &error);
+	else
+		answer_with(request, 200, config, changes_of(request->model, config), true, request->model->n_refusals,
+			false);
+	lb_config_free(config);
+}
+
+static void on_parsed(void *arg, int rc, struct lb_config *config, const struct lb_config_error *error, const char *text,
+	size_t len)
+{
+	struct parsing *parsing = arg;
+	struct lb_api_request *request = parsing->request;
+	bool is_dry_run = parsing->is_dry_run;
+
+	parsing->job = NULL;
+	on_cancel_parsing(request);
+	request->cancel = NULL;
+	if (rc < 0) {
+		answer_failure(request, rc, error);
+		return;
+	}
+	lb_config_share(config, request->model->config);
+	if (is_dry_run)
+		answer_diff(request, config);
+	else
+		apply(request, config, text, len, 200);
+}
+
+static void take_config(struct lb_api_request *request, bool is_dry_run)
+{
+	struct parsing *parsing = lb_xcalloc(1, sizeof(*parsing));
+
+	parsing->request = request;
+	parsing->is_dry_run = is_dry_run;
+	parsing->job = lb_parser_submit(request->model->parser,
+		lb_api_param(request, "file") != NULL ? lb_api_param(request, "file") : "request",
+		evhttp_request_get_input_buffer(request->http), on_parsed, parsing);
+	if (parsing->job == NULL) {
+		free(parsing);
+		lb_api_reply(request, 500, NULL);
+		return;
+	}
+	request->state = parsing;
+	request->cancel = on_cancel_parsing;
 }
 
 void lb_api_config_diff(struct lb_api_request *request)
 {
-	struct lb_config *config = parse_body(request);
-	struct lb_config_error error = {0};
-	int rc;
-
-	if (config == NULL)
-		return;
-	lb_config_share(config, request->model->config);
-	rc = lb_model_check(request->model, config, &error);
-	if (rc < 0)
-		answer_failure(request, rc, &error);
-	else
-		lb_api_reply(request, 200,
-			answer_json(request->model, config, changes_of(request->model, config), true,
-				request->model->n_refusals, false));
-	lb_config_free(config);
+	take_config(request, true);
 }
 
 void lb_api_config_put(struct lb_api_request *request)
 {
-	struct lb_config *config;
-	const char *text;
-	size_t len;
-
-	if (lb_api_flag(request, "dry_run")) {
-		lb_api_config_diff(request);
-		return;
-	}
-	config = parse_body(request);
-	if (config == NULL)
-		return;
-	lb_config_share(config, request->model->config);
-	text = lb_api_body(request, &len);
-	apply(request, config, text, len, 200);
+	take_config(request, lb_api_flag(request, "dry_run"));
 }
 
 /* Single objects: a copy of the running config is edited, then put in force as a whole. */

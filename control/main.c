@@ -177,18 +177,24 @@ static void on_stop(evutil_socket_t number, short what, void *arg)
 	event_base_loopbreak(daemon->base);
 }
 
+static void on_reloaded(void *arg, int rc, const struct lb_config_error *error)
+{
+	struct daemon *daemon = arg;
+
+	if (rc < 0)
+		lb_events_add(daemon->model->events, "config_refused", "config", NULL, NULL,
+			"%s%s%s", error->where, error->where[0] != '\0' ? ": " : "", error->message);
+	lb_notify("READY=1");
+}
+
 static void on_reload(evutil_socket_t number, short what, void *arg)
 {
 	struct daemon *daemon = arg;
-	struct lb_config_error error = {0};
 
 	(void)number;
 	(void)what;
 	lb_notify("RELOADING=1");
-	if (lb_state_reload(daemon->model, &error) < 0)
-		lb_events_add(daemon->model->events, "config_refused", "config", NULL, NULL,
-			"%s%s%s", error.where, error.where[0] != '\0' ? ": " : "", error.message);
-	lb_notify("READY=1");
+	lb_state_reload(daemon->model, on_reloaded, daemon);
 }
 
 static int add_signals(struct daemon *daemon)

@@ -932,6 +932,9 @@ int lb_model_create(struct event_base *base, const char *instance, const char *r
 	model->rest = lb_rest_create(model->backend_ids);
 	if (model->rest == NULL)
 		goto fail;
+	model->parser = lb_parser_create(base);
+	if (model->parser == NULL)
+		goto fail;
 	model->renew = evtimer_new(base, on_renew, model);
 	rc = model->renew != NULL ? lb_names_create(base, model->events, on_names_changed, model,
 					    &model->names)
@@ -983,6 +986,7 @@ void lb_model_destroy(struct lb_model *model)
 	lb_rest_destroy(model->rest);
 	lb_ids_destroy(model->backend_ids);
 	lb_events_destroy(model->events);
+	lb_parser_destroy(model->parser);
 	if (model->running != model->config)
 		lb_config_free(model->running);
 	lb_config_free(model->config);

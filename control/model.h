@@ -14,6 +14,7 @@
 #include "control/ids.h"
 #include "control/names.h"
 #include "control/nexthop.h"
+#include "control/parser.h"
 #include "control/rest.h"
 #include "control/table.h"
 
@@ -144,6 +145,7 @@ struct lb_model {
 	struct lb_config *config;  /* as it was written */
 	struct lb_config *running; /* the same, or with addresses for host names: what objects refer to */
 	struct lb_names *names;
+	struct lb_parser *parser;
 	struct event *renew; /* active when the addresses of names have changed */
 	uint8_t secret[16];
 	bool secret_refused; /* the data plane has another one, and flows by it */

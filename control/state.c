@@ -215,6 +215,7 @@ static int read_text(const char *path, char **text, size_t *len, struct lb_confi
 		snprintf(error->message, sizeof(error->message), "cannot be read: %s",
 			strerror(-rc));
 		free(*text);
+		*text = NULL;
 	}
 	return rc;
 }
@@ -362,22 +363,62 @@ static int apply_file(struct lb_model *model, struct lb_config *config, uint64_t
 	return 0;
 }
 
-int lb_state_reload(struct lb_model *model, struct lb_config_error *error)
-{
-	struct lb_config *config = NULL;
-	uint64_t hash;
-	size_t n_changes;
-	int rc = load_file(model->config_file, &config, &hash, error);
+struct reload {
+	struct lb_model *model;
+	lb_state_reloaded *done;
+	void *arg;
+};
 
-	if (rc < 0)
-		return rc;
+static int put_in_force(struct lb_model *model, struct lb_config *config, const char *text, size_t len,
+	struct lb_config_error *error)
+{
+	size_t n_changes;
+	int rc;
+
+	lb_config_share(config, model->config);
 	n_changes = lb_config_diff(model->config, config, NULL, NULL);
-	rc = apply_file(model, config, hash, "reload", error);
+	rc = apply_file(model, config, lb_hash_bytes(text, len, HASH_SEED), "reload", error);
 	if (rc < 0)
 		lb_config_free(config);
 	else if (n_changes == 0) // others are told one by one
 		lb_log(LB_LOG_INFO, "state", "reload: %s says what is in force: no change", model->config_file);
 	return rc;
+}
+
+static void on_parsed(void *arg, int rc, struct lb_config *config, const struct lb_config_error *error, const char *text,
+	size_t len)
+{
+	struct lb_config_error refused = *error;
+	struct reload *reload = arg;
+
+	if (rc == 0)
+		rc = put_in_force(reload->model, config, text, len, &refused);
+	reload->done(reload->arg, rc, &refused);
+	free(reload);
+}
+
+void lb_state_reload(struct lb_model *model, lb_state_reloaded *done, void *arg)
+{
+	struct reload *reload = lb_xcalloc(1, sizeof(*reload));
+	struct evbuffer *buffer = evbuffer_new();
+	struct lb_config_error error = {0};
+	char *text;
+	size_t len;
+	int rc = read_text(model->config_file, &text, &len, &error);
+
+	*reload = (struct reload){.model = model, .done = done, .arg = arg};
+	if (rc == 0 && (buffer == NULL || evbuffer_add(buffer, text, len) < 0 ||
+			       lb_parser_submit(model->parser, model->config_file, buffer, on_parsed, reload) == NULL)) {
+		rc = -ENOMEM;
+		snprintf(error.message, sizeof(error.message), "cannot be parsed: no memory, or no thread");
+	}
+	if (rc < 0) {
+		done(arg, rc, &error);
+		free(reload);
+	}
+	free(text);
+	if (buffer != NULL)
+		evbuffer_free(buffer);
 }
 
 int lb_state_apply(struct lb_model *model, struct lb_config *config, const char *text, size_t len,

@@ -29,8 +29,10 @@ int lb_state_start(struct lb_model *model, struct lb_config_error *error);
 int lb_state_apply(struct lb_model *model, struct lb_config *config, const char *text, size_t len,
 	const char *cause, struct lb_config_error *error);
 
-/** Load model->config_file again and put it in force. @return 0; -errno and @p error, nothing has
- * changed. */
-int lb_state_reload(struct lb_model *model, struct lb_config_error *error);
+/** Called from the loop: 0; -errno and @p error, nothing has changed. */
+typedef void lb_state_reloaded(void *arg, int rc, const struct lb_config_error *error);
+
+/** Load model->config_file again and put it in force: @p done is called once it is, which may be before this returns. */
+void lb_state_reload(struct lb_model *model, lb_state_reloaded *done, void *arg);
 
 #endif

@@ -268,6 +268,21 @@ static struct lb_backend *backend_of(const char *service, const char *name)
 	return backend;
 }
 
+static void on_reloaded(void *arg, int rc, const struct lb_config_error *error)
+{
+	assert_true(rc == 0 || error->message[0] != '\0');
+	*(int *)arg = rc;
+}
+
+static void reload(int wanted)
+{
+	int rc = 1;
+
+	lb_state_reload(model, on_reloaded, &rc);
+	WAIT(rc != 1);
+	assert_int_equal(rc, wanted);
+}
+
 static size_t n_default_routes(struct fake_dp *fake)
 {
 	size_t n = 0;
@@ -765,7 +780,6 @@ static void a_refused_secret_can_be_taken_out(void **state)
 	fake->keep_secret = true;
 	memcpy(before, model->secret, 16);
 	for (unsigned how = 0; how < 3; how++) {
-		struct lb_config_error error = {0};
 
 		for (unsigned i = 0; i < 2; i++) { // also when it was saved more than once
 			restart_with(secret);
@@ -789,7 +803,7 @@ static void a_refused_secret_can_be_taken_out(void **state)
 			assert_int_equal(apply(parse(basic)), 0);
 		else {
 			write_config(basic);
-			assert_int_equal(lb_state_reload(model, &error), 0);
+			reload(0);
 		}
 		assert_memory_equal(model->secret, before, 16);
 		WAIT(!model->secret_refused && lb_dp_state(model->dp) == LB_DP_UP);
@@ -1303,6 +1317,20 @@ static int apply_with(struct lb_config *config, struct lb_config_error *error)
 	return rc;
 }
 
+static void a_file_that_is_wrong_or_missing_changes_nothing(void **state)
+{
+	(void)state;
+	start_model();
+	write_config("services: 5\n");
+	reload(-EINVAL);
+	unlink(config_path);
+	reload(-ENOENT);
+	assert_int_equal(model->n_services, 2);
+	write_config("services: none\n");
+	reload(0);
+	assert_int_equal(model->n_services, 0);
+}
+
 static void ids_of_backends_that_went_are_not_anybodys(void **state)
 {
 	enum { N = 30000 };
@@ -1355,6 +1383,7 @@ int main(void)
 		TEST(a_secret_does_not_change_under_a_running_data_plane),
 		TEST(a_refused_secret_can_be_taken_out),
 		TEST(a_backend_that_comes_back_is_the_one_it_was),
+		TEST(a_file_that_is_wrong_or_missing_changes_nothing),
 		TEST(ids_of_backends_that_went_are_not_anybodys),
 		TEST(a_failed_save_changes_nothing),
 		TEST(a_corrupt_state_file_is_set_aside),
