@@ -13,21 +13,33 @@
  * own, then two AES rounds, after which every byte of the lane has met every other. The lanes are
  * XORed and four more rounds follow: six S-box layers between any chosen bit and a value that the
  * attacker never sees. The keys of the lanes' last rounds would only be XORed together, so one key
- * stands for all three.
+ * stands for all three. A flow key of IPv4 has 13 bytes that are not always the same, which fit one
+ * block: whitened, and four rounds with keys of their own. Each differential trail through four rounds of AES has at
+ * least 25 active S-boxes (Daemen and Rijmen, The Design of Rijndael, section 9.5): none that an attacker could choose
+ * has a greater probability than 2^-150, and he never sees what comes out.
  */
 #define N_LANES 3
 #define N_LAST_ROUNDS 4
+#define N_ROUNDS4 4
 enum {
 	KEY_WHITEN = 0,
 	KEY_FIRST = KEY_WHITEN + N_LANES,
 	KEY_MERGE = KEY_FIRST + N_LANES,
 	KEY_LAST,
-	N_KEYS = KEY_LAST + N_LAST_ROUNDS
+	KEY_WHITEN4 = KEY_LAST + N_LAST_ROUNDS,
+	KEY_ROUNDS4,
+	N_KEYS = KEY_ROUNDS4 + N_ROUNDS4
 };
 static_assert(N_KEYS == LB_HASH_N_ROUND_KEYS, "one round key each");
 
-typedef void hash_flows_fn(const struct lb_hash_key *key, const struct lb_flow_key *keys,
-	uint64_t *hashes, unsigned n);
+/* One instruction set's functions, each for any number of keys of one kind. */
+struct impl {
+	const char *name;
+	void (*long_keys)(
+		const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes, unsigned n);
+	void (*short_keys)(
+		const struct lb_hash_key *key, const struct lb_flow_key4 *keys, uint64_t *hashes, unsigned n);
+};
 
 /* An AES state: four columns of four bytes, the first byte lowest (FIPS 197, section 3.4). */
 struct aes_block {
@@ -191,16 +203,42 @@ static uint64_t hash_flow_portable(const struct aes_block k[N_KEYS], const struc
 	return (sum.column[0] ^ sum.column[2]) | (uint64_t)(sum.column[1] ^ sum.column[3]) << 32;
 }
 
-void lb_hash_flows_portable(
+static uint64_t hash_flow4_portable(const struct aes_block k[N_KEYS], const struct lb_flow_key4 *flow)
+{
+	struct aes_block b = block_xor(block_load(flow), k[KEY_WHITEN4]);
+
+	for (unsigned i = 0; i < N_ROUNDS4; i++)
+		b = aes_round(b, k[KEY_ROUNDS4 + i]);
+	return (b.column[0] ^ b.column[2]) | (uint64_t)(b.column[1] ^ b.column[3]) << 32;
+}
+
+static void load_keys(const struct lb_hash_key *key, struct aes_block k[N_KEYS])
+{
+	for (unsigned i = 0; i < N_KEYS; i++)
+		k[i] = block_load(key->round_keys[i]);
+}
+
+static void hash_long_portable(
 	const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes, unsigned n)
 {
 	struct aes_block k[N_KEYS];
 
-	for (unsigned i = 0; i < N_KEYS; i++)
-		k[i] = block_load(key->round_keys[i]);
+	load_keys(key, k);
 	for (unsigned i = 0; i < n; i++)
 		hashes[i] = hash_flow_portable(k, &keys[i]);
 }
+
+static void hash_short_portable(
+	const struct lb_hash_key *key, const struct lb_flow_key4 *keys, uint64_t *hashes, unsigned n)
+{
+	struct aes_block k[N_KEYS];
+
+	load_keys(key, k);
+	for (unsigned i = 0; i < n; i++)
+		hashes[i] = hash_flow4_portable(k, &keys[i]);
+}
+
+static const struct impl portable = {"portable", hash_long_portable, hash_short_portable};
 
 #ifdef __x86_64__
 #define AESNI __attribute__((target("aes,sse2")))
@@ -232,7 +270,7 @@ AESNI __attribute__((always_inline)) static inline void hash_flows_aesni_n(
 			_mm_xor_si128(sum[i], _mm_unpackhi_epi64(sum[i], sum[i])));
 }
 
-AESNI static void hash_flows_aesni(
+AESNI static void hash_long_aesni(
 	const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes, unsigned n)
 {
 	const __m128i *k = (const __m128i *)key->round_keys;
@@ -243,6 +281,39 @@ AESNI static void hash_flows_aesni(
 	for (; i < n; i++)
 		hash_flows_aesni_n(k, &keys[i], &hashes[i], 1);
 }
+
+AESNI __attribute__((always_inline)) static inline void hash_short_aesni_n(
+	const __m128i *k, const struct lb_flow_key4 *keys, uint64_t *hashes, unsigned width)
+{
+	__m128i b[8];
+
+	for (unsigned i = 0; i < width; i++)
+		b[i] = _mm_xor_si128(k[KEY_WHITEN4], _mm_load_si128((const __m128i *)&keys[i]));
+	for (unsigned r = 0; r < N_ROUNDS4; r++)
+		for (unsigned i = 0; i < width; i++)
+			b[i] = _mm_aesenc_si128(b[i], k[KEY_ROUNDS4 + r]);
+	for (unsigned i = 0; i < width; i++)
+		_mm_storel_epi64(
+			(__m128i *)&hashes[i], _mm_xor_si128(b[i], _mm_unpackhi_epi64(b[i], b[i])));
+}
+
+AESNI static void hash_short_aesni(
+	const struct lb_hash_key *key, const struct lb_flow_key4 *keys, uint64_t *hashes, unsigned n)
+{
+	const __m128i *k = (const __m128i *)key->round_keys;
+	unsigned i = 0;
+
+	for (; i + 8 <= n; i += 8)
+		hash_short_aesni_n(k, &keys[i], &hashes[i], 8);
+	for (; i + 4 <= n; i += 4)
+		hash_short_aesni_n(k, &keys[i], &hashes[i], 4);
+	for (; i < n; i++)
+		hash_short_aesni_n(k, &keys[i], &hashes[i], 1);
+}
+
+#if !defined(__VAES__) || !defined(__AVX512F__)
+static const struct impl aesni = {"aes-ni", hash_long_aesni, hash_short_aesni};
+#endif
 
 #define VAES __attribute__((target("vaes,aes,avx512f")))
 
@@ -269,6 +340,16 @@ VAES static inline __m512i merge_lanes(const __m512i *z)
 		_mm512_shuffle_i64x2(even, odd, 0x88), _mm512_shuffle_i64x2(even, odd, 0xdd));
 }
 
+/* The halves of each of eight blocks, XORed. */
+VAES static inline __m512i fold_eight(__m512i a, __m512i b)
+{
+	const __m512i even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+
+	a = _mm512_xor_si512(a, _mm512_unpackhi_epi64(a, a));
+	b = _mm512_xor_si512(b, _mm512_unpackhi_epi64(b, b));
+	return _mm512_permutex2var_epi64(a, even, b);
+}
+
 /* Two groups of four keys, since a round takes 4 cycles: first a key per register, its lanes side
  * by side, then four keys per register. */
 VAES static unsigned hash_flows_vaes8(
@@ -278,7 +359,6 @@ VAES static unsigned hash_flows_vaes8(
 	const __m512i whiten = lane_keys(k[KEY_WHITEN], k[KEY_WHITEN + 1], k[KEY_WHITEN + 2], zero);
 	const __m512i first = lane_keys(k[KEY_FIRST], k[KEY_FIRST + 1], k[KEY_FIRST + 2], sixty_three);
 	const __m512i merge = lane_keys(k[KEY_MERGE], zero, zero, sixty_three);
-	const __m512i even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
 	unsigned i = 0;
 
 	for (; i + 8 <= n; i += 8) {
@@ -299,26 +379,55 @@ VAES static unsigned hash_flows_vaes8(
 			sum[0] = _mm512_aesenc_epi128(sum[0], key);
 			sum[1] = _mm512_aesenc_epi128(sum[1], key);
 		}
-		for (unsigned j = 0; j < 2; j++)
-			sum[j] = _mm512_xor_si512(sum[j], _mm512_unpackhi_epi64(sum[j], sum[j]));
-		_mm512_storeu_si512(&hashes[i], _mm512_permutex2var_epi64(sum[0], even, sum[1]));
+		_mm512_storeu_si512(&hashes[i], fold_eight(sum[0], sum[1]));
 	}
 	return i;
 }
 
-VAES static void hash_flows_vaes(
+VAES static unsigned hash_short_vaes8(
+	const __m128i *k, const struct lb_flow_key4 *keys, uint64_t *hashes, unsigned n)
+{
+	const __m512i whiten = _mm512_broadcast_i32x4(k[KEY_WHITEN4]);
+	unsigned i = 0;
+
+	for (; i + 8 <= n; i += 8) {
+		__m512i a = _mm512_xor_si512(whiten, _mm512_loadu_si512(&keys[i]));
+		__m512i b = _mm512_xor_si512(whiten, _mm512_loadu_si512(&keys[i + 4]));
+
+		for (unsigned r = 0; r < N_ROUNDS4; r++) {
+			__m512i key = _mm512_broadcast_i32x4(k[KEY_ROUNDS4 + r]);
+
+			a = _mm512_aesenc_epi128(a, key);
+			b = _mm512_aesenc_epi128(b, key);
+		}
+		_mm512_storeu_si512(&hashes[i], fold_eight(a, b));
+	}
+	return i;
+}
+
+VAES static void hash_long_vaes(
 	const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes, unsigned n)
 {
 	unsigned done = hash_flows_vaes8((const __m128i *)key->round_keys, keys, hashes, n);
 
-	hash_flows_aesni(key, keys + done, hashes + done, n - done);
+	hash_long_aesni(key, keys + done, hashes + done, n - done);
 }
+
+VAES static void hash_short_vaes(
+	const struct lb_hash_key *key, const struct lb_flow_key4 *keys, uint64_t *hashes, unsigned n)
+{
+	unsigned done = hash_short_vaes8((const __m128i *)key->round_keys, keys, hashes, n);
+
+	hash_short_aesni(key, keys + done, hashes + done, n - done);
+}
+
+static const struct impl vaes = {"vaes", hash_long_vaes, hash_short_vaes};
 #endif
 
 #if defined(__VAES__) && defined(__AVX512F__)
-#define hash_flows hash_flows_vaes
+#define impl (&vaes)
 #else
-static hash_flows_fn *hash_flows = lb_hash_flows_portable;
+static const struct impl *impl = &portable;
 
 #ifdef __x86_64__
 // Clang 14, with which the fuzz targets are built, does not know "vaes" as a feature.
@@ -329,32 +438,94 @@ static bool cpu_has_vaes(void)
 	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & bit_VAES) != 0;
 }
 
-__attribute__((constructor)) static void choose_hash_flows(void)
+__attribute__((constructor)) static void choose_impl(void)
 {
 	__builtin_cpu_init();
 	if (cpu_has_vaes() && __builtin_cpu_supports("avx512f"))
-		hash_flows = hash_flows_vaes;
+		impl = &vaes;
 	else if (__builtin_cpu_supports("aes"))
-		hash_flows = hash_flows_aesni;
+		impl = &aesni;
 }
 #endif
 #endif
+
+// Sorted by kind first: a register holds several keys of one kind.
+static void hash_mixed(const struct impl *by, const struct lb_hash_key *key, const struct lb_flow_key *keys,
+	const struct lb_flow_key4 *keys4, uint32_t short_keys, uint64_t *hashes, unsigned n)
+{
+	struct lb_flow_key4 sorted4[LB_HASH_MIXED_MAX];
+	struct lb_flow_key sorted[LB_HASH_MIXED_MAX];
+	uint64_t hashes_of[2][LB_HASH_MIXED_MAX];
+	unsigned n_of[2] = {0, 0};
+
+	for (unsigned i = 0; i < n; i++) {
+		if (short_keys >> i & 1)
+			sorted4[n_of[1]++] = keys4[i];
+		else
+			sorted[n_of[0]++] = keys[i];
+	}
+	if (n_of[0] != 0)
+		by->long_keys(key, sorted, hashes_of[0], n_of[0]);
+	if (n_of[1] != 0)
+		by->short_keys(key, sorted4, hashes_of[1], n_of[1]);
+	n_of[0] = n_of[1] = 0;
+	for (unsigned i = 0; i < n; i++) {
+		unsigned kind = short_keys >> i & 1;
+
+		hashes[i] = hashes_of[kind][n_of[kind]++];
+	}
+}
+
+static void hash_flows(const struct impl *by, const struct lb_hash_key *key, const struct lb_flow_key *keys,
+	uint64_t *hashes, unsigned n)
+{
+	struct lb_flow_key4 keys4[LB_HASH_MIXED_MAX];
+
+	for (unsigned done = 0, m; done < n; done += m) {
+		uint32_t short_keys = 0;
+
+		m = n - done < LB_HASH_MIXED_MAX ? n - done : LB_HASH_MIXED_MAX;
+		for (unsigned i = 0; i < m; i++) {
+			if (keys[done + i].src.u64[0] != 0 || !lb_flow_key_is_ipv4(&keys[done + i]))
+				continue;
+			keys4[i] = lb_flow_key_shorten(&keys[done + i]);
+			short_keys |= UINT32_C(1) << i;
+		}
+		if (short_keys == 0)
+			by->long_keys(key, keys + done, hashes + done, m);
+		else if (short_keys == UINT32_MAX >> (LB_HASH_MIXED_MAX - m))
+			by->short_keys(key, keys4, hashes + done, m);
+		else
+			hash_mixed(by, key, keys + done, keys4, short_keys, hashes + done, m);
+	}
+}
 
 void lb_hash_flows(
 	const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes, unsigned n)
 {
-	hash_flows(key, keys, hashes, n);
+	hash_flows(impl, key, keys, hashes, n);
+}
+
+void lb_hash_flows4(const struct lb_hash_key *key, const struct lb_flow_key4 *keys, uint64_t *hashes, unsigned n)
+{
+	impl->short_keys(key, keys, hashes, n);
+}
+
+void lb_hash_flows_mixed(const struct lb_hash_key *key, const struct lb_flow_key *keys,
+	const struct lb_flow_key4 *keys4, uint32_t short_keys, uint64_t *hashes, unsigned n)
+{
+	hash_mixed(impl, key, keys, keys4, short_keys, hashes, n);
+}
+
+void lb_hash_flows_portable(
+	const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes, unsigned n)
+{
+	hash_flows(&portable, key, keys, hashes, n);
 }
 
 const char *lb_hash_impl(void)
 {
-#ifdef __x86_64__
-	if (hash_flows == hash_flows_vaes)
-		return "vaes";
-	if (hash_flows == hash_flows_aesni)
-		return "aes-ni";
-#endif
-	return "portable";
+	return impl->name;
 }
 
 uint64_t lb_hash_bytes(const void *data, size_t len_bytes, uint64_t seed)

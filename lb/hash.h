@@ -18,7 +18,43 @@ struct lb_flow_key {
 };
 static_assert(sizeof(struct lb_flow_key) == 48, "three AES blocks");
 
-#define LB_HASH_N_ROUND_KEYS 11u
+/** The same of an IPv4 packet, in one AES block: side by side what tells its service. */
+struct lb_flow_key4 {
+	uint32_t src_be;
+	uint16_t sport_be;
+	uint16_t zero;
+	uint32_t dst_be;
+	uint16_t dport_be;
+	uint8_t proto;
+	uint8_t zero2;
+} __attribute__((aligned(16)));
+static_assert(sizeof(struct lb_flow_key4) == 16, "one AES block");
+
+static inline bool lb_flow_key_is_ipv4(const struct lb_flow_key *key)
+{
+	return lb_addr_is_ipv4(&key->src) && lb_addr_is_ipv4(&key->dst);
+}
+
+/** @p key, which is of IPv4, in its short form. */
+static inline struct lb_flow_key4 lb_flow_key_shorten(const struct lb_flow_key *key)
+{
+	return (struct lb_flow_key4){.src_be = lb_addr_ipv4_be(&key->src),
+		.sport_be = key->sport_be,
+		.dst_be = lb_addr_ipv4_be(&key->dst),
+		.dport_be = key->dport_be,
+		.proto = key->proto};
+}
+
+static inline struct lb_flow_key lb_flow_key_lengthen(const struct lb_flow_key4 *key)
+{
+	return (struct lb_flow_key){.src = lb_addr_from_ipv4(key->src_be),
+		.dst = lb_addr_from_ipv4(key->dst_be),
+		.sport_be = key->sport_be,
+		.dport_be = key->dport_be,
+		.proto = key->proto};
+}
+
+#define LB_HASH_N_ROUND_KEYS 16u
 
 /** Round keys expanded from the fleet's 128-bit secret. Read-only after init. */
 struct lb_hash_key {
@@ -34,6 +70,17 @@ void lb_hash_key_init(struct lb_hash_key *key, const uint8_t secret[16]);
  */
 void lb_hash_flows(const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes,
 	unsigned n);
+
+/** The same of @p n keys of IPv4 in their short form. */
+void lb_hash_flows4(const struct lb_hash_key *key, const struct lb_flow_key4 *keys, uint64_t *hashes, unsigned n);
+
+/**
+ * The same of flows of both kinds, at most LB_HASH_MIXED_MAX: flow i has its key in keys4[i] if bit i of @p short_keys
+ * is set, else in keys[i].
+ */
+#define LB_HASH_MIXED_MAX 32u
+void lb_hash_flows_mixed(const struct lb_hash_key *key, const struct lb_flow_key *keys,
+	const struct lb_flow_key4 *keys4, uint32_t short_keys, uint64_t *hashes, unsigned n);
 
 /** The portable path by itself, for tests and comparison. */
 void lb_hash_flows_portable(const struct lb_hash_key *key, const struct lb_flow_key *keys,
