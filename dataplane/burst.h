@@ -36,16 +36,27 @@ struct lb_burst {
 	uint16_t port; /* where it came from */
 	struct rte_mbuf *mbufs[LB_BURST];
 	struct lb_packet packets[LB_BURST] __attribute__((aligned(64)));
-	struct lb_flow_key keys[LB_BURST]; /* same index as packets */
+	struct lb_flow_key keys[LB_BURST]; /* same index as packets; see short_keys */
+	struct lb_flow_key4 keys4[LB_BURST] __attribute__((aligned(64)));
 	uint8_t ip_list[LB_BURST];  /* parse -> fast -> classify: TCP and UDP, and what a VIP may object to */
 	unsigned n_ip;
 	uint8_t to_service[LB_BURST]; /* classify -> flow -> rewrite */
 	unsigned n_to_service;
 	uint8_t to_client[LB_BURST];  /* classify -> rewrite: replies of nat backends */
 	unsigned n_to_client;
-	uint32_t settled; /* fast: bit per packet: it has its backend and next hop, and is in no list */
-	bool mostly_services; /* fetch: as were those of this port before; all are hashed already */
-	bool mostly_hits;     /* fetch: so were their flows known */
+	/*
+	 * parse: bit per packet: plain IPv4, with its key in keys4. In a burst with mostly_hits it is nowhere else until the
+	 * fast stage is over, which needs no other.
+	 */
+	uint32_t short_keys;
+	/*
+	 * fast: bit per packet: it is what its backend gets, has its next hop, and is in no list; its service and backend
+	 * are not told. Who changes its verdict after all clears the bit.
+	 */
+	uint32_t settled;
+	bool mostly_services; /* parse: as were those of this port before; all are hashed by the fetch stage */
+	bool mostly_hits;     /* parse: so were their flows known */
+	struct lb_flow_bucket *buckets[LB_BURST]; /* fetch, with mostly_hits: the first in which the flow may be */
 	uint64_t hashes[LB_BURST]; /* by packet index; from the flow stage on, in the order of to_service */
 	uint64_t nexthops[LB_BURST]; /* rewrite -> tx: next-hop word by packet index */
 	uint16_t mtus[LB_BURST]; /* rewrite, with verdict TOO_BIG: the largest IP packet that fits, by packet index */
@@ -105,6 +116,12 @@ static inline void lb_packet_set(struct lb_packet *packet, uint32_t service, uin
 static inline void lb_burst_answer(struct lb_burst *burst, unsigned i)
 {
 	burst->answer_list[burst->n_answer++] = (uint8_t)i;
+}
+
+/** All of the burst's packets as bits. */
+static inline uint32_t lb_burst_all(const struct lb_burst *burst)
+{
+	return (uint32_t)((UINT64_C(1) << burst->n) - 1);
 }
 
 static inline uint8_t *lb_packet_at(const struct lb_burst *burst, unsigned i, uint16_t offset)

@@ -76,7 +76,10 @@ static inline uint16_t lb_sum_address_change(const struct lb_addr *from, const s
  */
 static inline uint16_t lb_checksum_change(uint16_t checksum, uint16_t change)
 {
-	return (uint16_t)(checksum - change - (checksum < change));
+	uint16_t less;
+	bool borrow = __builtin_sub_overflow(checksum, change, &less);
+
+	return (uint16_t)(less - borrow);
 }
 
 #endif

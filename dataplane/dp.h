@@ -49,22 +49,25 @@ struct lb_backend {
 	_Atomic uint64_t nexthop; /* lb_nexthop word: where packets to it are sent */
 	struct lb_addr addr;
 	struct lb_addr vip;
-	uint16_t vip_port_be; /* with the next two one word, compared with a flow key's: see fast.c */
+	uint16_t vip_port_be; /* with the next two, and the address before, compared with a flow key's: see fast.c */
 	uint8_t proto; /* of its service */
-	uint8_t mode;  /* enum lb_mode, of its service */
+	_Atomic uint8_t way;   /* enum lb_mode, with LB_WAY_*: what is done to a packet of a flow that is its */
 	uint16_t port_be;      /* 0: keep the packet's */
 	uint16_t service;
-	uint16_t to_backend_ip_sum; /* RFC 1624 differences, see rewrite.c */
+	uint32_t to_backend_ip; /* RFC 1624 differences, see rewrite.c; of IP as lb_ip_difference() says */
 	uint16_t to_backend_l4_sum;
 	uint16_t to_client_ip_sum;
 	uint16_t to_client_l4_sum;
 	_Atomic uint8_t state; /* enum lb_backend_state */
+	uint8_t mode;  /* enum lb_mode, of its service */
+	uint16_t nexthop_id; /* main lcore */
 	bool in_use;
 	bool mentioned; /* main lcore: in the sync under way */
-	uint8_t zero;
-	uint16_t nexthop_id; /* main lcore */
-	uint16_t zero2;
 } __attribute__((aligned(64)));
+
+#define LB_WAY_IPV6 0x40u /* the VIP's family */
+#define LB_WAY_DOWN 0x80u
+static_assert(LB_MODE_N <= LB_WAY_IPV6, "bits of their own");
 static_assert(sizeof(struct lb_backend) == 64, "one cache line per backend");
 
 /* The host's addresses that are ours to send from, in the config's order. Never changed: replaced by RCU. */

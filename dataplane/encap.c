@@ -320,8 +320,7 @@ static inline __attribute__((always_inline)) uint8_t encapsulate(
 		memcpy(&vlan, inner - 6, sizeof(vlan)); // if there is one
 	grow(mbuf, plain || mbuf->nb_segs == 1, l3, n_outer, inner_bytes);
 	memcpy(outer, wrap->encap->header + LB_ENCAP_MAX_BYTES - n_outer, n_outer);
-	lb_write_ethernet(outer - l3, wrap->nexthop, worker->src_macs[port],
-		outer4 ? RTE_BE16(RTE_ETHER_TYPE_IPV4) : RTE_BE16(RTE_ETHER_TYPE_IPV6));
+	lb_write_ethernet(outer - l3, wrap->nexthop, lb_worker_source(worker, port, outer4 ? 4 : 6));
 	if (!plain && l3 != RTE_ETHER_HDR_LEN) {
 		memcpy(outer - 6, &vlan, sizeof(vlan));
 		memcpy(outer - 2, outer4 ? "\x08\x00" : "\x86\xdd", 2);
@@ -393,6 +392,7 @@ static inline uint8_t put_nowhere(const struct wrap *wrap)
 static __rte_noinline void refuse(struct lb_burst *burst, unsigned i, uint8_t verdict)
 {
 	burst->packets[i].verdict = verdict;
+	burst->settled &= ~(UINT32_C(1) << i);
 	if (verdict == LB_VERDICT_TOO_BIG)
 		lb_burst_answer(burst, i);
 }

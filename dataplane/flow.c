@@ -19,12 +19,20 @@ static inline bool is_syn(const struct lb_packet *packet)
 static void hash_and_fetch(struct lb_worker *worker, struct lb_burst *burst)
 {
 	const struct lb_flowtable table = {.buckets = worker->flowtable.buckets, .n_buckets = worker->flowtable.n_buckets};
+	const struct lb_hash_key *key = &worker->dp->hash_key;
 	unsigned n = burst->n;
 
-	lb_hash_flows(&worker->dp->hash_key, burst->keys, burst->hashes, n);
+	if (likely(burst->short_keys == lb_burst_all(burst)))
+		lb_hash_flows4(key, burst->keys4, burst->hashes, n);
+	else if (burst->short_keys != 0)
+		lb_hash_flows_mixed(key, burst->keys, burst->keys4, burst->short_keys, burst->hashes, n);
+	else
+		lb_hash_flows(key, burst->keys, burst->hashes, n);
 	if (likely(burst->mostly_hits)) {
-		for (unsigned i = 0; i < n; i++)
-			lb_flowtable_prefetch(&table, burst->hashes[i]);
+		for (unsigned i = 0; i < n; i++) {
+			burst->buckets[i] = &table.buckets[lb_flowtable_first_bucket(&table, burst->hashes[i])];
+			rte_prefetch0(burst->buckets[i]);
+		}
 		return;
 	}
 	for (unsigned i = 0; i < n; i++) {
@@ -40,8 +48,6 @@ static void hash_and_fetch(struct lb_worker *worker, struct lb_burst *burst)
  */
 void lb_stage_fetch(struct lb_worker *worker, struct lb_burst *burst)
 {
-	burst->mostly_services = (worker->fetch_ports >> burst->port & 1) != 0;
-	burst->mostly_hits = (worker->fetch_ports & worker->fast_ports) >> burst->port & 1;
 	if (burst->mostly_services)
 		hash_and_fetch(worker, burst);
 }

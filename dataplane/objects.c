@@ -208,6 +208,20 @@ static struct lb_service_key endpoint_key(const struct lb_dp *dp, const struct l
 		.proto = dp->services[backend->service].key.proto};
 }
 
+static void set_backend_state(struct lb_dp *dp, uint16_t id, uint8_t state)
+{
+	struct lb_backend *backend = &dp->backends[id];
+	unsigned way = backend->mode;
+
+	if (!lb_addr_is_ipv4(&backend->vip))
+		way |= LB_WAY_IPV6;
+	if (state == LB_BACKEND_DOWN)
+		way |= LB_WAY_DOWN;
+	atomic_store(&backend->state, state);
+	atomic_store(&backend->way, (uint8_t)way);
+	dp->backend_states[id] = state;
+}
+
 static void backend_remove(struct lb_dp *dp, uint16_t id)
 {
 	struct lb_backend *backend = &dp->backends[id];
@@ -223,8 +237,7 @@ static void backend_remove(struct lb_dp *dp, uint16_t id)
 		lb_fullnat_backend_del(dp, id);
 	lb_fib_nexthop_release(&dp->fib, backend->nexthop_id);
 	backend->nexthop_id = LB_NEXTHOP_NONE;
-	atomic_store(&backend->state, LB_BACKEND_DOWN);
-	dp->backend_states[id] = LB_BACKEND_DOWN;
+	set_backend_state(dp, id, LB_BACKEND_DOWN);
 	dp->idle_ticks[id] = 0; // its flow entries are expired from now on
 	backend->in_use = false;
 	dp->n_backends--;
@@ -373,8 +386,7 @@ int lb_backend_set(struct lb_dp *dp, const struct lb_msg_backend *msg)
 	backend->nexthop_id = msg->nexthop;
 	backend->mentioned = true;
 	atomic_store(&backend->nexthop, lb_fib_nexthop_word(&dp->fib, msg->nexthop));
-	atomic_store(&backend->state, msg->state);
-	dp->backend_states[msg->id] = msg->state;
+	set_backend_state(dp, msg->id, msg->state);
 	return 0;
 }
 

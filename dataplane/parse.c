@@ -468,11 +468,17 @@ static inline __attribute__((always_inline)) bool parse_plain(const struct rte_m
 }
 
 // One packet. @return whether it is IP that may be for us: it stays in the list.
-static inline bool parse(const struct rte_mbuf *mbuf, struct mac_rule rule, uint64_t port_mac,
-	struct lb_packet *packet, struct lb_flow_key *key)
+static inline bool parse(struct lb_burst *burst, unsigned i, struct mac_rule rule, uint64_t port_mac)
 {
-	if (likely(parse_plain(mbuf, rule, packet, key)))
+	const struct rte_mbuf *mbuf = burst->mbufs[i];
+	struct lb_packet *packet = &burst->packets[i];
+	struct lb_flow_key *key = &burst->keys[i];
+
+	if (likely(parse_plain(mbuf, rule, packet, key))) {
+		burst->keys4[i] = lb_flow_key_shorten(key);
+		burst->short_keys |= (uint32_t)(packet->family == 4) << i;
 		return true;
+	}
 	packet->verdict = parse_one(mbuf, port_mac, packet, key);
 	return packet->verdict == LB_VERDICT_FORWARD;
 }
@@ -485,8 +491,11 @@ static inline __attribute__((always_inline)) unsigned parse_eight(struct lb_burs
 	static const struct lb_eight_constants constants __attribute__((aligned(64))) =
 		LB_EIGHT_CONSTANTS(FLAGS_GOOD_16(0) | FLAGS_GOOD_16(16));
 	uint64_t list = UINT64_C(0x0706050403020100) + i * UINT64_C(0x0101010101010101);
-	uint32_t plain = lb_parse_eight(&burst->mbufs[i], &constants, mac, &burst->packets[i], &burst->keys[i]);
+	uint32_t plain = lb_parse_eight(&burst->mbufs[i], &constants, mac, &burst->packets[i], &burst->keys4[i]);
 
+	burst->short_keys |= plain << i;
+	if (unlikely(!burst->mostly_hits))
+		lb_eight_lengthen(&burst->keys4[i], &burst->keys[i]);
 	if (likely(plain == 0xff)) {
 		memcpy(&burst->ip_list[n_ip], &list, sizeof(list)); // n_ip <= i <= LB_BURST - 8
 		return n_ip + 8;
@@ -494,7 +503,7 @@ static inline __attribute__((always_inline)) unsigned parse_eight(struct lb_burs
 	for (unsigned k = i; k < i + 8; k++) {
 		burst->ip_list[n_ip] = (uint8_t)k;
 		n_ip += (plain >> (k - i) & 1) != 0 ||
-			parse(burst->mbufs[k], rule, port_mac, &burst->packets[k], &burst->keys[k]);
+			parse(burst, k, rule, port_mac);
 	}
 	return n_ip;
 }
@@ -517,6 +526,9 @@ void lb_stage_parse(struct lb_worker *worker, struct lb_burst *burst)
 	struct lb_eight_mac mac = lb_eight_mac(rule.mask, rule.mac);
 #endif
 
+	burst->mostly_services = (worker->fetch_ports >> burst->port & 1) != 0;
+	burst->mostly_hits = (worker->fetch_ports & worker->fast_ports) >> burst->port & 1;
+	burst->short_keys = 0;
 	while (i < n) {
 #ifdef __AVX2__
 		if (i + 8 <= n && likely(is_ipv4(burst->mbufs[i]))) {
@@ -526,7 +538,7 @@ void lb_stage_parse(struct lb_worker *worker, struct lb_burst *burst)
 		}
 #endif
 		burst->ip_list[n_ip] = (uint8_t)i;
-		n_ip += parse(burst->mbufs[i], rule, port_mac, &burst->packets[i], &burst->keys[i]);
+		n_ip += parse(burst, i, rule, port_mac);
 		i++;
 	}
 	burst->n_ip = n_ip;

@@ -25,6 +25,7 @@ static inline __attribute__((always_inline)) struct lb_eight_rows lb_eight_load(
 {
 	struct lb_eight_rows rows;
 
+	__asm__ volatile("" ::: "memory"); // not sooner: there are no registers to keep them in
 	for (unsigned i = 0; i < 4; i++)
 		rows.r[i] = _mm256_inserti128_si256(
 			_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(at[i] + offset))),
@@ -50,7 +51,7 @@ struct lb_eight_constants {
 	uint32_t byte[8], fragment_mask[8];       /* offset and more-fragments bit */
 	uint32_t words_sign[8], words_one[8], words_bias[8];
 	uint32_t word[8];
-	uint32_t n1[8], n2[8], n8[8], n20[8], n31[8], n34[8], n60[8], n127[8], n223[8];
+	uint32_t n1[8], n2[8], n8[8], n20[8], n31[8], n34[8], n54[8], n60[8], n127[8], n223[8];
 	uint32_t tcp[8], udp[8], flags_good[8], flags_mask[8], family[8], offsets[8];
 	uint32_t be16_0[8], be16_2[8]; /* two bytes in network order, from byte 0 or 2 of each lane on */
 };
@@ -67,7 +68,7 @@ struct lb_eight_constants {
 		.words_sign = LB_EIGHT_ALL(0x80008000u), .words_one = LB_EIGHT_ALL(0x00010001u),              \
 		.words_bias = LB_EIGHT_ALL(5u * 65536u), .word = LB_EIGHT_ALL(0xffffu), .n1 = LB_EIGHT_ALL(1u), \
 		.n2 = LB_EIGHT_ALL(2u), .n8 = LB_EIGHT_ALL(8u), .n20 = LB_EIGHT_ALL(20u),                     \
-		.n31 = LB_EIGHT_ALL(31u), .n34 = LB_EIGHT_ALL(34u), .n60 = LB_EIGHT_ALL(60u),                 \
+		.n31 = LB_EIGHT_ALL(31u), .n34 = LB_EIGHT_ALL(34u), .n54 = LB_EIGHT_ALL(LB_EIGHT_MIN_BYTES), .n60 = LB_EIGHT_ALL(60u),                 \
 		.n127 = LB_EIGHT_ALL(127u), .n223 = LB_EIGHT_ALL(223u), .tcp = LB_EIGHT_ALL(IPPROTO_TCP),     \
 		.udp = LB_EIGHT_ALL(IPPROTO_UDP), .flags_good = LB_EIGHT_ALL(good),                           \
 		.flags_mask = LB_EIGHT_ALL(0xff000000u), .family = LB_EIGHT_ALL(4u << 16),                    \
@@ -132,30 +133,39 @@ static inline __attribute__((always_inline)) void lb_eight_store_packets(
 	}
 }
 
-static inline __attribute__((always_inline)) void lb_eight_store_keys(
-	struct lb_flow_key *keys, const uint8_t *const *frames, __m256i ports, __m256i proto)
+/* Source, source port; destination, its port and protocol: see struct lb_flow_key4. */
+static inline __attribute__((always_inline)) void lb_eight_store_keys(const struct lb_eight_constants *k,
+	struct lb_flow_key4 *keys, __m256i src, __m256i dst, __m256i ports, __m256i proto)
 {
-	const __m128i mapped = _mm_set_epi32(0, (int)LB_ADDR_V4_PREFIX, 0, 0);
-	__m256i end[2] = {_mm256_unpacklo_epi32(ports, proto), _mm256_unpackhi_epi32(ports, proto)};
+	__m256i sport = _mm256_and_si256(ports, LB_EIGHT(word));
+	__m256i end = _mm256_or_si256(_mm256_srli_epi32(ports, 16), _mm256_slli_epi32(proto, 16));
+	__m256i head[2] = {_mm256_unpacklo_epi32(src, sport), _mm256_unpackhi_epi32(src, sport)};
+	__m256i tail[2] = {_mm256_unpacklo_epi32(dst, end), _mm256_unpackhi_epi32(dst, end)};
 
+	for (unsigned i = 0; i < 4; i++) {
+		__m256i pair = i % 2 == 0 ? _mm256_unpacklo_epi64(head[i / 2], tail[i / 2])
+					  : _mm256_unpackhi_epi64(head[i / 2], tail[i / 2]);
+
+		_mm_store_si128((__m128i *)&keys[i], _mm256_castsi256_si128(pair));
+		_mm_store_si128((__m128i *)&keys[i + 4], _mm256_extracti128_si256(pair, 1));
+	}
+}
+
+/* Eight keys in their long form. */
+static inline void lb_eight_lengthen(const struct lb_flow_key4 *keys4, struct lb_flow_key *keys)
+{
 	for (unsigned i = 0; i < 8; i++) {
-		// the address is the last four of these bytes, behind the mapped form's prefix
-		__m128i src = _mm_loadu_si128((const __m128i *)(frames[i] + RTE_ETHER_HDR_LEN));
-		__m128i dst = _mm_loadu_si128((const __m128i *)(frames[i] + RTE_ETHER_HDR_LEN + 4));
+		const __m128i mapped = _mm_set_epi32(0, (int)LB_ADDR_V4_PREFIX, 0, 0);
+		__m128i key = _mm_load_si128((const __m128i *)&keys4[i]);
+		// words 1 and 3 are port and zero; port, protocol, zero
+		uint64_t end = keys4[i].sport_be | (uint64_t)keys4[i].dport_be << 16 | (uint64_t)keys4[i].proto << 32;
 
-		_mm_storeu_si128((__m128i *)&keys[i].src, _mm_blend_epi32(mapped, src, 0x8));
-		_mm_storeu_si128((__m128i *)&keys[i].dst, _mm_blend_epi32(mapped, dst, 0x8));
+		_mm_storeu_si128((__m128i *)&keys[i].src, _mm_blend_epi32(mapped, _mm_shuffle_epi32(key, 0x00), 0x8));
+		_mm_storeu_si128((__m128i *)&keys[i].dst, _mm_blend_epi32(mapped, _mm_shuffle_epi32(key, 0xaa), 0x8));
+		memcpy(&keys[i].sport_be, &end, sizeof(end));
 	}
 	static_assert(offsetof(struct lb_flow_key, proto) == offsetof(struct lb_flow_key, sport_be) + 4,
 		"ports, protocol, zeros");
-	for (unsigned i = 0; i < 2; i++) {
-		__m128i low = _mm256_castsi256_si128(end[i]), high = _mm256_extracti128_si256(end[i], 1);
-
-		_mm_storel_epi64((__m128i *)&keys[2 * i].sport_be, low);
-		_mm_storeh_pd((double *)(void *)&keys[2 * i + 1].sport_be, _mm_castsi128_pd(low));
-		_mm_storel_epi64((__m128i *)&keys[2 * i + 4].sport_be, high);
-		_mm_storeh_pd((double *)(void *)&keys[2 * i + 5].sport_be, _mm_castsi128_pd(high));
-	}
 }
 
 /*
@@ -164,23 +174,28 @@ static inline __attribute__((always_inline)) void lb_eight_store_keys(
  */
 static inline __attribute__((always_inline)) uint32_t lb_parse_eight(struct rte_mbuf *const *mbufs,
 	const struct lb_eight_constants *k, const struct lb_eight_mac *mac, struct lb_packet *packets,
-	struct lb_flow_key *keys)
+	struct lb_flow_key4 *keys)
 {
 	static const uint8_t too_short[64]; // no IPv4 packet
 	const uint8_t *frames[8], *metas[8];
 	struct lb_eight_rows rows;
-	__m256i lanes, bad, wrong, sum, bytes, src, ports, l4_bytes, proto, is_tcp;
+	__m256i lanes, bad, wrong, sum, bytes, src, dst, ports, l4_bytes, proto, is_tcp;
 
 	__asm__("" : "+r"(k)); // not to be looked through
 	for (unsigned i = 0; i < 8; i++) {
-		const uint8_t *frame = rte_pktmbuf_mtod(mbufs[i], const uint8_t *);
-
 		metas[i] = (const uint8_t *)mbufs[i];
-		frames[i] = mbufs[i]->data_len >= LB_EIGHT_MIN_BYTES ? frame : too_short;
+		frames[i] = rte_pktmbuf_mtod(mbufs[i], const uint8_t *);
 	}
 	rows = lb_eight_load(metas, offsetof(struct rte_mbuf, packet_type));
-	static_assert(offsetof(struct rte_mbuf, pkt_len) == offsetof(struct rte_mbuf, packet_type) + 4, "column 1");
+	static_assert(offsetof(struct rte_mbuf, pkt_len) == offsetof(struct rte_mbuf, packet_type) + 4 &&
+			      offsetof(struct rte_mbuf, data_len) == offsetof(struct rte_mbuf, packet_type) + 8,
+		"columns 1 and 2");
 	bytes = lb_eight_column(&rows, 1);
+	lanes = _mm256_and_si256(lb_eight_column(&rows, 2), LB_EIGHT(word));
+	if (unlikely(_mm256_movemask_epi8(_mm256_cmpgt_epi32(LB_EIGHT(n54), lanes)) != 0))
+		for (unsigned i = 0; i < 8; i++)
+			if (mbufs[i]->data_len < LB_EIGHT_MIN_BYTES)
+				frames[i] = too_short;
 
 	rows = lb_eight_load(frames, 0);
 	bad = lb_eight_any(lb_eight_differ(lb_eight_column(&rows, 0), mac->mask_low, mac->low),
@@ -207,12 +222,13 @@ static inline __attribute__((always_inline)) uint32_t lb_parse_eight(struct rte_
 			_mm256_cmpeq_epi32(lanes, LB_EIGHT(n127))));
 
 	rows = lb_eight_load(frames, 30);
-	lanes = lb_eight_column(&rows, 0); // destination
-	sum = _mm256_add_epi32(_mm256_add_epi32(sum, lb_eight_words(k, lanes)), LB_EIGHT(words_bias));
+	dst = lb_eight_column(&rows, 0);
+	sum = _mm256_add_epi32(_mm256_add_epi32(sum, lb_eight_words(k, dst)), LB_EIGHT(words_bias));
 	sum = lb_eight_fold(k, lb_eight_fold(k, sum));
-	bad = lb_eight_any(bad, _mm256_cmpeq_epi32(lanes, src), _mm256_xor_si256(sum, LB_EIGHT(word)));
+	bad = lb_eight_any(bad, _mm256_cmpeq_epi32(dst, src), _mm256_xor_si256(sum, LB_EIGHT(word)));
 	ports = lb_eight_column(&rows, 1);
 	bad = _mm256_or_si256(bad, _mm256_cmpeq_epi16(ports, _mm256_setzero_si256()));
+	lb_eight_store_keys(k, keys, src, dst, ports, proto);
 	lanes = _mm256_shuffle_epi8(lb_eight_column(&rows, 2), LB_EIGHT(be16_0)); // UDP's length
 	wrong = lb_eight_any(_mm256_cmpgt_epi32(LB_EIGHT(n8), lanes), _mm256_cmpgt_epi32(lanes, l4_bytes),
 		_mm256_xor_si256(proto, LB_EIGHT(udp)));
@@ -229,7 +245,6 @@ static inline __attribute__((always_inline)) uint32_t lb_parse_eight(struct rte_
 
 	lanes = _mm256_and_si256(_mm256_and_si256(lanes, is_tcp), LB_EIGHT(flags_mask));
 	lb_eight_store_packets(packets, _mm256_or_si256(lanes, LB_EIGHT(family)), LB_EIGHT(offsets), bytes);
-	lb_eight_store_keys(keys, frames, ports, proto);
 	bad = _mm256_cmpeq_epi32(_mm256_or_si256(bad, wrong), _mm256_setzero_si256());
 	return (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(bad));
 }

@@ -143,7 +143,7 @@ void lb_port_tell_worker(uint16_t port, struct lb_worker *worker, bool any_mac)
 	struct rte_ether_addr mac = {0};
 
 	rte_eth_macaddr_get(port, &mac);
-	memcpy(&worker->src_macs[port], &mac, sizeof(mac));
+	lb_worker_set_mac(worker, port, mac.addr_bytes);
 	lb_worker_set_mtu(worker, port, mtu_of(port));
 	any_mac = any_mac || rte_eth_promiscuous_get(port) == 1;
 	worker->port_macs[port] = any_mac ? LB_MAC_ANY : worker->src_macs[port] & LB_MAC_MASK;

@@ -27,7 +27,7 @@ void lb_rewrite_prepare(struct lb_backend *backend)
 	uint16_t to_client = lb_sum_address_change(&backend->addr, &backend->vip);
 
 	// With port 0 (all ports) on both sides the port's part is nothing.
-	backend->to_backend_ip_sum = lb_sum_add(to_backend, ttl);
+	backend->to_backend_ip = lb_ip_difference(lb_sum_add(to_backend, ttl));
 	backend->to_client_ip_sum = lb_sum_add(to_client, ttl);
 	backend->to_backend_l4_sum = lb_sum_add(
 		to_backend, lb_sum_add((uint16_t)~backend->vip_port_be, backend->port_be));
@@ -101,9 +101,11 @@ static inline __attribute__((always_inline)) bool rewrite_packet(const struct lb
 		unlikely(burst->packets[i].wire_bytes > worker->mtus[port] + (uint32_t)RTE_ETHER_HDR_LEN))
 		return rewrite_any(worker, burst, i, nexthop, backend, to_client);
 	if (head == lb_plain_head(verdict, 4))
-		lb_rewrite_plain(lb_packet_at(burst, i, 0), nexthop, worker->src_macs[port], 4, proto, &change);
+		lb_rewrite_plain(lb_packet_at(burst, i, 0), nexthop, lb_worker_source(worker, port, 4), 4, proto,
+			&change);
 	else if (head == lb_plain_head(verdict, 6))
-		lb_rewrite_plain(lb_packet_at(burst, i, 0), nexthop, worker->src_macs[port], 6, proto, &change);
+		lb_rewrite_plain(lb_packet_at(burst, i, 0), nexthop, lb_worker_source(worker, port, 6), 6, proto,
+			&change);
 	else
 		return rewrite_any(worker, burst, i, nexthop, backend, to_client);
 	burst->nexthops[i] = nexthop;

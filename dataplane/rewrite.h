@@ -22,21 +22,29 @@ void lb_rewrite_prepare(struct lb_backend *backend);
 /**
  * The 14 bytes of an Ethernet header without a tag, in two stores: what the first one writes of the port beside the MAC
  * address, the second covers.
- * @param nexthop next-hop word: destination MAC and port. @param src_mac of that port, see struct lb_worker. Worker.
+ * @param nexthop next-hop word: destination MAC and port. @param source lb_worker_source(). Worker.
  */
-static inline void lb_write_ethernet(
-	uint8_t *frame, uint64_t nexthop, uint64_t src_mac, uint16_t ether_type_be)
+static inline void lb_write_ethernet(uint8_t *frame, uint64_t nexthop, uint64_t source)
 {
-	src_mac |= (uint64_t)ether_type_be << 48;
 	memcpy(frame, &nexthop, 8);
-	memcpy(frame + 6, &src_mac, 8);
+	memcpy(frame + 6, &source, 8);
+}
+
+/**
+ * What is taken off an IPv4 header's third word, which holds TTL, protocol and checksum: one of the TTL, and the checksum's
+ * difference @p sum (RFC 1624), that of the TTL included.
+ */
+static inline uint32_t lb_ip_difference(uint16_t sum)
+{
+	return (uint32_t)sum << 16 | 1;
 }
 
 /* What mode nat changes of a packet. */
 struct lb_change {
 	const struct lb_addr *addr;
 	uint16_t port_be; /* 0: keep */
-	uint16_t ip_sum, l4_sum;
+	uint16_t l4_sum;
+	uint32_t ip; /* lb_ip_difference() */
 	bool source; /* which side is rewritten */
 };
 
@@ -44,7 +52,7 @@ static inline struct lb_change lb_change_to_backend(const struct lb_backend *bac
 {
 	return (struct lb_change){.addr = &backend->addr,
 		.port_be = backend->port_be,
-		.ip_sum = backend->to_backend_ip_sum,
+		.ip = backend->to_backend_ip,
 		.l4_sum = backend->to_backend_l4_sum,
 		.source = false};
 }
@@ -53,7 +61,7 @@ static inline struct lb_change lb_change_to_client(const struct lb_backend *back
 {
 	return (struct lb_change){.addr = &backend->vip,
 		.port_be = backend->vip_port_be,
-		.ip_sum = backend->to_client_ip_sum,
+		.ip = lb_ip_difference(backend->to_client_ip_sum),
 		.l4_sum = backend->to_client_l4_sum,
 		.source = true};
 }
@@ -69,7 +77,7 @@ static inline void lb_change_l3(uint8_t *l3, uint8_t family, const struct lb_cha
 		else
 			ip->dst_addr = addr;
 		ip->time_to_live--;
-		ip->hdr_checksum = lb_checksum_change(ip->hdr_checksum, change->ip_sum);
+		ip->hdr_checksum = lb_checksum_change(ip->hdr_checksum, (uint16_t)(change->ip >> 16));
 	} else {
 		struct rte_ipv6_hdr *ip = (void *)l3;
 
@@ -97,15 +105,30 @@ static inline void lb_change_l4(uint8_t *l4, uint8_t proto, const struct lb_chan
 	}
 }
 
+/* Of a plain IPv4 header, whose TTL is 2 at least: it does not borrow of what lies above it. */
+static inline void lb_change_plain_ipv4(uint8_t *l3, const struct lb_change *change)
+{
+	uint32_t word, less;
+	bool borrow;
+
+	memcpy(l3 + (change->source ? 12 : 16), &change->addr->u32[3], 4);
+	memcpy(&word, l3 + 8, sizeof(word));
+	borrow = __builtin_sub_overflow(word, change->ip, &less);
+	less += -(uint32_t)borrow << 16; // see lb_checksum_change()
+	memcpy(l3 + 8, &less, sizeof(less));
+}
+
 /** All of that, and both MACs, to a plain packet (burst.h) of @p family: every offset is a constant. Worker. */
 static inline __attribute__((always_inline)) void lb_rewrite_plain(uint8_t *frame, uint64_t nexthop,
-	uint64_t src_mac, unsigned family, uint8_t proto, const struct lb_change *change)
+	uint64_t source, unsigned family, uint8_t proto, const struct lb_change *change)
 {
 	uint8_t *l3 = frame + RTE_ETHER_HDR_LEN;
 
-	lb_write_ethernet(frame, nexthop, src_mac,
-		family == 4 ? RTE_BE16(RTE_ETHER_TYPE_IPV4) : RTE_BE16(RTE_ETHER_TYPE_IPV6));
-	lb_change_l3(l3, (uint8_t)family, change);
+	lb_write_ethernet(frame, nexthop, source);
+	if (family == 4)
+		lb_change_plain_ipv4(l3, change);
+	else
+		lb_change_l3(l3, (uint8_t)family, change);
 	lb_change_l4(l3 + (family == 4 ? 20 : 40), proto, change);
 }
 

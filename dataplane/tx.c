@@ -30,6 +30,10 @@ void lb_count_verdicts(struct lb_worker *worker, const struct lb_burst *burst)
 	uint64_t *verdicts = worker->counters->verdicts;
 	unsigned n_forward = 0, n_reply = 0, n_host = 0;
 
+	if (likely(burst->settled == lb_burst_all(burst))) {
+		verdicts[LB_VERDICT_FORWARD] += burst->n;
+		return;
+	}
 	// Counted in registers: in memory, each packet would wait for the one before.
 	for (unsigned i = 0; i < burst->n; i++) {
 		n_forward += burst->packets[i].verdict == LB_VERDICT_FORWARD;
@@ -51,11 +55,13 @@ void lb_stage_tx(struct lb_worker *worker, struct lb_burst *burst)
 	uint64_t used_ports = 0, n_bytes = 0;
 	uint16_t port = 0, n = 0; // where packets go now, and how many it has
 
+	bool all_go = burst->settled == lb_burst_all(burst);
+
 	lb_count_verdicts(worker, burst);
 	for (unsigned i = 0; i < burst->n; i++) {
 		uint8_t verdict = burst->packets[i].verdict;
 
-		if (unlikely(verdict != LB_VERDICT_FORWARD && verdict != LB_VERDICT_REPLY &&
+		if (!all_go && unlikely(verdict != LB_VERDICT_FORWARD && verdict != LB_VERDICT_REPLY &&
 			    (burst->answered >> i & 1) == 0)) {
 			if ((burst->held >> i & 1) || verdict == LB_VERDICT_TAKEN)
 				continue; // its time will come, and it be counted

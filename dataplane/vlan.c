@@ -84,6 +84,7 @@ void lb_stage_vlan(struct lb_worker *worker, struct lb_burst *burst)
 			continue;
 		if (unlikely(!apply(burst->mbufs[i], vlan))) {
 			burst->answered &= ~(1u << i);
+			burst->settled &= ~(1u << i);
 			if (!is_answer) // an answer's is that of what it answers
 				packet->verdict = LB_VERDICT_NO_HEADROOM;
 			continue;

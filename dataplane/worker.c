@@ -152,14 +152,9 @@ void lb_worker_event(struct lb_worker *worker, struct lb_msg *event)
 		worker->counters->events_lost++;
 }
 
-void lb_worker_process(struct lb_worker *worker)
+// What the fast stage has left.
+static void process_rest(struct lb_worker *worker, struct lb_burst *burst)
 {
-	struct lb_burst *burst = &worker->burst;
-
-	lb_stage_parse(worker, burst);
-	lb_stage_fetch(worker, burst);
-	if (likely(burst->mostly_hits))
-		lb_stage_fast(worker);
 	lb_stage_classify(worker, burst);
 	if (unlikely(atomic_load_explicit(&worker->dp->fullnat, memory_order_relaxed) != NULL))
 		lb_stage_fullnat(worker, burst);
@@ -173,6 +168,18 @@ void lb_worker_process(struct lb_worker *worker)
 		lb_stage_mss(worker, burst);
 	if (unlikely(burst->n_answer != 0))
 		lb_stage_answer(worker, burst);
+}
+
+void lb_worker_process(struct lb_worker *worker)
+{
+	struct lb_burst *burst = &worker->burst;
+
+	lb_stage_parse(worker, burst);
+	lb_stage_fetch(worker, burst);
+	if (likely(burst->mostly_hits))
+		lb_stage_fast(worker);
+	if (unlikely(burst->settled != lb_burst_all(burst)))
+		process_rest(worker, burst);
 	if (unlikely(lb_vlan_is_used(worker->dp)))
 		lb_stage_vlan(worker, burst);
 }

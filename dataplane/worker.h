@@ -63,12 +63,29 @@ struct lb_worker {
 	struct lb_frags *frags;
 	bool frags_due; /* datagrams are to be looked at in this tick */
 	uint64_t port_macs[LB_SHM_MAX_PORTS]; /* accepted destination: LB_MAC_MASK bits, or LB_MAC_ANY */
-	uint64_t src_macs[LB_SHM_MAX_PORTS];  /* first six bytes: what we send as */
+	uint64_t src_macs[LB_SHM_MAX_PORTS];  /* first six bytes: what we send as; see lb_worker_set_mac() */
+	uint64_t src_macs4[LB_SHM_MAX_PORTS]; /* the same with IPv4's EtherType behind it */
 	uint16_t mtus[LB_SHM_MAX_PORTS];      /* largest IP packet to send */
 	uint32_t frame_limits[LB_NEXTHOP_PORTS]; /* by port of a next-hop word: with an Ethernet header; 0: no such port */
 	struct lb_tx_buffer tx[LB_SHM_MAX_PORTS];
 	struct lb_burst burst;
 } __attribute__((aligned(64)));
+
+/** Set what port @p port sends as. Before the launch. */
+static inline void lb_worker_set_mac(struct lb_worker *worker, unsigned port, const uint8_t mac[6])
+{
+	worker->src_macs[port] = 0;
+	memcpy(&worker->src_macs[port], mac, 6);
+	worker->src_macs4[port] = worker->src_macs[port] | (uint64_t)RTE_BE16(RTE_ETHER_TYPE_IPV4) << 48;
+}
+
+/** Bytes 6 to 13 of an untagged frame of @p family that leaves through @p port: source MAC, EtherType. Worker. */
+static inline uint64_t lb_worker_source(const struct lb_worker *worker, unsigned port, unsigned family)
+{
+	if (family == 4)
+		return worker->src_macs4[port];
+	return worker->src_macs[port] | (uint64_t)RTE_BE16(RTE_ETHER_TYPE_IPV6) << 48;
+}
 
 /** Set port @p port's MTU. Before the launch. */
 static inline void lb_worker_set_mtu(struct lb_worker *worker, unsigned port, uint16_t mtu)

@@ -51,12 +51,11 @@ static struct lb_worker *make_worker(struct lb_dp *dp, unsigned idx)
 	worker->counters = &dp->shm.shm->workers[idx];
 	lb_ring_attach_producer(&worker->events, &dp->shm.shm->events[idx]);
 	for (unsigned port = 0; port < 2; port++) {
-		static const uint8_t mac[8] = {2, 0, 0, 0, 0, 1};
+		const uint8_t mac[6] = {2, 0, 0, 0, (uint8_t)port, 1};
 
 		worker->port_macs[port] = LB_MAC_ANY;
 		lb_worker_set_mtu(worker, port, 1500);
-		memcpy(&worker->src_macs[port], mac, sizeof(mac));
-		((uint8_t *)&worker->src_macs[port])[4] = (uint8_t)port;
+		lb_worker_set_mac(worker, port, mac);
 	}
 	return worker;
 }
