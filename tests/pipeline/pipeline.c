@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tests/pipeline/pipeline.h"
 
+#include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -27,11 +29,17 @@ void pipeline_start_eal(const char *const *eal_args)
 {
 	char *args[32] = {(char *)(uintptr_t)"pipeline"};
 	int n = 1;
+	cpu_set_t cpus;
 
 	for (; *eal_args != NULL && n < 31; eal_args++)
 		args[n++] = (char *)(uintptr_t)*eal_args;
 	lb_log_set_level(LB_LOG_WARN);
+	if (sched_getaffinity(0, sizeof(cpus), &cpus) != 0)
+		CHECK(-errno);
 	CHECK(rte_eal_init(n, args));
+	// EAL has bound this thread to the first CPU, as it would in every program that runs at the same time
+	if (sched_setaffinity(0, sizeof(cpus), &cpus) != 0)
+		CHECK(-errno);
 }
 
 static struct lb_worker *make_worker(struct lb_dp *dp, unsigned idx)
