@@ -17,6 +17,13 @@ def since(report, at):
     return [p for p in probes if p[2] is not None], [p for p in probes if p[2] is None]
 
 
+@pytest.fixture
+def whole_lab(shared_lab):
+    """The file's own lab, for tests that leave it as it was: every server is up at the beginning."""
+    shared_lab.wait_ready()
+    return shared_lab
+
+
 @pytest.mark.smoke
 @pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
 def test_killed_server_takes_only_its_own_connections(lab, family):
@@ -38,7 +45,8 @@ def test_killed_server_takes_only_its_own_connections(lab, family):
     assert "api-2" not in {p[2] for p in good if p[0] - killed_at > FAILOVER_S}
 
 
-def test_unplugged_server_is_left_within_the_promise(lab):
+def test_unplugged_server_is_left_within_the_promise(whole_lab):
+    lab = whole_lab
     # No RST, no refusal: silence. A probe that meets the dead server times out; later ones do not.
     with lab.load(VIP, 80, "--connections", 100, "--timeout", 3) as load:
         load.wait_probes(10)
@@ -70,7 +78,8 @@ def test_backup_serves_while_all_primaries_are_down(lab):
     assert (report["backends"], report["failed"]) == ({"api-2": 100}, [])
 
 
-def test_recovery_moves_no_connection(lab):
+def test_recovery_moves_no_connection(whole_lab):
+    lab = whole_lab
     lab.backends[2].kill_nginx()
     lab.wait_effective("web", api_3="down")
     with lab.load(VIP, 80, "--connections", 200) as load:
@@ -83,7 +92,8 @@ def test_recovery_moves_no_connection(lab):
     assert report["open"] == load.first["open"]
 
 
-def test_drained_server_keeps_what_it_has_and_gets_nothing_new(lab):
+def test_drained_server_keeps_what_it_has_and_gets_nothing_new(whole_lab):
+    lab = whole_lab
     with lab.load(VIP, 80, "--connections", 200) as load:
         held = load.first["open"]["api-1"]
         assert held > 0
