@@ -68,10 +68,12 @@ def test_exit_status(lab):
     assert lab.backend_list("web")["api-1"]["weight"] == 4
 
 
-def test_backend_drain_waits_until_nobody_is_left(lab):
+def test_backend_drain_waits_until_nobody_is_left(shared_lab):
+    lab = shared_lab
     report = lab.traffic("udp", VIP, 53, "--flows", 100, "--repeat", 1)  # some to each of the four
     assert len(report["flows"]) == 100
     done = lab.lbctl("backend", "drain", "dns", "api-1", "--wait", "500ms", check=False)
     assert done.returncode == 1, "UDP flows live for 30 s: it gives up"
     assert lab.lbctl_json("flows", "flush", "dns", "api-1")["n_flows"] > 0
     lab.lbctl("backend", "drain", "dns", "api-1", "--wait", "10s")
+    lab.lbctl("backend", "enable", "dns", "api-1")
