@@ -677,6 +677,14 @@ int lb_dp_send(struct lb_dp *dp, const struct lb_msg *msg, lb_dp_reply_fn *reply
 	return dp->state == LB_DP_DOWN ? -ENOTCONN : enqueue(dp, &command);
 }
 
+void lb_dp_pump(struct lb_dp *dp)
+{
+	if (!dp->attached || dp->state == LB_DP_DOWN)
+		return;
+	(void)take_replies(dp);
+	pump(dp);
+}
+
 int lb_dp_publish(struct lb_dp *dp, const struct lb_msg_table *table,
 	lb_dp_fill_fn *fill, void (*fill_free)(void *arg), void *fill_arg, lb_dp_reply_fn *reply,
 	void *arg)

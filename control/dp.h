@@ -93,6 +93,12 @@ uint64_t lb_dp_n_bad_replies(const struct lb_dp *dp);
 int lb_dp_send(struct lb_dp *dp, const struct lb_msg *command, lb_dp_reply_fn *reply, void *arg);
 
 /**
+ * Between two of many commands: put what there is room for into the ring now and take what was answered, so that the data
+ * plane works while the next ones are made. Reply functions may be called.
+ */
+void lb_dp_pump(struct lb_dp *dp);
+
+/**
  * Queue a TABLE_PUBLISH.
  * @param table    service, sizes, version and scheduler; the rest is filled in.
  * @param fill     called when its turn has come with the number of words (slots and pick table); what it

@@ -170,6 +170,7 @@ struct lb_model {
 	struct lb_announce *announce; /* NULL in tests */
 	uint64_t boot_id;     /* of the data plane last attached */
 	uint64_t attached_ns; /* CLOCK_MONOTONIC */
+	bool is_mirror_old;   /* of this region: nothing was written into it yet but what changed since */
 
 	size_t n_object_events; /* of the config that is being applied */
 

@@ -648,6 +648,7 @@ static int publish_all(struct lb_model *model)
 		services[i]->dirty = false;
 		update_table(services[i]);
 		publish(services[i]);
+		lb_dp_pump(model->dp);
 		rc = services[i]->table_pending ? 0 : -ENOMEM;
 	}
 	free(services);
@@ -668,6 +669,7 @@ int lb_push_everything(struct lb_model *model)
 		model->services[i]->sent = model->services[i]->blocked = false;
 		send_service(model->services[i]);
 		rc = model->services[i]->sent ? 0 : -ENOMEM;
+		lb_dp_pump(model->dp);
 	}
 	for (size_t i = 0; i < model->n_services && rc == 0; i++) {
 		struct lb_service *service = model->services[i];
@@ -680,6 +682,7 @@ int lb_push_everything(struct lb_model *model)
 			send_backend(service->backends[j]);
 			rc = service->backends[j]->sent ? 0 : -ENOMEM;
 		}
+		lb_dp_pump(model->dp);
 		tell_changes(service, &before);
 	}
 	if (rc == 0)

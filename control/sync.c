@@ -148,9 +148,7 @@ static void on_attached(void *arg)
 
 	model->attached_ns = lb_now_ns();
 	note_boot(model, __atomic_load_n(&map->shm->header.boot_id, __ATOMIC_RELAXED));
-	for (size_t i = 0; i < model->n_services; i++)
-		for (size_t j = 0; j < model->services[i]->n_backends; j++)
-			lb_mirror_write(model->services[i]->backends[j]);
+	model->is_mirror_old = true;
 	if (model->nexthops != NULL)
 		lb_nexthops_set_ports(model->nexthops, map);
 }
@@ -182,14 +180,30 @@ static bool on_may_sync(void *arg)
 	return true;
 }
 
+/* It has what was carried over, which is mostly the same: that can wait until the data plane has something to do. */
+static void renew_mirror(struct lb_model *model)
+{
+	if (!model->is_mirror_old)
+		return;
+	model->is_mirror_old = false;
+	for (size_t i = 0; i < model->n_services; i++) {
+		for (size_t j = 0; j < model->services[i]->n_backends; j++)
+			lb_mirror_write(model->services[i]->backends[j]);
+		lb_dp_pump(model->dp);
+	}
+}
+
 static int on_sync(void *arg)
 {
 	struct lb_model *model = arg;
+	int rc;
 
 	if (lb_dp_map(model->dp) != NULL)
 		lb_nexthops_set_ports(model->nexthops, lb_dp_map(model->dp));
 	model->n_refusals_at_sync = model->n_refusals;
-	return lb_push_everything(model);
+	rc = lb_push_everything(model);
+	renew_mirror(model);
+	return rc;
 }
 
 static void on_state_changed(
