@@ -449,7 +449,16 @@ __attribute__((constructor)) static void choose_impl(void)
 #endif
 #endif
 
-// Sorted by kind first: a register holds several keys of one kind.
+// False at the first word of nearly all keys of IPv6.
+static inline bool may_be_short(const struct lb_flow_key *key)
+{
+	return key->src.u64[0] == 0 && lb_flow_key_is_ipv4(key);
+}
+
+/*
+ * Sorted by kind first: a register holds several keys of one kind. The kind is the flow's, not the form in which its key
+ * is: a packet of IPv4 that was not plain has it in keys[i].
+ */
 static void hash_mixed(const struct impl *by, const struct lb_hash_key *key, const struct lb_flow_key *keys,
 	const struct lb_flow_key4 *keys4, uint32_t short_keys, uint64_t *hashes, unsigned n)
 {
@@ -457,12 +466,17 @@ static void hash_mixed(const struct impl *by, const struct lb_hash_key *key, con
 	struct lb_flow_key sorted[LB_HASH_MIXED_MAX];
 	uint64_t hashes_of[2][LB_HASH_MIXED_MAX];
 	unsigned n_of[2] = {0, 0};
+	uint32_t ipv4 = short_keys;
 
 	for (unsigned i = 0; i < n; i++) {
-		if (short_keys >> i & 1)
+		if (short_keys >> i & 1) {
 			sorted4[n_of[1]++] = keys4[i];
-		else
+		} else if (may_be_short(&keys[i])) {
+			sorted4[n_of[1]++] = lb_flow_key_shorten(&keys[i]);
+			ipv4 |= UINT32_C(1) << i;
+		} else {
 			sorted[n_of[0]++] = keys[i];
+		}
 	}
 	if (n_of[0] != 0)
 		by->long_keys(key, sorted, hashes_of[0], n_of[0]);
@@ -470,7 +484,7 @@ static void hash_mixed(const struct impl *by, const struct lb_hash_key *key, con
 		by->short_keys(key, sorted4, hashes_of[1], n_of[1]);
 	n_of[0] = n_of[1] = 0;
 	for (unsigned i = 0; i < n; i++) {
-		unsigned kind = short_keys >> i & 1;
+		unsigned kind = ipv4 >> i & 1;
 
 		hashes[i] = hashes_of[kind][n_of[kind]++];
 	}
@@ -486,7 +500,7 @@ static void hash_flows(const struct impl *by, const struct lb_hash_key *key, con
 
 		m = n - done < LB_HASH_MIXED_MAX ? n - done : LB_HASH_MIXED_MAX;
 		for (unsigned i = 0; i < m; i++) {
-			if (keys[done + i].src.u64[0] != 0 || !lb_flow_key_is_ipv4(&keys[done + i]))
+			if (!may_be_short(&keys[done + i]))
 				continue;
 			keys4[i] = lb_flow_key_shorten(&keys[done + i]);
 			short_keys |= UINT32_C(1) << i;

@@ -76,7 +76,7 @@ void lb_hash_flows4(const struct lb_hash_key *key, const struct lb_flow_key4 *ke
 
 /**
  * The same of flows of both kinds, at most LB_HASH_MIXED_MAX: flow i has its key in keys4[i] if bit i of @p short_keys
- * is set, else in keys[i].
+ * is set, else in keys[i], where it may be of IPv4 too.
  */
 #define LB_HASH_MIXED_MAX 32u
 void lb_hash_flows_mixed(const struct lb_hash_key *key, const struct lb_flow_key *keys,

@@ -508,6 +508,49 @@ static void eight_packets_are_parsed_as_each_alone(void **state)
 	assert_true(n_good > 80000 && n_bad > 20000 && n_ipv4 > 50000 && n_short > 40000);
 }
 
+/* Whoever shares the burst: a flow that comes with a tag and one that comes in fragments are that flow without. */
+static void a_flow_of_ipv4_is_one_with_tag_in_pieces_and_without(void **state)
+{
+	uint16_t backends[LB_BURST];
+
+	(void)state;
+	for (unsigned k = 0; k < N_BACKENDS; k++)
+		set_backend(N_BACKENDS + k, LB_BACKEND_UP);
+	publish(1);
+	for (unsigned w = 0; w < 2; w++) {
+		struct lb_worker *worker = pipeline.dp.workers[w];
+		struct lb_burst *burst = &worker->burst;
+
+		for (unsigned round = 0; round < 3; round++) { // tagged alone, half of them tagged, some in fragments
+			struct frame frames[LB_BURST];
+
+			for (unsigned i = 0; i < LB_BURST; i++) {
+				struct segment segment = segment_of("198.51.100.11", 5000 + i, services[1].vip, 53, IPPROTO_UDP, 0);
+
+				segment.n_payload = 40;
+				frames[i] = frame_of(&segment);
+				frames[i].bytes[14 + 5] = (uint8_t)i; // datagrams of their own
+				set_ipv4_checksum(&frames[i]);
+				if (round == 2 && i % 3 == 0)
+					make_fragment(&frames[i]);
+				if (round == 0 || (round == 1 && i % 2 == 0))
+					add_tag(&frames[i]);
+			}
+			worker->fetch_ports = round > 0;
+			worker->fast_ports = 0;
+			fill(worker, frames, LB_BURST);
+			lb_worker_process(worker);
+			for (unsigned i = 0; i < LB_BURST; i++) {
+				assert_int_equal(burst->packets[i].verdict, LB_VERDICT_FORWARD);
+				if (w == 0 && round == 0)
+					backends[i] = burst->packets[i].backend;
+				assert_int_equal(burst->packets[i].backend, backends[i]);
+			}
+			free_burst(worker);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -515,6 +558,7 @@ int main(void)
 		cmocka_unit_test(slots_are_followed_as_decided),
 		cmocka_unit_test(flows_under_way_go_as_they_would_through_every_stage),
 		cmocka_unit_test(eight_packets_are_parsed_as_each_alone),
+		cmocka_unit_test(a_flow_of_ipv4_is_one_with_tag_in_pieces_and_without),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
