@@ -78,7 +78,7 @@ static void build_ip(struct lb_encap *encap, const struct lb_addr *from, const s
 			.dst_addr = lb_addr_ipv4_be(to)};
 
 		memcpy(header, &ip, sizeof(ip));
-		encap->ip_sum = fold(sum_bytes(&ip, sizeof(ip)));
+		encap->ip_checksum = (uint16_t)~fold(sum_bytes(&ip, sizeof(ip)));
 	} else {
 		struct rte_ipv6_hdr ip = {.vtc_flow = RTE_BE32(0x60000000u), .proto = proto, .hop_limits = OUTER_TTL};
 
@@ -179,9 +179,11 @@ static inline uint8_t traffic_class(const uint8_t *l3, uint8_t family)
 }
 
 // RFC 1624, eqn. 3, for the TTL's 16-bit word.
-static inline void decrement_ttl(uint8_t *l3, uint8_t family)
+static inline void decrement_ttl(uint8_t *l3, uint8_t family, bool plain)
 {
-	if (family == 4) {
+	if (plain && family == 4) {
+		lb_change_plain_ipv4_word(l3, lb_ip_difference((uint16_t)~RTE_BE16(0x0100)));
+	} else if (family == 4) {
 		struct rte_ipv4_hdr *ip = (void *)l3;
 
 		ip->time_to_live--;
@@ -220,10 +222,11 @@ static uint64_t inner_sum(const struct rte_mbuf *mbuf, const struct lb_packet *p
 static inline void finish_ipv4(uint8_t *outer, const struct lb_encap *encap, uint8_t tos, uint32_t n_bytes)
 {
 	struct rte_ipv4_hdr *ip = (void *)outer;
+	uint16_t length_be = rte_cpu_to_be_16((uint16_t)n_bytes);
 
 	ip->type_of_service = tos;
-	ip->total_length = rte_cpu_to_be_16((uint16_t)n_bytes);
-	ip->hdr_checksum = (uint16_t)~fold((uint64_t)encap->ip_sum + rte_cpu_to_be_16(tos) + ip->total_length);
+	ip->total_length = length_be;
+	ip->hdr_checksum = lb_checksum_change(encap->ip_checksum, lb_sum_add(rte_cpu_to_be_16(tos), length_be));
 }
 
 static inline void finish_ipv6(uint8_t *outer, uint64_t hash, uint8_t tos, uint32_t n_bytes)
@@ -284,15 +287,28 @@ struct wrap {
 	uint64_t nexthop;
 };
 
+static inline unsigned outer_bytes(bool outer4, bool gue)
+{
+	return (unsigned)(outer4 ? sizeof(struct rte_ipv4_hdr) : sizeof(struct rte_ipv6_hdr)) +
+	       (gue ? (unsigned)sizeof(struct udp_gue_hdr) : 0);
+}
+
+// By the frame's length, padding included: if not, its IP packet may yet.
+static inline bool fits(const struct wrap *wrap, bool outer4, bool gue)
+{
+	return wrap->burst->packets[wrap->i].wire_bytes + outer_bytes(outer4, gue) <=
+	       wrap->worker->frame_limits[lb_nexthop_port(wrap->nexthop)];
+}
+
 /*
  * One per kind: lengths and families of the outer header are constants in each, with those of the packet as well if it
- * is @p plain (see burst.h) and its buffer simple.
+ * is @p plain (see burst.h), its buffer simple, and fits() true.
  */
 static inline __attribute__((always_inline)) uint8_t encapsulate(
 	const struct wrap *wrap, bool outer4, bool gue, bool plain, uint8_t family)
 {
 	const unsigned n_ip = outer4 ? sizeof(struct rte_ipv4_hdr) : sizeof(struct rte_ipv6_hdr);
-	const unsigned n_outer = n_ip + (gue ? (unsigned)sizeof(struct udp_gue_hdr) : 0);
+	const unsigned n_outer = outer_bytes(outer4, gue);
 	const struct lb_worker *worker = wrap->worker;
 	struct lb_burst *burst = wrap->burst;
 	struct lb_packet *packet = &burst->packets[wrap->i];
@@ -305,7 +321,7 @@ static inline __attribute__((always_inline)) uint8_t encapsulate(
 	uint64_t sum = 0;
 	uint32_t vlan;
 
-	if (unlikely(n_bytes > worker->mtus[port])) {
+	if (!plain && unlikely(n_bytes > worker->mtus[port])) {
 		burst->mtus[wrap->i] = worker->mtus[port] > n_outer ? (uint16_t)(worker->mtus[port] - n_outer) : 0;
 		return LB_VERDICT_TOO_BIG;
 	}
@@ -313,9 +329,13 @@ static inline __attribute__((always_inline)) uint8_t encapsulate(
 	if (unlikely(mbuf->data_off < n_outer) ||
 		(!plain && unlikely(RTE_MBUF_CLONED(mbuf) || rte_mbuf_refcnt_read(mbuf) != 1)))
 		return LB_VERDICT_NO_HEADROOM;
-	decrement_ttl(inner, family);
-	if (gue && !outer4)
-		sum = inner_sum(mbuf, packet, burst->keys[wrap->i].proto, inner_bytes);
+	decrement_ttl(inner, family, plain);
+	if (gue && !outer4) { // TCP without any flag is not let in, and the keys of plain packets may be short ones
+		uint8_t proto = !plain ? burst->keys[wrap->i].proto
+				: packet->tcp_flags != 0 ? IPPROTO_TCP : IPPROTO_UDP;
+
+		sum = inner_sum(mbuf, packet, proto, inner_bytes);
+	}
 	if (!plain)
 		memcpy(&vlan, inner - 6, sizeof(vlan)); // if there is one
 	grow(mbuf, plain || mbuf->nb_segs == 1, l3, n_outer, inner_bytes);
@@ -345,7 +365,8 @@ static inline __attribute__((always_inline)) uint8_t encapsulate(
 	{                                                                                          \
 		uint64_t head = lb_packet_head(&wrap->burst->packets[wrap->i]);                    \
                                                                                                    \
-		if (unlikely(!is_simple(wrap->burst->mbufs[wrap->i])))                             \
+		if (unlikely(!is_simple(wrap->burst->mbufs[wrap->i])) ||                           \
+			unlikely(!fits(wrap, outer4, gue)))                                        \
 			return name##_any(wrap);                                                   \
 		if (head == lb_plain_head(LB_VERDICT_FORWARD, 4))                                  \
 			return encapsulate(wrap, outer4, gue, true, 4);                            \
@@ -372,7 +393,7 @@ static inline __attribute__((always_inline)) uint8_t send_directly(
 		burst->mtus[wrap->i] = worker->mtus[port];
 		return LB_VERDICT_TOO_BIG;
 	}
-	decrement_ttl(frame + l3, family);
+	decrement_ttl(frame + l3, family, plain);
 	memcpy(frame, &wrap->nexthop, 6);
 	memcpy(frame + 6, &worker->src_macs[port], 6);
 	return LB_VERDICT_FORWARD;
@@ -389,10 +410,18 @@ static inline uint8_t put_nowhere(const struct wrap *wrap)
 	return send_directly(wrap, false, wrap->burst->packets[wrap->i].family);
 }
 
-static __rte_noinline void refuse(struct lb_burst *burst, unsigned i, uint8_t verdict)
+// What the fast stage did not tell of the packet is made good: the stages behind it may ask.
+static __rte_noinline void refuse(const struct lb_worker *worker, struct lb_burst *burst, unsigned i, uint8_t verdict)
 {
-	burst->packets[i].verdict = verdict;
-	burst->settled &= ~(UINT32_C(1) << i);
+	struct lb_packet *packet = &burst->packets[i];
+
+	packet->verdict = verdict;
+	if (burst->settled >> i & 1) {
+		burst->settled &= ~(UINT32_C(1) << i);
+		packet->service = worker->dp->backends[packet->backend].service;
+		if (burst->short_keys >> i & 1)
+			burst->keys[i] = lb_flow_key_lengthen(&burst->keys4[i]);
+	}
 	if (verdict == LB_VERDICT_TOO_BIG)
 		lb_burst_answer(burst, i);
 }
@@ -424,13 +453,13 @@ static inline __attribute__((always_inline)) unsigned wrap_run(struct lb_worker 
 		}
 		wrap.nexthop = atomic_load_explicit(&backend->nexthop, memory_order_relaxed);
 		if (unlikely(lb_nexthop_port(wrap.nexthop) >= worker->n_ports)) {
-			packet->verdict = LB_VERDICT_NEXTHOP_UNRESOLVED;
+			refuse(worker, burst, wrap.i, LB_VERDICT_NEXTHOP_UNRESOLVED);
 			continue;
 		}
-		wrap.hash = hashes[m];
+		wrap.hash = hashes[wrap.i];
 		verdict = wrap_one(&wrap);
 		if (unlikely(verdict != LB_VERDICT_FORWARD)) {
-			refuse(burst, wrap.i, verdict);
+			refuse(worker, burst, wrap.i, verdict);
 			continue;
 		}
 		burst->nexthops[wrap.i] = wrap.nexthop;
@@ -465,7 +494,7 @@ static unsigned run(struct lb_worker *worker, struct lb_burst *burst, const stru
 	if (mode == LB_MODE_DSR)
 		return run_directly(worker, burst, encaps, list, hashes, n);
 	if (unlikely(!lb_mode_is_tunnel(mode))) {
-		packet->verdict = LB_VERDICT_MODE_UNSUPPORTED; // fullnat's fragment, see fullnat.c
+		refuse(worker, burst, list[0], LB_VERDICT_MODE_UNSUPPORTED); // fullnat's fragment, see fullnat.c
 		return 1;
 	}
 	switch (encaps[packet->backend].kind) {
@@ -478,7 +507,7 @@ static unsigned run(struct lb_worker *worker, struct lb_burst *burst, const stru
 	case LB_ENCAP_GUE6:
 		return run_in_gue6(worker, burst, encaps, list, hashes, n);
 	default:
-		packet->verdict = LB_VERDICT_NO_LOCAL_ADDRESS;
+		refuse(worker, burst, list[0], LB_VERDICT_NO_LOCAL_ADDRESS);
 		return 1;
 	}
 }
@@ -489,5 +518,5 @@ void lb_encap_list(struct lb_worker *worker, struct lb_burst *burst, const uint8
 	const struct lb_encap *encaps = atomic_load_explicit(&worker->dp->encaps, memory_order_acquire);
 
 	for (unsigned m = 0; m < n;)
-		m += run(worker, burst, encaps, list + m, hashes + m, n - m);
+		m += run(worker, burst, encaps, list + m, hashes, n - m);
 }

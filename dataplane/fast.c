@@ -19,12 +19,12 @@
 struct lookup {
 	const struct lb_backend *backends;
 	struct lb_backend_counters *counters;
+	const struct lb_encap *encaps;
 	uint16_t established, udp; /* what an entry's low 16 bits are, but for LB_FLOW_PINNED, if it need not be touched */
 	uint64_t entries[LB_BURST];  /* as they were found, by packet index; 0: none in the first bucket */
 	uint64_t *entries_at[LB_BURST]; /* for lb_flowtable_lookup_end() */
 	struct lb_flow_pending pending;
-	uint8_t direct[LB_BURST]; /* not mode nat's */
-	uint64_t direct_hashes[LB_BURST];
+	uint8_t direct[LB_BURST]; /* of the modes that lb_encap_list() knows */
 	unsigned n_direct;
 	uint32_t left; /* bit per packet: not settled */
 	unsigned end;  /* index of the first RST, or LB_BURST */
@@ -140,18 +140,17 @@ static __rte_noinline bool refresh(struct lb_worker *worker, struct lb_burst *bu
 	return true;
 }
 
-// For lb_encap_list(), if the backend's way is one that it knows.
-static __rte_noinline bool send_directly(
-	struct lb_burst *burst, struct lookup *lookup, unsigned i, uint64_t entry, uint64_t way)
+// Whether lb_encap_list() knows what to do in a backend's way, of which LB_WAY_IPV6 has been taken off.
+static inline bool way_is_direct(uint64_t way)
 {
-	if (way != LB_MODE_DSR && way != LB_MODE_IPIP && way != LB_MODE_GUE)
-		return false;
-	lb_packet_set(&burst->packets[i], backend_at(lookup, distance_of(entry))->service, lb_flow_entry_backend(entry));
-	if (burst->short_keys >> i & 1)
-		burst->keys[i] = lb_flow_key_lengthen(&burst->keys4[i]);
-	lookup->direct_hashes[lookup->n_direct] = burst->hashes[i];
+	static_assert(LB_MODE_IPIP == LB_MODE_DSR + 1 && LB_MODE_GUE == LB_MODE_DSR + 2, "side by side");
+	return way - LB_MODE_DSR <= LB_MODE_GUE - LB_MODE_DSR;
+}
+
+static inline void put_aside(struct lb_burst *burst, struct lookup *lookup, unsigned i, uint64_t entry)
+{
+	burst->packets[i].backend = lb_flow_entry_backend(entry);
 	lookup->direct[lookup->n_direct++] = (uint8_t)i;
-	return true;
 }
 
 static inline __attribute__((always_inline)) void send_to_backend(struct lb_worker *worker, struct lb_burst *burst,
@@ -198,8 +197,12 @@ static __rte_noinline bool settle_any(struct lb_worker *worker, struct lb_burst 
 	if (((uint16_t)entry & (uint16_t)~LB_FLOW_PINNED) != settled &&
 		!refresh(worker, burst, i, entry_at, is_tcp ? LB_FLOW_ESTABLISHED : LB_FLOW_UDP))
 		return false;
+	if (way_is_direct(difference)) {
+		put_aside(burst, lookup, i, entry);
+		return true;
+	}
 	if (difference != LB_MODE_NAT)
-		return send_directly(burst, lookup, i, entry, difference);
+		return false;
 	if (ipv4 && is_tcp)
 		send_to_backend(worker, burst, i, nexthop, backend, counters, 4, IPPROTO_TCP);
 	else if (ipv4)
@@ -234,6 +237,30 @@ static inline __attribute__((always_inline)) bool settle_proto(struct lb_worker 
 	return true;
 }
 
+/* The same for the modes whose replies do not pass here. They look at sizes and next hops for themselves. */
+static inline __attribute__((always_inline)) bool settle_direct(
+	struct lb_burst *burst, struct lookup *lookup, unsigned i, uint64_t entry, unsigned family)
+{
+	const struct lb_backend *backend = backend_at(lookup, distance_of(entry));
+	uint16_t settled = burst->packets[i].tcp_flags != 0 ? lookup->established : lookup->udp;
+	uint64_t way;
+
+	if (family == 4) {
+		uint64_t difference = short_key_difference(&burst->keys4[i], backend);
+
+		way = difference << 8 == 0 ? difference >> 56 : LB_MODE_N;
+	} else {
+		uint32_t difference = key_difference(&burst->keys[i], backend) ^ LB_WAY_IPV6 << 24;
+
+		way = difference << 8 == 0 && lb_addr_equal(&burst->keys[i].dst, &backend->vip) ? difference >> 24 : LB_MODE_N;
+	}
+	if (!way_is_direct(way) || ((uint16_t)entry & (uint16_t)~LB_FLOW_PINNED) != settled)
+		return false;
+	put_aside(burst, lookup, i, entry);
+	lb_encap_prefetch(lookup->encaps, burst, i, lb_flow_entry_backend(entry), (uint8_t)way);
+	return true;
+}
+
 static inline __attribute__((always_inline)) bool settle(
 	struct lb_worker *worker, struct lb_burst *burst, struct lookup *lookup, unsigned i, unsigned family)
 {
@@ -247,6 +274,8 @@ static inline __attribute__((always_inline)) bool settle(
 		return false;
 	if (likely(flags != 0 ? settle_proto(worker, burst, lookup, i, entry, family, IPPROTO_TCP)
 			      : settle_proto(worker, burst, lookup, i, entry, family, IPPROTO_UDP)))
+		return true;
+	if (settle_direct(burst, lookup, i, entry, family))
 		return true;
 	return entry != 0 && settle_any(worker, burst, lookup, i, entry, NULL);
 }
@@ -310,6 +339,7 @@ void lb_stage_fast(struct lb_worker *worker)
 
 	lookup.backends = worker->dp->backends;
 	lookup.counters = worker->counters->backends;
+	lookup.encaps = atomic_load_explicit(&worker->dp->encaps, memory_order_acquire);
 	lookup.established = lb_flow_entry_low(worker->tick, LB_FLOW_ESTABLISHED);
 	lookup.udp = lb_flow_entry_low(worker->tick, LB_FLOW_UDP);
 	lookup.n_direct = 0;
@@ -330,5 +360,5 @@ void lb_stage_fast(struct lb_worker *worker)
 	else
 		shorten_list(burst);
 	if (lookup.n_direct != 0)
-		lb_encap_list(worker, burst, lookup.direct, lookup.direct_hashes, lookup.n_direct);
+		lb_encap_list(worker, burst, lookup.direct, burst->hashes, lookup.n_direct);
 }

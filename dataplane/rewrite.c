@@ -130,7 +130,7 @@ static void rewrite_to_service(struct lb_worker *worker, struct lb_burst *burst)
 			continue; // the flow stage found no backend
 		if (backend->mode != LB_MODE_NAT) {
 			lb_encap_prefetch(encaps, burst, i, packet->backend, backend->mode);
-			hashes[n_direct] = burst->hashes[k];
+			hashes[i] = burst->hashes[k];
 			direct[n_direct++] = (uint8_t)i;
 			continue;
 		}

@@ -105,15 +105,17 @@ static inline void lb_change_l4(uint8_t *l4, uint8_t proto, const struct lb_chan
 	}
 }
 
-/* Of a plain IPv4 header, whose TTL is 2 at least: it does not borrow of what lies above it. */
-static inline void lb_change_plain_ipv4(uint8_t *l3, const struct lb_change *change)
+/*
+ * TTL and checksum of a plain IPv4 header by lb_ip_difference(). The TTL is 2 at least: it does not borrow of what lies above
+ * it.
+ */
+static inline void lb_change_plain_ipv4_word(uint8_t *l3, uint32_t difference)
 {
 	uint32_t word, less;
 	bool borrow;
 
-	memcpy(l3 + (change->source ? 12 : 16), &change->addr->u32[3], 4);
 	memcpy(&word, l3 + 8, sizeof(word));
-	borrow = __builtin_sub_overflow(word, change->ip, &less);
+	borrow = __builtin_sub_overflow(word, difference, &less);
 	less += -(uint32_t)borrow << 16; // see lb_checksum_change()
 	memcpy(l3 + 8, &less, sizeof(less));
 }
@@ -125,10 +127,12 @@ static inline __attribute__((always_inline)) void lb_rewrite_plain(uint8_t *fram
 	uint8_t *l3 = frame + RTE_ETHER_HDR_LEN;
 
 	lb_write_ethernet(frame, nexthop, source);
-	if (family == 4)
-		lb_change_plain_ipv4(l3, change);
-	else
+	if (family == 4) {
+		memcpy(l3 + (change->source ? 12 : 16), &change->addr->u32[3], 4);
+		lb_change_plain_ipv4_word(l3, change->ip);
+	} else {
 		lb_change_l3(l3, (uint8_t)family, change);
+	}
 	lb_change_l4(l3 + (family == 4 ? 20 : 40), proto, change);
 }
 

@@ -211,6 +211,10 @@ static void compare_bursts(unsigned round)
 		assert_int_equal(fast->mbufs[i]->pkt_len, slow->mbufs[i]->pkt_len);
 		assert_memory_equal(rte_pktmbuf_mtod(fast->mbufs[i], void *), rte_pktmbuf_mtod(slow->mbufs[i], void *),
 			fast->mbufs[i]->data_len);
+		if (packet->verdict == LB_VERDICT_TOO_BIG && packet->pending == 0) { // its sender is told
+			assert_int_equal(packet->service, slow->packets[i].service);
+			assert_memory_equal(&fast->keys[i], &slow->keys[i], sizeof(fast->keys[i]));
+		}
 		if (packet->verdict != LB_VERDICT_FORWARD && packet->verdict != LB_VERDICT_REPLY)
 			continue;
 		assert_int_equal(packet->wire_bytes, slow->packets[i].wire_bytes);
@@ -230,12 +234,31 @@ static void compare_workers(void)
 	const struct lb_worker *fast = pipeline.dp.workers[0], *slow = pipeline.dp.workers[1];
 
 	assert_memory_equal(&fast->counters->flow, &slow->counters->flow, sizeof(fast->counters->flow));
+	assert_memory_equal(fast->counters->verdicts, slow->counters->verdicts, sizeof(fast->counters->verdicts));
 	assert_memory_equal(fast->counters->backends, slow->counters->backends,
 		N_SERVICES * N_BACKENDS * sizeof(fast->counters->backends[0]));
 	assert_memory_equal(fast->counters->services, slow->counters->services,
 		N_SERVICES * sizeof(fast->counters->services[0]));
 	assert_memory_equal(fast->flowtable.buckets, slow->flowtable.buckets,
 		fast->flowtable.n_buckets * sizeof(fast->flowtable.buckets[0]));
+}
+
+/*
+ * An entry that is another's, as if two flows had the same bucket and signature. Not while entries are in their second
+ * bucket: of several such the two workers may record the flows in another order.
+ */
+static void mistake_an_entry(void)
+{
+	const struct lb_flowtable *table = &pipeline.dp.workers[0]->flowtable;
+	uint32_t bucket = next_random(table->n_buckets), way = next_random(LB_FLOWTABLE_WAYS);
+	uint16_t backend = (uint16_t)next_random(N_SERVICES * N_BACKENDS);
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct lb_flowtable *its = &pipeline.dp.workers[i]->flowtable;
+
+		if (its->buckets[bucket].entries[way] != 0)
+			lb_flowtable_move(its, &its->buckets[bucket].entries[way], backend);
+	}
 }
 
 // Time passes, backends come and go, slots move.
@@ -286,6 +309,7 @@ static void hold_against_each_other(unsigned n_rounds, unsigned n_ports, unsigne
 			worker->fetch_ports = worker->fast_ports = i == 0;
 			fill(worker, frames, n);
 			lb_worker_process(worker);
+			lb_count_verdicts(worker, &worker->burst);
 		}
 		*n_settled += (unsigned)__builtin_popcount(pipeline.dp.workers[0]->burst.settled);
 		*n_left += pipeline.dp.workers[0]->burst.n_to_service;
@@ -294,6 +318,8 @@ static void hold_against_each_other(unsigned n_rounds, unsigned n_ports, unsigne
 		compare_workers();
 		for (unsigned i = 0; i < 2; i++)
 			free_burst(pipeline.dp.workers[i]);
+		for (unsigned i = 0; i < 2 && !crowded; i++)
+			mistake_an_entry();
 		change_something(round);
 	}
 }
@@ -306,7 +332,7 @@ static void flows_under_way_go_as_they_would_through_every_stage(void **state)
 	hold_against_each_other(4000, 3, &n_settled, &n_left);
 	hold_against_each_other(4000, 200, &n_settled, &n_left);
 	// Both ways are taken, or nothing was compared.
-	assert_true(n_settled > 20000 && n_left > 20000);
+	assert_true(n_settled > 15000 && n_left > 20000);
 }
 
 // A segment behind an RST of its own flow says that the RST was not accepted: the flow goes on.
