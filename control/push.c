@@ -648,8 +648,8 @@ static int publish_all(struct lb_model *model)
 		services[i]->dirty = false;
 		update_table(services[i]);
 		publish(services[i]);
-		lb_dp_pump(model->dp);
 		rc = services[i]->table_pending ? 0 : -ENOMEM;
+		lb_dp_pump(model->dp);
 	}
 	free(services);
 	return rc;

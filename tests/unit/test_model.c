@@ -584,6 +584,40 @@ static void a_restarted_data_plane_gets_everything_again(void **state)
 	fake_dp_stop(fake, true);
 }
 
+static unsigned n_fills_to_fail;
+
+int __real_lb_table_fill(struct lb_table *table, uint16_t *words);
+int __wrap_lb_table_fill(struct lb_table *table, uint16_t *words);
+int __wrap_lb_table_fill(struct lb_table *table, uint16_t *words)
+{
+	if (n_fills_to_fail == 0)
+		return __real_lb_table_fill(table, words);
+	n_fills_to_fail--;
+	return -ENOMEM;
+}
+
+/* One table of a sync that cannot be made costs that table, not the connection. */
+static void a_table_that_fails_in_a_sync_is_tried_again(void **state)
+{
+	struct fake_dp *fake = start_synced();
+
+	(void)state;
+	fake_dp_stop(fake, true);
+	WAIT(lb_dp_state(model->dp) == LB_DP_DOWN);
+	settle();
+	n_fills_to_fail = 1;
+	fake = fake_dp_start(INSTANCE, 1);
+	WAIT(lb_dp_state(model->dp) == LB_DP_UP);
+	assert_int_equal(n_fills_to_fail, 0);
+	assert_int_equal(n_events("dataplane_state", "dataplane", "down"), 1);
+	assert_int_equal(model->n_refusals, 1);
+	WAIT(model->services[0]->live_version == model->services[0]->table_version &&
+		model->services[1]->live_version == model->services[1]->table_version);
+	settle();
+	check_agreement(fake);
+	fake_dp_stop(fake, true);
+}
+
 static void services_that_had_flows_get_their_tables_first(void **state)
 {
 	struct fake_dp *fake = start_synced();
@@ -1374,6 +1408,7 @@ int main(void)
 		TEST(many_endpoints_may_go_round),
 		TEST(any_config_may_follow_any_other),
 		TEST(a_restarted_data_plane_gets_everything_again),
+		TEST(a_table_that_fails_in_a_sync_is_tried_again),
 		TEST(services_that_had_flows_get_their_tables_first),
 		TEST(a_restarted_daemon_keeps_ids_and_removes_the_rest),
 		TEST(a_daemon_without_its_state_gets_there_too),
