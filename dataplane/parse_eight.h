@@ -116,39 +116,36 @@ static inline __attribute__((always_inline)) __m256i lb_eight_any(__m256i a, __m
 	return _mm256_or_si256(_mm256_or_si256(a, b), c);
 }
 
-static inline __attribute__((always_inline)) void lb_eight_store_packets(
-	struct lb_packet *packets, __m256i first, __m256i offsets, __m256i bytes)
+/* Four columns as eight rows of 16 bytes. */
+static inline __attribute__((always_inline)) void lb_eight_store(
+	void *rows, __m256i column0, __m256i column1, __m256i column2, __m256i column3)
 {
-	const __m256i none = _mm256_setzero_si256();
-	// service and backend come later
-	__m256i head[2] = {_mm256_unpacklo_epi32(first, offsets), _mm256_unpackhi_epi32(first, offsets)};
-	__m256i tail[2] = {_mm256_unpacklo_epi32(none, bytes), _mm256_unpackhi_epi32(none, bytes)};
+	__m256i head[2] = {_mm256_unpacklo_epi32(column0, column1), _mm256_unpackhi_epi32(column0, column1)};
+	__m256i tail[2] = {_mm256_unpacklo_epi32(column2, column3), _mm256_unpackhi_epi32(column2, column3)};
+	__m128i *row = rows;
 
 	for (unsigned i = 0; i < 4; i++) {
 		__m256i pair = i % 2 == 0 ? _mm256_unpacklo_epi64(head[i / 2], tail[i / 2])
 					  : _mm256_unpackhi_epi64(head[i / 2], tail[i / 2]);
 
-		_mm_store_si128((__m128i *)&packets[i], _mm256_castsi256_si128(pair));
-		_mm_store_si128((__m128i *)&packets[i + 4], _mm256_extracti128_si256(pair, 1));
+		_mm_store_si128(&row[i], _mm256_castsi256_si128(pair));
+		_mm_store_si128(&row[i + 4], _mm256_extracti128_si256(pair, 1));
 	}
+}
+static_assert(sizeof(struct lb_packet) == 16 && sizeof(struct lb_flow_key4) == 16, "a row each");
+
+static inline __attribute__((always_inline)) void lb_eight_store_packets(
+	struct lb_packet *packets, __m256i first, __m256i offsets, __m256i bytes)
+{
+	lb_eight_store(packets, first, offsets, _mm256_setzero_si256(), bytes); // service and backend come later
 }
 
 /* Source, source port; destination, its port and protocol: see struct lb_flow_key4. */
 static inline __attribute__((always_inline)) void lb_eight_store_keys(const struct lb_eight_constants *k,
 	struct lb_flow_key4 *keys, __m256i src, __m256i dst, __m256i ports, __m256i proto)
 {
-	__m256i sport = _mm256_and_si256(ports, LB_EIGHT(word));
-	__m256i end = _mm256_or_si256(_mm256_srli_epi32(ports, 16), _mm256_slli_epi32(proto, 16));
-	__m256i head[2] = {_mm256_unpacklo_epi32(src, sport), _mm256_unpackhi_epi32(src, sport)};
-	__m256i tail[2] = {_mm256_unpacklo_epi32(dst, end), _mm256_unpackhi_epi32(dst, end)};
-
-	for (unsigned i = 0; i < 4; i++) {
-		__m256i pair = i % 2 == 0 ? _mm256_unpacklo_epi64(head[i / 2], tail[i / 2])
-					  : _mm256_unpackhi_epi64(head[i / 2], tail[i / 2]);
-
-		_mm_store_si128((__m128i *)&keys[i], _mm256_castsi256_si128(pair));
-		_mm_store_si128((__m128i *)&keys[i + 4], _mm256_extracti128_si256(pair, 1));
-	}
+	lb_eight_store(keys, src, _mm256_and_si256(ports, LB_EIGHT(word)), dst,
+		_mm256_or_si256(_mm256_srli_epi32(ports, 16), _mm256_slli_epi32(proto, 16)));
 }
 
 /* Eight keys in their long form. */
@@ -169,8 +166,9 @@ static inline void lb_eight_lengthen(const struct lb_flow_key4 *keys4, struct lb
 }
 
 /*
- * Packets and keys of eight packets, of which those that are plain, right and IPv4 have what parse_plain() gives them, and
- * their bit in the result; of the others both hold nothing of use. In an order in which little is to be remembered.
+ * Packets and keys of eight packets, of which those that are plain, right and IPv4 have what parse() gives them, the keys in
+ * their short form, and their bit in the result; of the others both hold nothing of use. In an order in which little is to
+ * be remembered.
  */
 static inline __attribute__((always_inline)) uint32_t lb_parse_eight(struct rte_mbuf *const *mbufs,
 	const struct lb_eight_constants *k, const struct lb_eight_mac *mac, struct lb_packet *packets,

@@ -11,7 +11,7 @@ struct lb_worker;
  * sets its verdict to something other than FORWARD or REPLY. Worker only.
  */
 
-/** Headers checked, keys filled: burst->ip_list. Everything else has its verdict. */
+/** Headers checked, keys filled (see burst->short_keys): burst->ip_list. Everything else has its verdict. */
 void lb_stage_parse(struct lb_worker *worker, struct lb_burst *burst);
 
 /** Whether parse drops packets with such addresses: nobody is to be answered there. Worker. */

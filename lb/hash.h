@@ -6,7 +6,8 @@
 
 /**
  * What is hashed of a packet: its 5-tuple in client-to-service direction, network byte order,
- * padded with zeros to three AES blocks. Built by the parse stage; also by trace.
+ * padded with zeros to three AES blocks. Of IPv4 the short form below is what is hashed, without the
+ * padding. Built by the parse stage; also by trace.
  */
 struct lb_flow_key {
 	struct lb_addr src;
