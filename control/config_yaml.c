@@ -54,13 +54,55 @@ static bool indented_by_tab(const struct builder *b, unsigned line)
 	return at < end && *at == '\t';
 }
 
+/* Behind the blanks at @p at, and whether a line ends there, or a comment begins. */
+static bool is_rest_empty(const char *at, const char *end)
+{
+	while (at < end && (*at == ' ' || *at == '\t' || *at == '\r'))
+		at++;
+	return at == end || *at == '\n' || *at == '#';
+}
+
+/* The last line (from 1) with more than blanks and a comment; 1: there is none. @p start is where it begins. */
+static unsigned last_line(const struct builder *b, const char **start)
+{
+	const char *end = b->text + b->len_bytes;
+	unsigned line = 1, last = 1;
+
+	*start = b->text;
+	for (const char *at = b->text; at != NULL; line++) {
+		const char *newline = memchr(at, '\n', (size_t)(end - at));
+
+		if (!is_rest_empty(at, end)) {
+			*start = at;
+			last = line;
+		}
+		at = newline != NULL ? newline + 1 : NULL;
+	}
+	return last;
+}
+
+/* Whether nothing but blanks and comments follows line @p line, column @p column (from 1 and 0, in characters). */
+static bool is_at_end(const struct builder *b, unsigned line, size_t column, const char *last, unsigned n_lines)
+{
+	const char *end = b->text + b->len_bytes;
+
+	if (line != n_lines)
+		return line > n_lines;
+	for (; last < end && column > 0; column--) {
+		last++;
+		while (last < end && ((unsigned char)*last & 0xc0) == 0x80) // the rest of a character in UTF-8
+			last++;
+	}
+	return is_rest_empty(last, end);
+}
+
 /* libyaml refused the text: say where and why. */
 static int syntax_error(struct builder *b)
 {
 	const yaml_parser_t *parser = &b->parser;
 	struct lb_tree_error *error = b->error;
-	unsigned line = (unsigned)parser->problem_mark.line + 1, n_lines;
-	const char *what = "not valid YAML";
+	unsigned line = (unsigned)parser->problem_mark.line + 1, n_lines, begun;
+	const char *what = "not valid YAML", *last;
 
 	if (parser->error == YAML_MEMORY_ERROR)
 		return -ENOMEM;
@@ -72,21 +114,22 @@ static int syntax_error(struct builder *b)
 			(unsigned)parser->problem_value);
 		return -EINVAL;
 	}
-	n_lines = line_of_offset(b, b->len_bytes ? b->len_bytes - 1 : 0);
+	n_lines = last_line(b, &last);
 	error->line = line;
 	error->column = (unsigned)parser->problem_mark.column + 1;
-	// A text that was cut off is found wrong after its last line, where nobody can look.
-	if (line > n_lines) {
+	// A text that was cut off is found wrong after the last line that says anything, where nobody looks.
+	if (is_at_end(b, line, parser->problem_mark.column, last, n_lines)) {
 		error->line = n_lines;
 		error->column = 0;
 		what = "the text ends too early";
 	}
+	begun = (unsigned)parser->context_mark.line + 1;
 	if (indented_by_tab(b, line))
 		snprintf(error->message, sizeof(error->message),
 			"a tab in the indentation: YAML wants spaces");
 	else if (parser->context)
-		snprintf(error->message, sizeof(error->message), "%s: %s, %s begun on line %zu",
-			what, parser->problem, parser->context, parser->context_mark.line + 1);
+		snprintf(error->message, sizeof(error->message), "%s: %s, %s begun on line %u",
+			what, parser->problem, parser->context, begun < error->line ? begun : error->line);
 	else
 		snprintf(error->message, sizeof(error->message), "%s: %s", what,
 			parser->problem ? parser->problem : "cannot be read");
