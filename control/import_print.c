@@ -83,7 +83,7 @@ void lb_import_print(FILE *out, const struct lb_import *import, const char *file
 
 	fprintf(out,
 		"# Made from %s by lbctl import nginx: %zu service%s, %zu backend%s.\n"
-		"# Try it with: lbctl diff FILE, lbctl simulate FILE.\n",
+		"# Try it with: lbctl validate FILE, lbctl simulate FILE, lbctl diff FILE.\n",
 		name, n_services, n_services == 1 ? "" : "s", n_backends,
 		n_backends == 1 ? "" : "s");
 	free(name);

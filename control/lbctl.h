@@ -102,6 +102,7 @@ enum lbctl_exit lbctl_backend_enable_run(struct lbctl *ctl, const struct lbctl_a
 enum lbctl_exit lbctl_backend_disable_run(struct lbctl *ctl, const struct lbctl_args *args);
 enum lbctl_exit lbctl_apply_run(struct lbctl *ctl, const struct lbctl_args *args);
 enum lbctl_exit lbctl_diff_run(struct lbctl *ctl, const struct lbctl_args *args);
+enum lbctl_exit lbctl_validate_run(struct lbctl *ctl, const struct lbctl_args *args);
 enum lbctl_exit lbctl_config_run(struct lbctl *ctl, const struct lbctl_args *args);
 enum lbctl_exit lbctl_stats_run(struct lbctl *ctl, const struct lbctl_args *args);
 enum lbctl_exit lbctl_drops_run(struct lbctl *ctl, const struct lbctl_args *args);

@@ -129,32 +129,35 @@ static enum lbctl_exit take_option(
 }
 
 /*
- * How far @p typed is from @p word: letters to put in, take out or exchange (Levenshtein). Words
- * longer than MAX_GUESSED are no slip of a finger.
+ * How far @p typed is from @p word: letters to put in, take out or exchange, or neighbours that changed places
+ * (optimal string alignment). Words longer than MAX_GUESSED are no slip of a finger.
  */
 #define MAX_GUESSED 24u
 static unsigned distance(const char *typed, const char *word)
 {
 	size_t n_typed = strlen(typed), n_word = strlen(word);
-	unsigned row[MAX_GUESSED + 1];
+	unsigned rows[MAX_GUESSED + 1][MAX_GUESSED + 1];
 
 	if (n_typed > MAX_GUESSED || n_word > MAX_GUESSED)
 		return UINT_MAX;
 	for (unsigned k = 0; k <= n_word; k++)
-		row[k] = k;
+		rows[0][k] = k;
 	for (size_t i = 1; i <= n_typed; i++) {
-		unsigned diagonal = row[0];
-
-		row[0] = (unsigned)i;
+		rows[i][0] = (unsigned)i;
 		for (size_t k = 1; k <= n_word; k++) {
-			unsigned exchanged = diagonal + (typed[i - 1] != word[k - 1]);
-			unsigned best = row[k - 1] < row[k] ? row[k - 1] + 1 : row[k] + 1;
+			unsigned best = rows[i - 1][k - 1] + (typed[i - 1] != word[k - 1]);
+			bool swapped = i > 1 && k > 1 && typed[i - 1] == word[k - 2] && typed[i - 2] == word[k - 1];
 
-			diagonal = row[k];
-			row[k] = exchanged < best ? exchanged : best;
+			if (rows[i - 1][k] + 1 < best)
+				best = rows[i - 1][k] + 1;
+			if (rows[i][k - 1] + 1 < best)
+				best = rows[i][k - 1] + 1;
+			if (swapped && rows[i - 2][k - 2] + 1 < best)
+				best = rows[i - 2][k - 2] + 1;
+			rows[i][k] = best;
 		}
 	}
-	return row[n_word];
+	return rows[n_typed][n_word];
 }
 
 /* The nearest word up to now to what was typed. */

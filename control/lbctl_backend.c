@@ -7,6 +7,7 @@
 #include "control/lbctl_api.h"
 #include "control/lbctl_args.h"
 #include "control/lbctl_views.h"
+#include "lb/addr.h"
 #include "lb/shm.h"
 
 /* lbctl backend list|add|set|del|drain|enable|disable */
@@ -15,9 +16,12 @@
 #define MIN_LOOK_MS 1000u
 #define DRAIN_QUIET_NS UINT64_C(5000000000)
 
-// What an operator should know beyond the states: why it is down, that it cannot be sent to.
+// What an operator should know beyond the states: why it is down, that it cannot be sent to, that it has not all of
+// its weight.
 static char *backend_note(const json_t *backend)
 {
+	const json_int_t percent = lbctl_json_integer(backend, "weight_percent", 100);
+	const char *says = lbctl_json_text(json_object_get(backend, "agent"), "says");
 	const json_t *health = json_object_get(backend, "health");
 	const json_t *nexthop = json_object_get(backend, "nexthop");
 	const char *state = lbctl_json_text(backend, "state");
@@ -41,6 +45,9 @@ static char *backend_note(const json_t *backend)
 	if (gone || (draining && !chosen) || strncmp(why, "agent: ", strlen("agent: ")) == 0)
 		reason = why;
 	chosen = chosen && !gone;
+	if (percent < 100 && strcmp(condition, "up") == 0 && *reason == '\0' && !unresolved)
+		return lbctl_text_printf("at %" JSON_INTEGER_FORMAT "%% of its weight%s%s", percent,
+			*says ? "; its agent says: " : "", says);
 	return lbctl_text_printf("%s%s%s%s%s%s%s", chosen ? state : "",
 		chosen && !doubtful ? " by operator" : "", chosen && (*reason || unresolved) ? "; " : "", reason,
 		*reason && unresolved ? "; " : "", unresolved ? "next hop: " : "",
@@ -166,6 +173,21 @@ static enum lbctl_exit put_endpoint(const struct lbctl *ctl, const char *text, j
 	return status;
 }
 
+// What is no address is a host name; who did not mean that should hear of it now, not from events.
+static void tell_host_name(const struct lbctl *ctl, const struct lbctl_args *args, const char *address)
+{
+	struct lb_addr addr;
+
+	if (address == NULL || lb_addr_parse(address, &addr) == 0)
+		return;
+	if (strchr(address, '.') != NULL || lbctl_args_option(args, "--name") != NULL)
+		lbctl_note(ctl, address, "a host name: the addresses that name servers tell become the backends");
+	else
+		lbctl_note(ctl, address, "taken for a host name: the addresses that name servers tell become the "
+			"backends; to name an address: lbctl backend add %s ADDRESS:PORT --name %s",
+			args->operands[0], address);
+}
+
 enum lbctl_exit lbctl_backend_add_run(struct lbctl *ctl, const struct lbctl_args *args)
 {
 	const char *name = lbctl_args_option(args, "--name");
@@ -183,6 +205,8 @@ enum lbctl_exit lbctl_backend_add_run(struct lbctl *ctl, const struct lbctl_args
 		status = put_number(ctl, args, "--tier", 7, body);
 	if (status == LBCTL_OK)
 		status = lbctl_api_change(ctl, "POST", path, body);
+	if (status == LBCTL_OK)
+		tell_host_name(ctl, args, json_string_value(json_object_get(body, "address")));
 	free(path);
 	json_decref(body);
 	return status;

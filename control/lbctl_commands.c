@@ -64,8 +64,8 @@ const struct lbctl_command lbctl_commands[] = {
 			{"--weight", "N", "its share of new connections, 0..256 (default: 1)"},
 			{"--tier", "N", "0..7: higher tiers are backups (default: 0)"},
 		},
-		.help = "For IPv6 write [ADDRESS]:PORT. Where the service has all ports, the\n"
-			"backend has no port.",
+		.help = "For IPv6 write [ADDRESS]:PORT. Without :PORT it is the service's; where that has\n"
+			"all ports, the backend has none. What is no address is taken for a host name.",
 		.run = lbctl_backend_add_run,
 	},
 	{
@@ -112,6 +112,14 @@ const struct lbctl_command lbctl_commands[] = {
 		.words = "diff", .operands = "FILE", .n_min = 1, .n_max = 1, .complete = "file",
 		.summary = "show what applying a file would change",
 		.run = lbctl_diff_run,
+	},
+	{
+		.words = "validate", .operands = "FILE", .n_min = 1, .n_max = 1, .complete = "file",
+		.summary = "whether a file is a valid configuration; needs no daemon",
+		.help = "\"-\": standard input. Exit status 1, with line and reason, if it is not. What only a\n"
+			"running balancer knows (its ports, whether the file changes hash_secret) is not looked\n"
+			"at: lbctl diff does.",
+		.run = lbctl_validate_run,
 	},
 	{
 		.words = "config", .operands = "", .complete = "",

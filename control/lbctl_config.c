@@ -8,7 +8,7 @@
 #include "control/lbctl_args.h"
 #include "control/config.h"
 
-/* lbctl apply|diff|config, version */
+/* lbctl apply|diff|validate|config, version */
 
 // Read a whole file, "-" for standard input; a larger one than the daemon takes is refused here.
 static enum lbctl_exit read_file(
@@ -81,6 +81,50 @@ enum lbctl_exit lbctl_apply_run(struct lbctl *ctl, const struct lbctl_args *args
 enum lbctl_exit lbctl_diff_run(struct lbctl *ctl, const struct lbctl_args *args)
 {
 	return send_file(ctl, args->operands[0], "POST", "/v1/diff?file=%s");
+}
+
+static size_t count_backends(const struct lb_config *config)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < config->n_services; i++)
+		n += config->services[i]->n_backends;
+	return n;
+}
+
+enum lbctl_exit lbctl_validate_run(struct lbctl *ctl, const struct lbctl_args *args)
+{
+	const char *name = strcmp(args->operands[0], "-") == 0 ? "<stdin>" : args->operands[0];
+	struct lb_config *config = NULL;
+	struct lb_config_error error;
+	size_t n_bytes, n_backends;
+	json_t *document;
+	char *text;
+	int rc;
+	enum lbctl_exit status = read_file(ctl, args->operands[0], &text, &n_bytes);
+
+	if (status != LBCTL_OK)
+		return status;
+	rc = lb_config_parse(name, text, n_bytes, &config, &error);
+	free(text);
+	if (rc < 0)
+		return lbctl_error(ctl, LBCTL_FAILED, error.where[0] != '\0' ? error.where : name, NULL, "%s",
+			error.message[0] != '\0' ? error.message : strerror(-rc));
+	n_backends = count_backends(config);
+	if (ctl->json) {
+		document = json_pack("{s:s, s:b, s:I, s:I}", "file", name, "valid", 1, "n_services",
+			(json_int_t)config->n_services, "n_backends", (json_int_t)n_backends);
+		lbctl_api_print(document, false);
+		json_decref(document);
+	} else {
+		char *escaped = lbctl_text_escape(name);
+
+		printf("%s: valid: %zu service%s, %zu backend%s\n", escaped, config->n_services,
+			config->n_services == 1 ? "" : "s", n_backends, n_backends == 1 ? "" : "s");
+		free(escaped);
+	}
+	lb_config_free(config);
+	return LBCTL_OK;
 }
 
 enum lbctl_exit lbctl_config_run(struct lbctl *ctl, const struct lbctl_args *args)

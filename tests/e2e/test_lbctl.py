@@ -128,7 +128,11 @@ def test_backend_list_shows_state_share_and_reason(api, run_dir):
     (dict(effective="down", condition="down", condition_reason="agent: down # disk"), "agent: down # disk"),
     (dict(effective="down", condition="disabled", condition_reason="agent: maint", state="drain"),
      "drain by operator; agent: maint"),
-    (dict(condition="suspect", condition_reason="3 of 4 refused"), "suspect: 3 of 4 refused")])
+    (dict(condition="suspect", condition_reason="3 of 4 refused"), "suspect: 3 of 4 refused"),
+    (dict(weight_percent=37), "at 37% of its weight"),
+    (dict(weight_percent=75, agent={"state": "answers", "reason": "ok", "says": "75% up", "last_ns": NOW_NS}),
+     "at 75% of its weight; its agent says: 75% up"),
+    (dict(effective="drain", condition="draining", condition_reason="agent: 0%", weight_percent=0), "agent: 0%")])
 def test_note_says_by_whose_word(api, run_dir, values, note):
     api.answer = (200, dict(LISTED, backends=[backend("api-1", **values)]))
     assert rows(lbctl(run_dir, "backend", "list").out, "SERVICE")[0][-1] == note
@@ -272,6 +276,20 @@ def test_backend_add_sends_what_is_given(api, run_dir):
     assert sent(api) == {"address": "10.0.0.5"}
 
 
+@pytest.mark.parametrize("args,note", [
+    (["10.0.0.5:80"], None), (["10.0.0.5"], None), (["[2001:db8::5]:80"], None), (["10.0.0.5:80", "--name", "api-5"], None),
+    (["api.example.com:80"], "api.example.com: a host name: the addresses that name servers tell become the backends"),
+    (["api-5:80", "--name", "x"], "api-5: a host name: the addresses that name servers tell become the backends"),
+    (["api-5"], "api-5: taken for a host name: the addresses that name servers tell become the backends; "
+     "to name an address: lbctl backend add web ADDRESS:PORT --name api-5")], ids=str)
+def test_backend_add_says_what_it_takes_for_a_host_name(api, run_dir, args, note):
+    api.answer = (201, CHANGE)
+    done = lbctl(run_dir, "backend", "add", "web", *args)
+    assert (done.returncode, done.err) == (0, f"lbctl: {note}\n" if note else "")
+    api.answer = (404, {"error": {"code": "not_found", "message": 'no service "web"', "where": None}})
+    assert "host name" not in lbctl(run_dir, "backend", "add", "web", *args).err, "nothing was taken for anything"
+
+
 @pytest.mark.parametrize("verb,state", [("drain", "drain"), ("enable", "enabled"), ("disable", "disabled")])
 def test_backend_states_are_set(api, run_dir, verb, state):
     api.answer = (200, CHANGE)
@@ -299,6 +317,23 @@ def test_no_change_is_said_and_no_error(api, run_dir):
     assert (done.returncode, done.out) == (0, "no change\n")
     api.answer = (200, dict(CHANGE, changes=[], n_changes=0, live=False, dataplane="down"))
     assert lbctl(run_dir, "backend", "drain", "web", "api-1").err == ""
+
+
+def test_validate_needs_no_daemon_and_tells_line_and_reason(run_dir):
+    path = run_dir / "new.yaml"
+    text = "services:\n  - {name: web, vip: 203.0.113.10, port: 80, protocol: tcp, backends: [{address: 10.0.0.1}]}\n"
+    path.write_text(text)
+    assert lbctl(run_dir, "validate", str(path)).out == f"{path}: valid: 1 service, 1 backend\n"
+    done = lbctl(run_dir, "--json", "validate", "-", stdin=b"services: none\n")
+    assert (done.returncode, json.loads(done.stdout)) == (
+        0, {"file": "<stdin>", "valid": True, "n_services": 0, "n_backends": 0})
+    path.write_text(text.replace("port: 80", "prot: 80"))
+    done = lbctl(run_dir, "validate", str(path))
+    assert (done.returncode, done.out) == (1, "")
+    assert done.err == f'lbctl: {path}:2: services[0]: unknown key "prot", did you mean "port"?\n'
+    done = lbctl(run_dir, "--json", "validate", "-", stdin=b"services: [\n")
+    assert (done.returncode, done.out, json.loads(done.err)["error"]["where"]) == (1, "", "<stdin>:1")
+    assert "No such file" in lbctl(run_dir, "validate", str(run_dir / "absent.yaml")).err
 
 
 def test_a_change_without_data_plane_is_saved_and_says_so(api, run_dir):

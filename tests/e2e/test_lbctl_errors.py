@@ -24,7 +24,7 @@ from lbctl_server import (
 # More of those that ask the daemon, beside COMMANDS.
 ASKING = [c[0] for c in COMMANDS] + [["maintenance"], ["maintenance", "on"], ["events", "--follow"], ["stats", "--watch"],
                                      ["backend", "drain", "web", "api-1", "--wait", "1s"]]
-ALONE = {"simulate": ["FILE"], "import nginx": ["FILE"], "completion": ["bash"], "version": []}
+ALONE = {"simulate": ["FILE"], "validate": ["FILE"], "import nginx": ["FILE"], "completion": ["bash"], "version": []}
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_each_command_has_usage_errors_that_point_to_its_help(api, run_dir):
 
 
 @pytest.mark.parametrize("typed,meant", [
-    (["statuss"], "status"), (["backned", "list"], "backend"), (["service", "lst"], "list"), (["flows", "flsh"], None),
+    (["statuss"], "status"), (["stauts"], "status"), (["sttas"], "stats"), (["backned", "list"], "backend"), (["service", "lst"], "list"), (["flows", "flsh"], None),
     (["backend", "drian", "a"], "drain"), (["status", "--jsno"], "--json"), (["stats", "--wacth"], "--watch"),
     (["backend", "add", "a", "b:1", "--wieght=3"], "--weight"), (["frobnicate"], None), (["service", "frob"], None),
     (["status", "--xyz"], None), (["x" * 5000], None), (["status", "--" + "x" * 5000], None)], ids=lambda v: str(v)[:30])

@@ -193,7 +193,7 @@ def name_server(method, path, body):
 
 
 @pytest.mark.parametrize("words,offered", [
-    ([""], ["status", "service", "backend", "apply", "diff", "config", "stats", "top", "drops", "events", "flows", "trace",
+    ([""], ["status", "service", "backend", "apply", "diff", "validate", "config", "stats", "top", "drops", "events", "flows", "trace",
             "simulate", "maintenance", "import", "completion", "version"]),
     (["s"], ["status", "service", "stats", "simulate"]),
     (["service", ""], ["list", "show", "add", "set", "del"]),

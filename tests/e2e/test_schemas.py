@@ -40,6 +40,7 @@ COMMANDS = [
     ("change", ["backend", "drain", "new", "b", "--wait", "10s"]), ("change", ["backend", "del", "new", "b"]),
     ("change", ["service", "del", "new"]),
     ("change", ["diff", "CONFIG"]), ("change", ["apply", "--dry-run", "CONFIG"]), ("change", ["apply", "CONFIG"]),
+    ("validate", ["validate", "CONFIG"]),
     ("simulate", ["simulate", "CONFIG"]), ("simulate", ["simulate", "CONFIG", "web", "--add", "x=3", "--remove", "api-1"]),
     ("import", ["import", "nginx", str(NGINX)]),
 ]
