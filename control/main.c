@@ -90,8 +90,10 @@ static int parse_options(struct options *options, int argc, char **argv)
 			options->listen = optarg;
 			break;
 		case 'a':
-			if (options->n_hosts == MAX_HOSTS)
+			if (options->n_hosts == MAX_HOSTS) {
+				fprintf(stderr, "lb-control: more than %u --allow-host\n", MAX_HOSTS);
 				return -EINVAL;
+			}
 			options->hosts[options->n_hosts++] = optarg;
 			break;
 		case 'v':
@@ -103,12 +105,19 @@ static int parse_options(struct options *options, int argc, char **argv)
 		case 'h':
 			fputs(usage_text, stdout);
 			exit(0);
-		default:
+		default: // getopt has said what is wrong
 			return -EINVAL;
 		}
 	}
-	if (optind != argc || options->config_file == NULL)
+	if (optind != argc) {
+		fprintf(stderr, "lb-control: unexpected argument \"%s\"%s\n", argv[optind],
+			options->config_file == NULL ? ": is --config in front of it missing?" : "");
 		return -EINVAL;
+	}
+	if (options->config_file == NULL) {
+		fputs("lb-control: --config FILE is missing\n", stderr);
+		return -EINVAL;
+	}
 	if (!lb_instance_valid(options->instance)) {
 		fprintf(stderr,
 			"lb-control: instance name \"%s\": 1 to %d of a-z, 0-9, \"_\" and \"-\" "
@@ -314,7 +323,7 @@ int main(int argc, char **argv)
 	int rc;
 
 	if (parse_options(&daemon.options, argc, argv) < 0) {
-		fputs(usage_text, stderr);
+		fputs("lb-control --help shows how it is used\n", stderr);
 		return 2;
 	}
 	curl_global_init(CURL_GLOBAL_DEFAULT);
