@@ -49,6 +49,7 @@ struct lb_burst {
 	 * fast stage is over, which needs no other.
 	 */
 	uint32_t short_keys;
+	uint32_t plain6; /* parse: bit per packet: plain IPv6 */
 	/*
 	 * fast: bit per packet: it is what its backend gets, has its next hop, and is in no list; its service and backend
 	 * are not told. Who changes its verdict after all clears the bit.

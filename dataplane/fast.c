@@ -261,16 +261,14 @@ static inline __attribute__((always_inline)) bool settle_direct(
 	return true;
 }
 
+// A packet that is plain, but for its flags perhaps.
 static inline __attribute__((always_inline)) bool settle(
 	struct lb_worker *worker, struct lb_burst *burst, struct lookup *lookup, unsigned i, unsigned family)
 {
 	uint8_t flags = burst->packets[i].tcp_flags;
 	uint64_t entry = lookup->entries[i];
 
-	if (family == 6 &&
-		lb_packet_head_with(&burst->packets[i], FLAGS_DECIDING) != lb_plain_head(LB_VERDICT_FORWARD, 6))
-		return false;
-	if (family == 4 && unlikely(flags & FLAGS_DECIDING))
+	if (unlikely(flags & FLAGS_DECIDING))
 		return false;
 	if (likely(flags != 0 ? settle_proto(worker, burst, lookup, i, entry, family, IPPROTO_TCP)
 			      : settle_proto(worker, burst, lookup, i, entry, family, IPPROTO_UDP)))
@@ -285,11 +283,11 @@ static inline __attribute__((always_inline)) bool settle(
  * is left to the flow stage makes a difference to what is settled ahead of it.
  */
 static inline __attribute__((always_inline)) void settle_first(
-	struct lb_worker *worker, struct lb_burst *burst, struct lookup *lookup, bool all_short)
+	struct lb_worker *worker, struct lb_burst *burst, struct lookup *lookup, bool all4, bool all6)
 {
 	for (unsigned i = 0, n = burst->n; i < n; i++) {
-		if (all_short || (burst->short_keys >> i & 1) ? likely(settle(worker, burst, lookup, i, 4))
-							      : likely(settle(worker, burst, lookup, i, 6)))
+		if (all4 || (!all6 && (burst->short_keys >> i & 1)) ? likely(settle(worker, burst, lookup, i, 4))
+			: (all6 || (burst->plain6 >> i & 1)) && likely(settle(worker, burst, lookup, i, 6)))
 			continue;
 		lookup->left |= UINT32_C(1) << i;
 		if (unlikely(burst->packets[i].tcp_flags & LB_TCP_RST) &&
@@ -347,9 +345,11 @@ void lb_stage_fast(struct lb_worker *worker)
 	lookup.end = LB_BURST;
 	look_up_first(worker, burst, &lookup);
 	if (likely(burst->short_keys == lb_burst_all(burst)))
-		settle_first(worker, burst, &lookup, true);
+		settle_first(worker, burst, &lookup, true, false);
+	else if (likely(burst->plain6 == lb_burst_all(burst)))
+		settle_first(worker, burst, &lookup, false, true);
 	else
-		settle_first(worker, burst, &lookup, false);
+		settle_first(worker, burst, &lookup, false, false);
 	if (lookup.pending.n != 0)
 		settle_second(worker, burst, &lookup);
 	burst->settled = lb_burst_all(burst) & ~lookup.left;

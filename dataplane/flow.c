@@ -24,6 +24,8 @@ static void hash_and_fetch(struct lb_worker *worker, struct lb_burst *burst)
 
 	if (likely(burst->short_keys == lb_burst_all(burst)))
 		lb_hash_flows4(key, burst->keys4, burst->hashes, n);
+	else if (burst->plain6 == lb_burst_all(burst))
+		lb_hash_flows6(key, burst->keys, burst->hashes, n);
 	else if (burst->short_keys != 0)
 		lb_hash_flows_mixed(key, burst->keys, burst->keys4, burst->short_keys, burst->hashes, n);
 	else

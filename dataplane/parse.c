@@ -475,8 +475,12 @@ static inline bool parse(struct lb_burst *burst, unsigned i, struct mac_rule rul
 	struct lb_flow_key *key = &burst->keys[i];
 
 	if (likely(parse_plain(mbuf, rule, packet, key))) {
+		if (packet->family == 6) {
+			burst->plain6 |= UINT32_C(1) << i;
+			return true;
+		}
 		burst->keys4[i] = lb_flow_key_shorten(key);
-		burst->short_keys |= (uint32_t)(packet->family == 4) << i;
+		burst->short_keys |= UINT32_C(1) << i;
 		return true;
 	}
 	packet->verdict = parse_one(mbuf, port_mac, packet, key);
@@ -484,18 +488,24 @@ static inline bool parse(struct lb_burst *burst, unsigned i, struct mac_rule rul
 }
 
 #ifdef __AVX2__
-// Packets i to i + 7, the first of which looks like IPv4; @p n_ip are in the list so far. @return how many are by now.
+// Packets i to i + 7, the first of which looks like @p family; @p n_ip are in the list so far. @return how many are by now.
 static inline __attribute__((always_inline)) unsigned parse_eight(struct lb_burst *burst, unsigned i, unsigned n_ip,
-	const struct lb_eight_mac *mac, struct mac_rule rule, uint64_t port_mac)
+	const struct lb_eight_mac *mac, struct mac_rule rule, uint64_t port_mac, unsigned family)
 {
 	static const struct lb_eight_constants constants __attribute__((aligned(64))) =
 		LB_EIGHT_CONSTANTS(FLAGS_GOOD_16(0) | FLAGS_GOOD_16(16));
 	uint64_t list = UINT64_C(0x0706050403020100) + i * UINT64_C(0x0101010101010101);
-	uint32_t plain = lb_parse_eight(&burst->mbufs[i], &constants, mac, &burst->packets[i], &burst->keys4[i]);
+	uint32_t plain;
 
-	burst->short_keys |= plain << i;
-	if (unlikely(!burst->mostly_hits))
-		lb_eight_lengthen(&burst->keys4[i], &burst->keys[i]);
+	if (family == 4) {
+		plain = lb_parse_eight4(&burst->mbufs[i], &constants, mac, &burst->packets[i], &burst->keys4[i]);
+		burst->short_keys |= plain << i;
+		if (unlikely(!burst->mostly_hits))
+			lb_eight_lengthen(&burst->keys4[i], &burst->keys[i]);
+	} else {
+		plain = lb_parse_eight6(&burst->mbufs[i], &constants, mac, &burst->packets[i], &burst->keys[i]);
+		burst->plain6 |= plain << i;
+	}
 	if (likely(plain == 0xff)) {
 		memcpy(&burst->ip_list[n_ip], &list, sizeof(list)); // n_ip <= i <= LB_BURST - 8
 		return n_ip + 8;
@@ -508,11 +518,12 @@ static inline __attribute__((always_inline)) unsigned parse_eight(struct lb_burs
 	return n_ip;
 }
 
-// Not worth trying if it is all IPv6.
-static inline bool is_ipv4(const struct rte_mbuf *mbuf)
+// 0: nothing of which there may be eight.
+static inline uint16_t ether_type_be(const struct rte_mbuf *mbuf)
 {
-	return mbuf->data_len >= LB_EIGHT_MIN_BYTES &&
-	       load16(rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, 12)) == RTE_BE16(RTE_ETHER_TYPE_IPV4);
+	return mbuf->data_len >= LB_EIGHT_MIN_BYTES
+		       ? load16(rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, 12))
+		       : 0;
 }
 #endif
 
@@ -529,10 +540,15 @@ void lb_stage_parse(struct lb_worker *worker, struct lb_burst *burst)
 	burst->mostly_services = (worker->fetch_ports >> burst->port & 1) != 0;
 	burst->mostly_hits = (worker->fetch_ports & worker->fast_ports) >> burst->port & 1;
 	burst->short_keys = 0;
+	burst->plain6 = 0;
 	while (i < n) {
 #ifdef __AVX2__
-		if (i + 8 <= n && likely(is_ipv4(burst->mbufs[i]))) {
-			n_ip = parse_eight(burst, i, n_ip, &mac, rule, port_mac);
+		uint16_t type_be = i + 8 <= n ? ether_type_be(burst->mbufs[i]) : 0;
+
+		if (likely(type_be == RTE_BE16(RTE_ETHER_TYPE_IPV4)) || type_be == RTE_BE16(RTE_ETHER_TYPE_IPV6)) {
+			n_ip = likely(type_be == RTE_BE16(RTE_ETHER_TYPE_IPV4))
+				       ? parse_eight(burst, i, n_ip, &mac, rule, port_mac, 4)
+				       : parse_eight(burst, i, n_ip, &mac, rule, port_mac, 6);
 			i += 8;
 			continue;
 		}

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define FLOW_MAGIC UINT64_C(0x776f6c666c7546) /* "Fulflow" */
-#define FLOW_VERSION 2u /* 1: the hash of IPv4 flows was another */
+#define FLOW_VERSION 3u /* 1, 2: the hash of flows was another */
 
 /*
  * What makes a table in memory usable by the next process. The worker that owns the table writes;

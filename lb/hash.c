@@ -9,23 +9,25 @@
 #endif
 
 /*
- * The flow hash. Each of the key's three 16-byte blocks is a lane: whitened with a round key of its
- * own, then two AES rounds, after which every byte of the lane has met every other. The lanes are
- * XORed and four more rounds follow: six S-box layers between any chosen bit and a value that the
- * attacker never sees. The keys of the lanes' last rounds would only be XORed together, so one key
- * stands for all three. A flow key of IPv4 has 13 bytes that are not always the same, which fit one
- * block: whitened, and four rounds with keys of their own. Each differential trail through four rounds of AES has at
- * least 25 active S-boxes (Daemen and Rijmen, The Design of Rijndael, section 9.5): none that an attacker could choose
- * has a greater probability than 2^-150, and he never sees what comes out.
+ * The flow hash. A flow key of IPv4 has 13 bytes that are not always the same, which fit one AES block: whitened, and
+ * four rounds with keys of their own. One of IPv6 has three blocks: the source is whitened; after one round the
+ * destination is XORed to it, after the next what else there is; four more rounds follow. Round keys and blocks go in
+ * by one XOR.
+ *
+ * Each differential trail through four rounds of AES has at least 25 active S-boxes (Daemen and Rijmen, The Design of
+ * Rijndael, section 9.5): no difference that an attacker could choose has a greater probability than 2^-150, and he never
+ * sees what comes out. With IPv6 a difference of the sources could also be taken back by another before the last four
+ * rounds. By that of the source ports: two bytes of one column, for which MixColumns (branch number 5) wants three bytes
+ * in, from three columns with no other active byte, and so 12 S-boxes of the first round and three of the second:
+ * 2^-90. By that of the destinations: with 2^-6 if those of two services are as it needs, for one pair of flows; but then
+ * the services differ, by which their entries are told apart.
  */
-#define N_LANES 3
+#define N_BLOCKS 3
 #define N_LAST_ROUNDS 4
 #define N_ROUNDS4 4
 enum {
-	KEY_WHITEN = 0,
-	KEY_FIRST = KEY_WHITEN + N_LANES,
-	KEY_MERGE = KEY_FIRST + N_LANES,
-	KEY_LAST,
+	KEY_BLOCKS = 0, /* one for each of the three */
+	KEY_LAST = KEY_BLOCKS + N_BLOCKS,
 	KEY_WHITEN4 = KEY_LAST + N_LAST_ROUNDS,
 	KEY_ROUNDS4,
 	N_KEYS = KEY_ROUNDS4 + N_ROUNDS4
@@ -191,16 +193,13 @@ void lb_hash_key_init(struct lb_hash_key *key, const uint8_t secret[16])
 static uint64_t hash_flow_portable(const struct aes_block k[N_KEYS], const struct lb_flow_key *flow)
 {
 	const uint8_t *bytes = (const uint8_t *)flow;
-	struct aes_block sum = k[KEY_MERGE], zero = {{0}};
+	struct aes_block b = block_xor(block_load(bytes), k[KEY_BLOCKS]);
 
-	for (unsigned i = 0; i < N_LANES; i++) {
-		struct aes_block lane = block_xor(block_load(bytes + 16 * i), k[KEY_WHITEN + i]);
-
-		sum = block_xor(sum, aes_round(aes_round(lane, k[KEY_FIRST + i]), zero));
-	}
+	for (unsigned i = 1; i < N_BLOCKS; i++)
+		b = aes_round(b, block_xor(block_load(bytes + 16 * i), k[KEY_BLOCKS + i]));
 	for (unsigned i = 0; i < N_LAST_ROUNDS; i++)
-		sum = aes_round(sum, k[KEY_LAST + i]);
-	return (sum.column[0] ^ sum.column[2]) | (uint64_t)(sum.column[1] ^ sum.column[3]) << 32;
+		b = aes_round(b, k[KEY_LAST + i]);
+	return (b.column[0] ^ b.column[2]) | (uint64_t)(b.column[1] ^ b.column[3]) << 32;
 }
 
 static uint64_t hash_flow4_portable(const struct aes_block k[N_KEYS], const struct lb_flow_key4 *flow)
@@ -243,31 +242,30 @@ static const struct impl portable = {"portable", hash_long_portable, hash_short_
 #ifdef __x86_64__
 #define AESNI __attribute__((target("aes,sse2")))
 
+/* The halves of each of @p width blocks, XORed. */
+AESNI __attribute__((always_inline)) static inline void fold(const __m128i *b, uint64_t *hashes, unsigned width)
+{
+	for (unsigned i = 0; i < width; i++)
+		_mm_storel_epi64(
+			(__m128i *)&hashes[i], _mm_xor_si128(b[i], _mm_unpackhi_epi64(b[i], b[i])));
+}
+
 /* @p width keys at once: a round takes 3 to 4 cycles, but two can start in each. */
-AESNI __attribute__((always_inline)) static inline void hash_flows_aesni_n(
+AESNI __attribute__((always_inline)) static inline void hash_long_aesni_n(
 	const __m128i *k, const struct lb_flow_key *keys, uint64_t *hashes, unsigned width)
 {
-	__m128i lane[N_LANES][4], sum[4];
+	__m128i b[8];
 
-	for (unsigned l = 0; l < N_LANES; l++)
-		for (unsigned i = 0; i < width; i++)
-			lane[l][i] = _mm_xor_si128(
-				k[KEY_WHITEN + l], _mm_loadu_si128((const __m128i *)&keys[i] + l));
-	for (unsigned l = 0; l < N_LANES; l++)
-		for (unsigned i = 0; i < width; i++)
-			lane[l][i] = _mm_aesenc_si128(lane[l][i], k[KEY_FIRST + l]);
-	for (unsigned l = 0; l < N_LANES; l++)
-		for (unsigned i = 0; i < width; i++)
-			lane[l][i] = _mm_aesenc_si128(
-				lane[l][i], l == 0 ? k[KEY_MERGE] : _mm_setzero_si128());
 	for (unsigned i = 0; i < width; i++)
-		sum[i] = _mm_xor_si128(_mm_xor_si128(lane[0][i], lane[1][i]), lane[2][i]);
+		b[i] = _mm_xor_si128(k[KEY_BLOCKS], _mm_loadu_si128((const __m128i *)&keys[i]));
+	for (unsigned j = 1; j < N_BLOCKS; j++)
+		for (unsigned i = 0; i < width; i++)
+			b[i] = _mm_aesenc_si128(b[i],
+				_mm_xor_si128(k[KEY_BLOCKS + j], _mm_loadu_si128((const __m128i *)&keys[i] + j)));
 	for (unsigned r = 0; r < N_LAST_ROUNDS; r++)
 		for (unsigned i = 0; i < width; i++)
-			sum[i] = _mm_aesenc_si128(sum[i], k[KEY_LAST + r]);
-	for (unsigned i = 0; i < width; i++)
-		_mm_storel_epi64((__m128i *)&hashes[i],
-			_mm_xor_si128(sum[i], _mm_unpackhi_epi64(sum[i], sum[i])));
+			b[i] = _mm_aesenc_si128(b[i], k[KEY_LAST + r]);
+	fold(b, hashes, width);
 }
 
 AESNI static void hash_long_aesni(
@@ -276,10 +274,10 @@ AESNI static void hash_long_aesni(
 	const __m128i *k = (const __m128i *)key->round_keys;
 	unsigned i = 0;
 
-	for (; i + 4 <= n; i += 4)
-		hash_flows_aesni_n(k, &keys[i], &hashes[i], 4);
+	for (; i + 8 <= n; i += 8)
+		hash_long_aesni_n(k, &keys[i], &hashes[i], 8);
 	for (; i < n; i++)
-		hash_flows_aesni_n(k, &keys[i], &hashes[i], 1);
+		hash_long_aesni_n(k, &keys[i], &hashes[i], 1);
 }
 
 AESNI __attribute__((always_inline)) static inline void hash_short_aesni_n(
@@ -292,9 +290,7 @@ AESNI __attribute__((always_inline)) static inline void hash_short_aesni_n(
 	for (unsigned r = 0; r < N_ROUNDS4; r++)
 		for (unsigned i = 0; i < width; i++)
 			b[i] = _mm_aesenc_si128(b[i], k[KEY_ROUNDS4 + r]);
-	for (unsigned i = 0; i < width; i++)
-		_mm_storel_epi64(
-			(__m128i *)&hashes[i], _mm_xor_si128(b[i], _mm_unpackhi_epi64(b[i], b[i])));
+	fold(b, hashes, width);
 }
 
 AESNI static void hash_short_aesni(
@@ -317,29 +313,6 @@ static const struct impl aesni = {"aes-ni", hash_long_aesni, hash_short_aesni};
 
 #define VAES __attribute__((target("vaes,aes,avx512f")))
 
-/* The three lanes' keys in one register. The fourth lane is 0 throughout: a round makes 0x63 of
- * every byte (SubBytes(0); MixColumns leaves equal bytes as they are), and its key takes that back. */
-VAES static inline __m512i lane_keys(__m128i a, __m128i b, __m128i c, __m128i fourth)
-{
-	__m512i keys = _mm512_castsi128_si512(a);
-
-	keys = _mm512_inserti32x4(keys, b, 1);
-	keys = _mm512_inserti32x4(keys, c, 2);
-	return _mm512_inserti32x4(keys, fourth, 3);
-}
-
-/* XOR of the lanes of four states, one state per lane of the result. */
-VAES static inline __m512i merge_lanes(const __m512i *z)
-{
-	__m512i even = _mm512_xor_si512(
-		_mm512_shuffle_i64x2(z[0], z[1], 0x44), _mm512_shuffle_i64x2(z[0], z[1], 0xee));
-	__m512i odd = _mm512_xor_si512(
-		_mm512_shuffle_i64x2(z[2], z[3], 0x44), _mm512_shuffle_i64x2(z[2], z[3], 0xee));
-
-	return _mm512_xor_si512(
-		_mm512_shuffle_i64x2(even, odd, 0x88), _mm512_shuffle_i64x2(even, odd, 0xdd));
-}
-
 /* The halves of each of eight blocks, XORed. */
 VAES static inline __m512i fold_eight(__m512i a, __m512i b)
 {
@@ -350,36 +323,39 @@ VAES static inline __m512i fold_eight(__m512i a, __m512i b)
 	return _mm512_permutex2var_epi64(a, even, b);
 }
 
-/* Two groups of four keys, since a round takes 4 cycles: first a key per register, its lanes side
- * by side, then four keys per register. */
-VAES static unsigned hash_flows_vaes8(
+/* The @p n-th block of each of four keys. */
+VAES static inline __m512i blocks_of_four(const struct lb_flow_key *keys, unsigned n)
+{
+	const __m128i *blocks = (const __m128i *)keys + n;
+	__m512i four = _mm512_castsi128_si512(_mm_loadu_si128(blocks));
+
+	four = _mm512_inserti32x4(four, _mm_loadu_si128(blocks + N_BLOCKS), 1);
+	four = _mm512_inserti32x4(four, _mm_loadu_si128(blocks + 2 * N_BLOCKS), 2);
+	return _mm512_inserti32x4(four, _mm_loadu_si128(blocks + 3 * N_BLOCKS), 3);
+}
+
+/* Two groups of four keys, since a round takes 4 cycles. */
+VAES static unsigned hash_long_vaes8(
 	const __m128i *k, const struct lb_flow_key *keys, uint64_t *hashes, unsigned n)
 {
-	const __m128i sixty_three = _mm_set1_epi8(0x63), zero = _mm_setzero_si128();
-	const __m512i whiten = lane_keys(k[KEY_WHITEN], k[KEY_WHITEN + 1], k[KEY_WHITEN + 2], zero);
-	const __m512i first = lane_keys(k[KEY_FIRST], k[KEY_FIRST + 1], k[KEY_FIRST + 2], sixty_three);
-	const __m512i merge = lane_keys(k[KEY_MERGE], zero, zero, sixty_three);
 	unsigned i = 0;
 
 	for (; i + 8 <= n; i += 8) {
-		__m512i z[8], sum[2];
+		__m512i round_key = _mm512_broadcast_i32x4(k[KEY_BLOCKS]);
+		__m512i a = _mm512_xor_si512(round_key, blocks_of_four(&keys[i], 0));
+		__m512i b = _mm512_xor_si512(round_key, blocks_of_four(&keys[i + 4], 0));
 
-		for (unsigned j = 0; j < 8; j++)
-			z[j] = _mm512_xor_si512(
-				whiten, _mm512_maskz_loadu_epi64(0x3f, &keys[i + j]));
-		for (unsigned j = 0; j < 8; j++)
-			z[j] = _mm512_aesenc_epi128(z[j], first);
-		for (unsigned j = 0; j < 8; j++)
-			z[j] = _mm512_aesenc_epi128(z[j], merge);
-		sum[0] = merge_lanes(z);
-		sum[1] = merge_lanes(z + 4);
-		for (unsigned r = 0; r < N_LAST_ROUNDS; r++) {
-			__m512i key = _mm512_broadcast_i32x4(k[KEY_LAST + r]);
-
-			sum[0] = _mm512_aesenc_epi128(sum[0], key);
-			sum[1] = _mm512_aesenc_epi128(sum[1], key);
+		for (unsigned j = 1; j < N_BLOCKS; j++) {
+			round_key = _mm512_broadcast_i32x4(k[KEY_BLOCKS + j]);
+			a = _mm512_aesenc_epi128(a, _mm512_xor_si512(round_key, blocks_of_four(&keys[i], j)));
+			b = _mm512_aesenc_epi128(b, _mm512_xor_si512(round_key, blocks_of_four(&keys[i + 4], j)));
 		}
-		_mm512_storeu_si512(&hashes[i], fold_eight(sum[0], sum[1]));
+		for (unsigned r = 0; r < N_LAST_ROUNDS; r++) {
+			round_key = _mm512_broadcast_i32x4(k[KEY_LAST + r]);
+			a = _mm512_aesenc_epi128(a, round_key);
+			b = _mm512_aesenc_epi128(b, round_key);
+		}
+		_mm512_storeu_si512(&hashes[i], fold_eight(a, b));
 	}
 	return i;
 }
@@ -408,7 +384,7 @@ VAES static unsigned hash_short_vaes8(
 VAES static void hash_long_vaes(
 	const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes, unsigned n)
 {
-	unsigned done = hash_flows_vaes8((const __m128i *)key->round_keys, keys, hashes, n);
+	unsigned done = hash_long_vaes8((const __m128i *)key->round_keys, keys, hashes, n);
 
 	hash_long_aesni(key, keys + done, hashes + done, n - done);
 }
@@ -523,6 +499,11 @@ void lb_hash_flows(
 void lb_hash_flows4(const struct lb_hash_key *key, const struct lb_flow_key4 *keys, uint64_t *hashes, unsigned n)
 {
 	impl->short_keys(key, keys, hashes, n);
+}
+
+void lb_hash_flows6(const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes, unsigned n)
+{
+	impl->long_keys(key, keys, hashes, n);
 }
 
 void lb_hash_flows_mixed(const struct lb_hash_key *key, const struct lb_flow_key *keys,

@@ -55,7 +55,7 @@ static inline struct lb_flow_key lb_flow_key_lengthen(const struct lb_flow_key4 
 		.proto = key->proto};
 }
 
-#define LB_HASH_N_ROUND_KEYS 16u
+#define LB_HASH_N_ROUND_KEYS 12u
 
 /** Round keys expanded from the fleet's 128-bit secret. Read-only after init. */
 struct lb_hash_key {
@@ -74,6 +74,9 @@ void lb_hash_flows(const struct lb_hash_key *key, const struct lb_flow_key *keys
 
 /** The same of @p n keys of IPv4 in their short form. */
 void lb_hash_flows4(const struct lb_hash_key *key, const struct lb_flow_key4 *keys, uint64_t *hashes, unsigned n);
+
+/** The same of @p n keys, none of which is of IPv4. */
+void lb_hash_flows6(const struct lb_hash_key *key, const struct lb_flow_key *keys, uint64_t *hashes, unsigned n);
 
 /**
  * The same of flows of both kinds, at most LB_HASH_MIXED_MAX: flow i has its key in keys4[i] if bit i of @p short_keys

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define SESSION_MAGIC UINT64_C(0x7373657346) /* "Fsess" */
-#define SESSION_VERSION 2u /* 1: the hash of IPv4 flows was another */
+#define SESSION_VERSION 3u /* 1, 2: the hash of flows was another */
 #define WAYS LB_FLOWTABLE_WAYS
 
 /* What makes a table in memory usable by the next process. */

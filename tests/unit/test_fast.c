@@ -154,8 +154,15 @@ static void damage(struct frame *frame)
 	for (unsigned n = 1 + next_random(2); n > 0; n--)
 		frame->bytes[next_random(10) == 0 ? next_random(14) : 14 + next_random(ipv4 ? 36 : 56)] =
 			next_random(2) == 0 ? odd_bytes[next_random(RTE_DIM(odd_bytes))] : (uint8_t)next_random(256);
-	if (ipv4 && next_random(10) == 0)
-		memcpy(frame->bytes + 30, frame->bytes + 26, 4); // to itself
+	if (next_random(10) == 0) // to itself
+		memcpy(frame->bytes + (ipv4 ? 30 : 38), frame->bytes + (ipv4 ? 26 : 22), ipv4 ? 4 : 16);
+	if (!ipv4 && next_random(10) == 0) { // to or from what begins with zeros, or an IPv4 address in its mapped form
+		uint8_t *addr = frame->bytes + 22 + next_random(2) * 16;
+
+		memset(addr, 0, 1 + next_random(13));
+		if (next_random(2) == 0)
+			memcpy(addr, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
+	}
 	if (ipv4 && next_random(2) == 0)
 		set_ipv4_checksum(frame);
 	if (next_random(8) == 0)
@@ -476,18 +483,29 @@ static void compare_parsed(const struct lb_packet *one, const struct lb_packet *
 	assert_memory_equal(one_key, eight_key, sizeof(*one_key));
 }
 
+// What of the packets is in their first segment: parse is not to read more.
+static void shorten(struct lb_burst *burst, const uint16_t *first_bytes)
+{
+	for (unsigned i = 0; i < burst->n; i++) {
+		struct rte_mbuf *mbuf = burst->mbufs[i];
+
+		mbuf->data_len = (uint16_t)RTE_MIN(mbuf->data_len, first_bytes[i]);
+	}
+}
+
 static void eight_packets_are_parsed_as_each_alone(void **state)
 {
 	struct lb_worker *worker = pipeline.dp.workers[0];
 	struct lb_burst *burst = &worker->burst;
-	unsigned n_good = 0, n_bad = 0, n_ipv4 = 0, n_short = 0;
+	unsigned n_good = 0, n_bad = 0, n_ipv4 = 0, n_short = 0, n_plain6 = 0, n_all6 = 0;
 
 	(void)state;
 	for (unsigned round = 0; round < 30000; round++) {
 		struct frame frames[8];
 		struct lb_packet packets[8];
 		struct lb_flow_key keys[8];
-		uint8_t list[8];
+		uint8_t list[8], family = 0;
+		uint16_t first_bytes[8];
 		unsigned n_ip = 0;
 		bool hits = round % 3 == 0; // keys in their short form alone
 
@@ -496,12 +514,17 @@ static void eight_packets_are_parsed_as_each_alone(void **state)
 		// a port with a MAC of its own takes what is for that; half of the frames have it
 		worker->port_macs[0] = round % 2 == 0 ? LB_MAC_ANY : 0x010000000002;
 		for (unsigned i = 0; i < 8; i++) {
-			frames[i] = random_packet(1000);
+			do
+				frames[i] = random_packet(1000);
+			while (round % 5 == 0 && i != 0 && frames[i].bytes[12] != family);
+			family = frames[i].bytes[12];
 			if (next_random(2) == 0)
 				memcpy(frames[i].bytes, "\x02\0\0\0\0\x01", 6);
 			if (next_random(round % 4 + 1) != 0)
 				damage(&frames[i]);
+			first_bytes[i] = next_random(20) == 0 ? (uint16_t)next_random(100) : UINT16_MAX;
 			fill(worker, &frames[i], 1);
+			shorten(burst, &first_bytes[i]);
 			lb_stage_parse(worker, burst);
 			packets[i] = burst->packets[0];
 			keys[i] = burst->keys[0];
@@ -511,14 +534,22 @@ static void eight_packets_are_parsed_as_each_alone(void **state)
 			free_burst(worker);
 		}
 		fill(worker, frames, 8);
+		shorten(burst, first_bytes);
 		lb_stage_parse(worker, burst);
 		assert_int_equal(burst->n_ip, n_ip);
 		assert_memory_equal(burst->ip_list, list, n_ip);
+		n_all6 += burst->plain6 == 0xff;
+		assert_int_equal(burst->plain6 & burst->short_keys, 0);
 		for (unsigned i = 0; i < 8; i++) {
 			bool is_short = burst->short_keys >> i & 1;
 			struct lb_flow_key key = is_short ? lb_flow_key_lengthen(&burst->keys4[i]) : burst->keys[i];
 
 			compare_parsed(&packets[i], &burst->packets[i], &keys[i], &key);
+			if (burst->plain6 >> i & 1) {
+				assert_true(packets[i].verdict == LB_VERDICT_FORWARD && packets[i].l4 == 54);
+				assert_true(packets[i].family == 6 && packets[i].pending == 0);
+				n_plain6++;
+			}
 			if (!is_short)
 				continue;
 			assert_true(packets[i].family == 4 && packets[i].pending == 0);
@@ -532,6 +563,7 @@ static void eight_packets_are_parsed_as_each_alone(void **state)
 	}
 	worker->port_macs[0] = LB_MAC_ANY;
 	assert_true(n_good > 80000 && n_bad > 20000 && n_ipv4 > 50000 && n_short > 40000);
+	assert_true(n_plain6 > 30000 && n_all6 > 100);
 }
 
 /* Whoever shares the burst: a flow that comes with a tag and one that comes in fragments are that flow without. */
