@@ -5,6 +5,7 @@ import pytest
 import configs
 from browser import Browser
 from lab import VIP, Lab, wait_for
+from lbctl_server import backend
 
 ROWS = """
 const rows = {};
@@ -87,6 +88,18 @@ def test_a_backend_that_fails_is_shown_with_the_reason(lab, page, capsys):
     assert text(page, ".backends tr:nth-child(2) td").startswith("api-2")
     lab.backends[1].start_nginx()
     wait_for(lambda: page.script(ROWS)["api-2"][0] == "up", lambda: page.script(ROWS))
+
+
+@pytest.mark.parametrize("values,cells", [
+    ({}, ["up", "ok: HTTP 200", "5"]), ({"weight_percent": 28, "tier": 1}, ["up", "ok: HTTP 200", "5 at 28 % (tier 1)"]),
+    ({"effective": "drain", "weight_percent": 0, "condition": "draining", "condition_reason": "agent: drain # disk"},
+     ["drain", "agent: drain # disk", "5 at 0 %"]),
+    ({"condition": "suspect", "condition_reason": "3 of 4 refused"}, ["up", "3 of 4 refused", "5"])], ids=str)
+def test_a_backends_line_says_by_whose_word_and_with_which_weight(page, values, cells):
+    shown = page.script("const cells = backendRow(arguments[0], 0).cells;"
+                        "return [cells[1].querySelector('.pill').textContent, cells[2].textContent, cells[3].textContent]",
+                        backend("api-1", **values))
+    assert shown == cells
 
 
 def test_tiles_have_names_of_their_own(page):
