@@ -3,9 +3,7 @@
 from lab import VIPS
 
 SECRET = "000102030405060708090a0b0c0d0e0f"
-# With these a dead server is out at most INTERVAL x FALL + TIMEOUT after it stopped answering.
-INTERVAL_S, TIMEOUT_S, FALL, RISE = 0.5, 0.4, 2, 1
-HTTP_CHECK = {"type": "http", "path": "/healthz", "interval": "500ms", "timeout": "400ms", "rise": RISE, "fall": FALL}
+HTTP_CHECK = {"type": "http", "path": "/healthz", "interval": "500ms", "timeout": "400ms", "rise": 1, "fall": 2}
 WEIGHTS = {"api-1": 5, "api-2": 3, "api-3": 2}  # api-4 is the backup
 
 

@@ -448,6 +448,17 @@ class LoadProcess:
             return report if len(good) >= n else None
         return wait_for(enough, f"{n} good probes", interval_s=0.1)
 
+    def wait_settled(self, n, without):
+        """Until the last n probes that began from now on have ended well, none of them at the backend `without`.
+        @return the report; what begins after its "now" has no such excuse."""
+        since = time.monotonic()
+
+        def settled():
+            report = self.report()
+            last = [p[2] for p in report["probes"] if p[0] >= since][-n:]
+            return report if len(last) == n and not {None, without} & set(last) else None
+        return wait_for(settled, f"{n} good probes in a row without {without}", interval_s=0.1)
+
     def __enter__(self):
         return self
 

@@ -169,12 +169,16 @@ def test_follow_without_daemon_exits_3(run_dir):
 
 
 def test_a_server_that_never_waits_is_not_asked_in_a_rush(api, run_dir):
-    api.answer = (200, {"first_seq": 0, "last_seq": -5, "n_lost": 0, "events": []})
+    at_s = []
+
+    def answer(*_):
+        at_s.append(time.monotonic())
+        return 200, {"first_seq": 0, "last_seq": -5, "n_lost": 0, "events": []}
+    api.answer = answer
     with Follower(run_dir, "events", "--follow"):
-        wait_for(lambda: len(api.requests) > 1, "two requests")
-        n = len(api.requests)
-        time.sleep(1)
-    assert len(api.requests) < n + 18
+        wait_for(lambda: len(at_s) >= 10, "ten requests")
+    # A tenth of a second and more between them; nine in a fraction of this would be a rush.
+    assert at_s[9] - at_s[0] > 0.3, at_s
 
 
 # Completion

@@ -29,5 +29,6 @@ def test_refusing_backend_is_suspected_and_checked_at_once():
         assert [e["subject"] for e in lab.events(kind="backend_suspect")].count("backend web/api-2") == 0
         down = lab.backend_list("web")["api-1"]
         assert (down["condition"], down["condition_reason"]) == ("down", "connection refused")
+        wait_for(lambda: lab.service("web")["table"]["published"], "the table without it")
         report = lab.traffic("requests", VIP, 80, "--count", 40)
         assert (set(report["backends"]), report["failed"]) == ({"api-2"}, [])
