@@ -14,8 +14,6 @@
 
 #include <netinet/in.h>
 
-#include <rte_eal.h>
-
 #include "dataplane/fullnat.h"
 #include "fuzz.h"
 #include "tests/pipeline/pipeline.h"
@@ -133,14 +131,9 @@ static void configure(void)
 
 static void start(void)
 {
-	static const char *const eal_args[] = {"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l", "0",
-		"--log-level", "error", "--no-shconf", NULL};
-
 	if (pipeline.pool != NULL)
 		return;
-	if (getenv("FULCRUM_SHM_DIR") == NULL)
-		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start_eal(eal_args);
+	pipeline_start_eal_alone(512);
 	pipeline_start(&pipeline, 1, 4096, 255);
 	configure();
 }

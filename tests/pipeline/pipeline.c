@@ -42,6 +42,37 @@ void pipeline_start_eal(const char *const *eal_args)
 		CHECK(-errno);
 }
 
+void pipeline_start_eal_alone(unsigned memory_mb)
+{
+	char memory[16];
+	const char *const eal_args[] = {"--no-huge", "-m", memory, "--no-pci", "--no-telemetry", "-l", "0", "--log-level",
+		"error", "--no-shconf", NULL};
+
+	snprintf(memory, sizeof(memory), "%u", memory_mb);
+	if (getenv("FULCRUM_SHM_DIR") == NULL)
+		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
+	pipeline_start_eal(eal_args);
+}
+
+int pipeline_eal_set_up(void **state)
+{
+	(void)state;
+	pipeline_start_eal_alone(512);
+	return 0;
+}
+
+int pipeline_eal_tear_down(void **state)
+{
+	(void)state;
+	return rte_eal_cleanup();
+}
+
+int pipeline_tear_down(void **state)
+{
+	pipeline_stop(*state);
+	return rte_eal_cleanup();
+}
+
 static struct lb_worker *make_worker(struct lb_dp *dp, unsigned idx)
 {
 	struct lb_worker *worker = rte_zmalloc("worker", sizeof(*worker), 64);

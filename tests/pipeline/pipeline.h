@@ -18,6 +18,19 @@ struct pipeline {
 void pipeline_start_eal(const char *const *eal_args);
 
 /**
+ * Start EAL for a program of tests: @p memory_mb of memory and no hugepages, nothing that another program could see; regions
+ * are in /dev/shm, if $FULCRUM_SHM_DIR says nothing else. Aborts if it does not.
+ */
+void pipeline_start_eal_alone(unsigned memory_mb);
+
+/** Fixtures of a group whose tests each make their pipeline: EAL up with 512 MB, and down. @return 0 */
+int pipeline_eal_set_up(void **state);
+int pipeline_eal_tear_down(void **state);
+
+/** The end of a group with one pipeline, of which *@p state is the address: pipeline_stop(), then EAL's end. @return 0 */
+int pipeline_tear_down(void **state);
+
+/**
  * Make region, tables and @p n_workers workers that take frames for every MAC on ports 0 and 1, with
  * room for @p n_flows each. Aborts with a message if something is missing.
  */

@@ -691,12 +691,7 @@ void sim_run(const struct sim_config *config, struct sim_result *result)
 
 void sim_init(void)
 {
-	static const char *const eal_args[] = {"--no-huge", "-m", "1024", "--no-pci", "--no-telemetry", "-l",
-		"0", "--log-level", "error", "--no-shconf", NULL};
-
-	if (getenv("FULCRUM_SHM_DIR") == NULL)
-		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start_eal(eal_args);
+	pipeline_start_eal_alone(1024);
 }
 
 void sim_fini(void)

@@ -13,6 +13,7 @@
 #include <rte_tcp.h>
 #include <rte_udp.h>
 
+#include "dataplane/frag.h"
 #include "tests/unit/fullnat_util.h"
 
 struct lb_addr addr_of(const char *text)
@@ -260,4 +261,35 @@ void publish_some(struct pipeline *pipeline, uint16_t service, uint16_t first, u
 	for (unsigned i = 0; i < 8191; i++)
 		slots[i] = (uint16_t)(first + i % n);
 	assert_int_equal(pipeline_publish(pipeline, service, slots, 8191), 0);
+}
+
+uint64_t total(const struct pipeline *pipeline, size_t offset)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < pipeline->dp.n_workers; i++)
+		n += *(const uint64_t *)((const uint8_t *)pipeline->dp.workers[i]->counters + offset);
+	return n;
+}
+
+void advance(struct pipeline *pipeline, uint32_t ticks)
+{
+	pipeline->dp.tick += ticks;
+	pipeline->dp.now_s += 2 * ticks;
+	for (unsigned i = 0; i < pipeline->dp.n_workers; i++)
+		pipeline->dp.workers[i]->now_s = pipeline->dp.now_s;
+	for (unsigned i = 0; i < pipeline->dp.n_workers; i++) {
+		struct lb_worker *worker = pipeline->dp.workers[i];
+		uint32_t sweeps = worker->sweeps;
+
+		// A round takes eight ticks; let these be as long as it needs.
+		while (worker->sweeps == sweeps || worker->counters->sweeps != worker->sweeps) {
+			worker->tick = 0;
+			lb_worker_keep_house(worker, 0);
+		}
+		for (unsigned k = 0; k < LB_FRAG_DATAGRAMS; k++) { // a few datagrams at a time
+			worker->frags_due = true;
+			lb_frag_sweep(worker);
+		}
+	}
 }

@@ -55,6 +55,13 @@ void fullnat_service(struct pipeline *pipeline, uint16_t id, const char *vip, ui
 	enum lb_client_address client_address);
 int fullnat_locals(struct pipeline *pipeline, const char *const *addrs);
 
+/** A counter of all workers together. @param offset in struct lb_worker_counters */
+uint64_t total(const struct pipeline *pipeline, size_t offset);
+#define TOTAL(field) total(&pipeline, offsetof(struct lb_worker_counters, field))
+
+/** Time passes, every worker's sweep ends a round (which may have begun before), and fragments have waited too long. */
+void advance(struct pipeline *pipeline, uint32_t ticks);
+
 /** Every slot of the service's table names one of @p n backends from @p first on. */
 void publish_some(struct pipeline *pipeline, uint16_t service, uint16_t first, unsigned n);
 

@@ -14,7 +14,6 @@
 
 #include <netinet/in.h>
 
-#include <rte_eal.h>
 #include <rte_ip.h>
 
 #include "tests/unit/fullnat_util.h"
@@ -53,14 +52,9 @@ static struct pipeline pipeline;
 
 static int set_up(void **state)
 {
-	static const char *const eal_args[] = {"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l",
-		"0", "--log-level", "error", "--no-shconf", NULL};
 	static const char *const locals[] = {"192.0.2.1", "2001:db8:1::1"};
 
-	(void)state;
-	if (getenv("FULCRUM_SHM_DIR") == NULL)
-		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start_eal(eal_args);
+	pipeline_start_eal_alone(512);
 	pipeline_start(&pipeline, 1, 8192, 1023);
 	pipeline_sync_begin(&pipeline);
 	pipeline_locals(&pipeline, locals, 2);
@@ -71,14 +65,8 @@ static int set_up(void **state)
 		publish_some(&pipeline, i, i, 1);
 	}
 	pipeline_sync_end(&pipeline);
+	*state = &pipeline;
 	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	pipeline_stop(&pipeline);
-	return rte_eal_cleanup();
 }
 
 static void free_memory(void *memory, void *unused)
@@ -333,5 +321,5 @@ int main(void)
 		cmocka_unit_test(the_side_path_bears_it),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, set_up, pipeline_tear_down);
 }

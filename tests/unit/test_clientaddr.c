@@ -6,11 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <stdlib.h>
-
 #include <netinet/in.h>
-
-#include <rte_eal.h>
 
 #include "dataplane/checksum.h"
 #include "tests/unit/fullnat_util.h"
@@ -44,14 +40,9 @@ static unsigned next_port = 20000;
 
 static int set_up(void **state)
 {
-	static const char *const eal_args[] = {"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l",
-		"0", "--log-level", "error", "--no-shconf", NULL};
 	static const char *const locals[] = {"192.0.2.1", "2001:db8:1::1", NULL};
 
-	(void)state;
-	if (getenv("FULCRUM_SHM_DIR") == NULL)
-		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start_eal(eal_args);
+	pipeline_start_eal_alone(512);
 	pipeline_start(&pipeline, 1, 8192, 1023);
 	pipeline_sync_begin(&pipeline);
 	assert_int_equal(fullnat_locals(&pipeline, locals), 0);
@@ -62,14 +53,8 @@ static int set_up(void **state)
 		publish_some(&pipeline, i, i, 1);
 	}
 	pipeline_sync_end(&pipeline);
+	*state = &pipeline;
 	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	pipeline_stop(&pipeline);
-	return rte_eal_cleanup();
 }
 
 static struct segment from_client(unsigned service, unsigned sport, uint8_t flags, uint32_t rel)
@@ -499,5 +484,5 @@ int main(void)
 		cmocka_unit_test(random_options_never_crash),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, set_up, pipeline_tear_down);
 }

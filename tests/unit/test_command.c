@@ -7,11 +7,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include <netinet/in.h>
-
-#include <rte_eal.h>
 
 #include "dataplane/command.h"
 #include "tests/pipeline/pipeline.h"
@@ -20,13 +17,7 @@ static struct pipeline pipeline;
 
 static int set_up(void **state)
 {
-	static const char *const eal_args[] = {"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l",
-		"0", "--log-level", "error", "--no-shconf", NULL};
-
-	(void)state;
-	if (getenv("FULCRUM_SHM_DIR") == NULL)
-		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start_eal(eal_args);
+	pipeline_start_eal_alone(512);
 	pipeline_start(&pipeline, 1, 4096, 1023);
 	lb_ring_attach_consumer(&pipeline.dp.commands, &pipeline.dp.shm.shm->command);
 	lb_ring_attach_producer(&pipeline.dp.replies, &pipeline.dp.shm.shm->reply);
@@ -38,14 +29,8 @@ static int set_up(void **state)
 	pipeline_backend(&pipeline, 1, 1, "fd00::11", 8080, LB_BACKEND_UP);
 	assert_int_equal(pipeline_publish(&pipeline, 0, (uint16_t[]){0, 0, 0}, 3), 0);
 	pipeline_sync_end(&pipeline);
+	*state = &pipeline;
 	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	pipeline_stop(&pipeline);
-	return rte_eal_cleanup();
 }
 
 static struct lb_addr addr_of(const char *text)
@@ -429,5 +414,5 @@ int main(void)
 		cmocka_unit_test(random_commands_change_nothing_they_should_not),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, set_up, pipeline_tear_down);
 }

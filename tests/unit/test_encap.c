@@ -11,11 +11,8 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include <netinet/in.h>
-
-#include <rte_eal.h>
 
 #include "dataplane/encap.h"
 #include "tests/pipeline/pipeline.h"
@@ -79,23 +76,11 @@ static void sync_everything(const char *const *locals, uint16_t n_locals)
 
 static int set_up(void **state)
 {
-	static const char *const eal_args[] = {"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l",
-		"0", "--log-level", "error", "--no-shconf", NULL};
-
-	(void)state;
-	if (getenv("FULCRUM_SHM_DIR") == NULL)
-		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start_eal(eal_args);
+	pipeline_start_eal_alone(512);
 	pipeline_start(&pipeline, 1, 4096, 1023);
 	sync_everything((const char *const[]){LOCAL6, LOCAL4}, 2);
+	*state = &pipeline;
 	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	pipeline_stop(&pipeline);
-	return rte_eal_cleanup();
 }
 
 /* Frames. */
@@ -748,5 +733,5 @@ int main(void)
 		cmocka_unit_test(random_damage_never_crashes),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, set_up, pipeline_tear_down);
 }

@@ -14,7 +14,6 @@
 
 #include <netinet/in.h>
 
-#include <rte_eal.h>
 #include <rte_ip.h>
 #include <rte_malloc.h>
 
@@ -83,55 +82,16 @@ static void configure(void)
 
 static int set_up(void **state)
 {
-	static const char *const eal_args[] = {"--no-huge", "-m", "768", "--no-pci", "--no-telemetry", "-l",
-		"0", "--log-level", "error", "--no-shconf", NULL};
-
-	(void)state;
-	if (getenv("FULCRUM_SHM_DIR") == NULL)
-		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start_eal(eal_args);
+	pipeline_start_eal_alone(768);
 	pipeline_start(&pipeline, N_WORKERS, 66000, 8191);
 	configure();
+	*state = &pipeline;
 	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	pipeline_stop(&pipeline);
-	return rte_eal_cleanup();
-}
-
-static uint64_t total(size_t offset)
-{
-	uint64_t n = 0;
-
-	for (unsigned i = 0; i < N_WORKERS; i++)
-		n += *(uint64_t *)((uint8_t *)pipeline.dp.workers[i]->counters + offset);
-	return n;
-}
-#define TOTAL(field) total(offsetof(struct lb_worker_counters, field))
-
-static void advance(uint32_t ticks)
-{
-	pipeline.dp.tick += ticks;
-	pipeline.dp.now_s += 2 * ticks;
-	for (unsigned i = 0; i < N_WORKERS; i++)
-		pipeline.dp.workers[i]->now_s = pipeline.dp.now_s;
-	for (unsigned i = 0; i < N_WORKERS; i++) {
-		uint32_t sweeps = pipeline.dp.workers[i]->sweeps;
-
-		// A round of the sweep takes eight ticks; let these be as long as it needs.
-		while (pipeline.dp.workers[i]->sweeps == sweeps) {
-			pipeline.dp.workers[i]->tick = 0;
-			lb_worker_keep_house(pipeline.dp.workers[i], 0);
-		}
-	}
 }
 
 static void assert_nothing_is_left(void)
 {
-	advance(40); // longer than every timeout
+	advance(&pipeline, 40); // longer than every timeout
 	assert_int_equal(TOTAL(sessions.used), 0);
 	assert_int_equal(TOTAL(locals[0].ports_used), 0);
 	assert_int_equal(TOTAL(locals[1].ports_used), 0);
@@ -332,7 +292,7 @@ static void a_closed_session_keeps_its_port_a_little(void **state)
 	pass(&pipeline, 0, &in, NULL);
 	in.flags = FIN | ACK;
 	pass(&pipeline, 0, &in, NULL);
-	advance(20); // half-closed: longer than a minute, shorter than the idle timeout
+	advance(&pipeline, 20); // half-closed: longer than a minute, shorter than the idle timeout
 	back.flags = ACK;
 	assert_int_equal(pass(&pipeline, 0, &back, NULL), LB_VERDICT_REPLY);
 	back.flags = FIN | ACK;
@@ -340,7 +300,7 @@ static void a_closed_session_keeps_its_port_a_little(void **state)
 	in.flags = ACK;
 	assert_int_equal(pass(&pipeline, 0, &in, NULL), LB_VERDICT_FORWARD);
 	assert_int_equal(pass(&pipeline, 0, &back, NULL), LB_VERDICT_REPLY); // again
-	advance(4);
+	advance(&pipeline, 4);
 	assert_int_equal(TOTAL(sessions.used), 0);
 	assert_int_equal(pass(&pipeline, 0, &in, NULL), LB_VERDICT_NO_SESSION);
 	assert_nothing_is_left();
@@ -378,10 +338,10 @@ static void an_idle_session_ends(void **state)
 	in.flags = ACK;
 	pass(&pipeline, 0, &in, NULL);
 	pass(&pipeline, 0, &udp, NULL);
-	advance(29);
+	advance(&pipeline, 29);
 	assert_int_equal(TOTAL(sessions.used), 2);
 	assert_int_equal(pass(&pipeline, 0, &in, NULL), LB_VERDICT_FORWARD);
-	advance(10);
+	advance(&pipeline, 10);
 	assert_int_equal(TOTAL(sessions.used), 1); // the service's idle timeout is 60 s
 	assert_nothing_is_left();
 }
@@ -438,7 +398,7 @@ static void pools_that_meet_go_around_each_other(void **state)
 			assert_int_equal(pass(&pipeline, 1, &in, &out), LB_VERDICT_FORWARD);
 		}
 		assert_int_equal(TOTAL(sessions.used), 2510);
-		advance(40);
+		advance(&pipeline, 40);
 	}
 	assert_int_equal(TOTAL(sessions.evicted), 0);
 	assert_nothing_is_left();
@@ -544,7 +504,7 @@ static void two_hundred_thousand_connections_three_times(void **state)
 		assert_int_equal(TOTAL(locals[0].ports_used), N_BIG);
 		for (uint32_t i = 0; i < N_BIG; i++)
 			close_one(i, i % 5 == 0);
-		advance(4); // a while later their ports are free again
+		advance(&pipeline, 4); // a while later their ports are free again
 		assert_int_equal(TOTAL(sessions.used), 0);
 		assert_int_equal(TOTAL(locals[0].ports_used), 0);
 	}
@@ -579,7 +539,7 @@ static void exhausted_ports_are_counted_and_come_back(void **state)
 	assert_int_equal(pass(&pipeline, 2, &in, &out), LB_VERDICT_FORWARD);
 	in = first_of(0, 1024 + 77, RST | ACK);
 	assert_int_equal(pass(&pipeline, 2, &in, &out), LB_VERDICT_FORWARD);
-	advance(3);
+	advance(&pipeline, 3);
 	in = first_of(0, 60000, SYN);
 	assert_int_equal(pass(&pipeline, 2, &in, &in), LB_VERDICT_FORWARD);
 	assert_int_equal(in.sport, out.sport); // the only one free
@@ -657,7 +617,7 @@ static void every_port_of_an_address_may_be_taken(void **state)
 		assert_int_equal(pass(&pipeline, 3, &in, &at_backend), LB_VERDICT_FORWARD);
 		assert_int_equal(at_backend.dst.bytes[15], backend + 1);
 	}
-	advance(3);
+	advance(&pipeline, 3);
 	assert_int_equal(TOTAL(locals[0].ports_used), n_all - 4);
 	for (n_open = 0; n_open < 4; i++) {
 		in = big_segment(i, SYN);
@@ -819,8 +779,8 @@ static void the_region_tells_how_many_ports_there_are(void **state)
 	assert_int_equal(ports_told(LOCAL4), 9 * each);
 	assert_int_equal(pipeline_command(&pipeline, &del, NULL), 0);
 	assert_int_equal(ports_told(LOCAL4), 9 * each);
-	advance(1);
-	advance(1);
+	advance(&pipeline, 1);
+	advance(&pipeline, 1);
 	pipeline_backend(&pipeline, 60, 0, "10.0.0.60", 8080, LB_BACKEND_UP);
 	assert_int_equal(ports_told(LOCAL4), 10 * each);
 	assert_int_equal(fullnat_locals(&pipeline, only6), 0);
@@ -829,8 +789,8 @@ static void the_region_tells_how_many_ports_there_are(void **state)
 	assert_int_equal(pipeline_command(&pipeline, &del, NULL), 0);
 	assert_int_equal(fullnat_locals(&pipeline, both_locals), 0);
 	assert_int_equal(ports_told(LOCAL4), 9 * each);
-	advance(1);
-	advance(1);
+	advance(&pipeline, 1);
+	advance(&pipeline, 1);
 	assert_nothing_is_left();
 }
 
@@ -854,7 +814,7 @@ static void a_removed_local_address_keeps_its_sessions(void **state)
 	assert_int_equal(fullnat_locals(&pipeline, none), 0);
 	in = first_of(0, 44002, SYN);
 	assert_int_equal(pass(&pipeline, 0, &in, NULL), LB_VERDICT_NO_LOCAL_ADDRESS);
-	advance(40);
+	advance(&pipeline, 40);
 	assert_int_equal(fullnat_locals(&pipeline, both_locals), 0);
 	in = first_of(0, 44002, SYN);
 	assert_int_equal(pass(&pipeline, 0, &in, &out), LB_VERDICT_FORWARD);
@@ -875,7 +835,7 @@ static void more_local_addresses_than_fit_over_time(void **state)
 		assert_int_equal(pass(&pipeline, 0, &in, &out), LB_VERDICT_FORWARD);
 		in.flags = RST;
 		pass(&pipeline, 0, &in, NULL);
-		advance(40);
+		advance(&pipeline, 40);
 	}
 	assert_int_equal(fullnat_locals(&pipeline, both_locals), 0);
 	assert_nothing_is_left();
@@ -937,13 +897,13 @@ static void a_removed_backends_id_waits_for_its_sessions(void **state)
 	assert_int_equal(pass(&pipeline, 0, &in, &out), LB_VERDICT_FORWARD); // a new one, elsewhere
 	assert_addrs(&out, LOCAL4, "10.0.0.50");
 	assert_int_equal(pipeline_command(&pipeline, &set, NULL), -EAGAIN);
-	advance(1);
+	advance(&pipeline, 1);
 	assert_int_equal(pipeline_command(&pipeline, &set, NULL), -EAGAIN);
-	advance(1);
+	advance(&pipeline, 1);
 	assert_int_equal(pipeline_command(&pipeline, &set, NULL), 0);
 	assert_int_equal(pipeline_command(&pipeline, &del, NULL), 0);
-	advance(1);
-	advance(1);
+	advance(&pipeline, 1);
+	advance(&pipeline, 1);
 	pipeline_backend(&pipeline, 0, 0, "10.0.0.11", 8080, LB_BACKEND_UP);
 	publish_some(&pipeline, 0, 0, 1);
 	del.id = 50;
@@ -1142,5 +1102,5 @@ int main(void)
 		cmocka_unit_test(a_full_pool_takes_nothing_from_its_neighbour),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, set_up, pipeline_tear_down);
 }

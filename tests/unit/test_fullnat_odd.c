@@ -10,11 +10,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <stdlib.h>
-
 #include <netinet/in.h>
 
-#include <rte_eal.h>
 #include <rte_ip.h>
 
 #include "dataplane/frag.h"
@@ -69,58 +66,16 @@ static void configure(void)
 
 static int set_up(void **state)
 {
-	static const char *const eal_args[] = {"--no-huge", "-m", "768", "--no-pci", "--no-telemetry", "-l",
-		"0", "--log-level", "error", "--no-shconf", NULL};
-
-	(void)state;
-	if (getenv("FULCRUM_SHM_DIR") == NULL)
-		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start_eal(eal_args);
+	pipeline_start_eal_alone(768);
 	pipeline_start(&pipeline, N_WORKERS, N_SESSIONS, 4095);
 	configure();
+	*state = &pipeline;
 	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	pipeline_stop(&pipeline);
-	return rte_eal_cleanup();
-}
-
-static uint64_t total(size_t offset)
-{
-	uint64_t n = 0;
-
-	for (unsigned i = 0; i < N_WORKERS; i++)
-		n += *(uint64_t *)((uint8_t *)pipeline.dp.workers[i]->counters + offset);
-	return n;
-}
-#define TOTAL(field) total(offsetof(struct lb_worker_counters, field))
-
-static void advance(uint32_t ticks)
-{
-	pipeline.dp.tick += ticks;
-	pipeline.dp.now_s += 2 * ticks;
-	for (unsigned i = 0; i < N_WORKERS; i++) {
-		struct lb_worker *worker = pipeline.dp.workers[i];
-		uint32_t sweeps = worker->sweeps;
-
-		worker->now_s = pipeline.dp.now_s;
-		while (worker->sweeps == sweeps) { // a round of the sweep takes eight ticks
-			worker->tick = 0;
-			lb_worker_keep_house(worker, 0);
-		}
-		for (unsigned k = 0; k < LB_FRAG_DATAGRAMS; k++) { // a few datagrams at a time
-			worker->frags_due = true;
-			lb_frag_sweep(worker);
-		}
-	}
 }
 
 static void assert_nothing_is_left(void)
 {
-	advance(40);
+	advance(&pipeline, 40);
 	assert_int_equal(TOTAL(sessions.used), 0);
 	assert_int_equal(TOTAL(locals[0].ports_used), 0);
 	assert_int_equal(TOTAL(locals[1].ports_used), 0);
@@ -577,7 +532,7 @@ static void whole_datagrams_go_to_the_session_of_fragments(void **state)
 	}
 	assert_int_equal(TOTAL(sessions.used), 1);
 	assert_int_equal(pipeline.dp.workers[2]->n_fragment_sessions, 1);
-	advance(40);
+	advance(&pipeline, 40);
 	assert_int_equal(pipeline.dp.workers[2]->n_fragment_sessions, 0);
 	assert_int_equal(pass_odd(1, &frame, &output), LB_VERDICT_FORWARD);
 	assert_int_equal(output.worker[0], 1);
@@ -767,7 +722,7 @@ static void errors_find_entries_of_other_workers(void **state)
 	sent = frame_of(&back);
 	syn.flags = ACK;
 	for (unsigned i = 0; i < 3; i++) { // the slots have forgotten; the connection has not
-		advance(20);
+		advance(&pipeline, 20);
 		assert_int_equal(pass(&pipeline, 1, &syn, NULL), LB_VERDICT_FORWARD);
 	}
 	error = error_about(ROUTER4, &sent, 8, 1400);
@@ -848,5 +803,5 @@ int main(void)
 		cmocka_unit_test(random_damage_never_crashes),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, set_up, pipeline_tear_down);
 }

@@ -7,11 +7,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include <netinet/in.h>
-
-#include <rte_eal.h>
 
 #include "dataplane/checksum.h"
 #include "tests/unit/fullnat_util.h"
@@ -66,14 +63,9 @@ static void set_all(unsigned mss, uint16_t client_mtu, uint16_t backend_mtu)
 
 static int set_up(void **state)
 {
-	static const char *const eal_args[] = {"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l",
-		"0", "--log-level", "error", "--no-shconf", NULL};
 	static const char *const locals[] = {"192.0.2.1", "2001:db8:1::1", NULL};
 
-	(void)state;
-	if (getenv("FULCRUM_SHM_DIR") == NULL)
-		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start_eal(eal_args);
+	pipeline_start_eal_alone(512);
 	pipeline_start(&pipeline, 1, 8192, 1023);
 	pipeline_sync_begin(&pipeline);
 	assert_int_equal(fullnat_locals(&pipeline, locals), 0);
@@ -84,14 +76,8 @@ static int set_up(void **state)
 		publish_some(&pipeline, (uint16_t)i, (uint16_t)i, 1);
 	}
 	pipeline_sync_end(&pipeline);
+	*state = &pipeline;
 	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	pipeline_stop(&pipeline);
-	return rte_eal_cleanup();
 }
 
 static uint8_t pass_at(uint16_t port, const struct frame *in, struct frame *out)
@@ -476,5 +462,5 @@ int main(void)
 		cmocka_unit_test(bounds_are_checked),
 	};
 
-	return cmocka_run_group_tests_name("mss", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("mss", tests, set_up, pipeline_tear_down);
 }

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include <rte_eal.h>
 #include <rte_ether.h>
 #include <rte_ip.h>
 #include <rte_malloc.h>
@@ -52,13 +51,7 @@ static void publish_one(uint16_t service, uint16_t backend)
 
 static int set_up(void **state)
 {
-	static const char *const eal_args[] = {"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l",
-		"0", "--log-level", "error", "--no-shconf", NULL};
-
-	(void)state;
-	if (getenv("FULCRUM_SHM_DIR") == NULL)
-		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start_eal(eal_args);
+	pipeline_start_eal_alone(512);
 	pipeline_start(&pipeline, 1, 4096, 1023);
 	pipeline_sync_begin(&pipeline);
 	pipeline_service(&pipeline, 0, "203.0.113.10", 80, IPPROTO_TCP);
@@ -76,14 +69,8 @@ static int set_up(void **state)
 		if (i != 4)
 			publish_one(i, i);
 	pipeline_sync_end(&pipeline);
+	*state = &pipeline;
 	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	pipeline_stop(&pipeline);
-	return rte_eal_cleanup();
 }
 
 static void finish_checksums(struct frame *frame)
@@ -947,5 +934,5 @@ int main(void)
 		cmocka_unit_test(plain_packets_are_parsed_as_tagged_ones),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, set_up, pipeline_tear_down);
 }

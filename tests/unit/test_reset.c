@@ -6,11 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <stdlib.h>
-
 #include <netinet/in.h>
-
-#include <rte_eal.h>
 
 #include "dataplane/reset.h"
 #include "tests/unit/fullnat_util.h"
@@ -33,24 +29,6 @@ static const struct {
 
 static struct pipeline pipeline;
 static uint16_t next_port;
-
-static int start(void **state)
-{
-	static const char *const eal_args[] = {"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l",
-		"0", "--log-level", "error", "--no-shconf", NULL};
-
-	(void)state;
-	if (getenv("FULCRUM_SHM_DIR") == NULL)
-		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start_eal(eal_args);
-	return 0;
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	return rte_eal_cleanup();
-}
 
 static int set_up(void **state)
 {
@@ -76,30 +54,11 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static uint64_t total(size_t offset)
+// And a whole round of every sweep: the first may have begun before.
+static void pass_time(uint32_t ticks)
 {
-	uint64_t n = 0;
-
-	for (unsigned i = 0; i < N_WORKERS; i++)
-		n += *(uint64_t *)((uint8_t *)pipeline.dp.workers[i]->counters + offset);
-	return n;
-}
-#define TOTAL(field) total(offsetof(struct lb_worker_counters, field))
-
-// Time passes, and every worker's sweep goes round: the first one may have begun before.
-static void advance(uint32_t ticks)
-{
-	pipeline.dp.tick += ticks;
-	pipeline.dp.now_s += 2 * ticks;
-	for (unsigned i = 0; i < N_WORKERS; i++) {
-		struct lb_worker *worker = pipeline.dp.workers[i];
-		uint32_t sweeps = worker->sweeps;
-
-		while (worker->sweeps - sweeps < 2 || worker->counters->sweeps != worker->sweeps) { // a round takes eight ticks
-			worker->tick = 0;
-			lb_worker_keep_house(worker, 0);
-		}
-	}
+	advance(&pipeline, ticks);
+	advance(&pipeline, 0);
 }
 
 // Each worker takes what the others have told it, one of them at a poll.
@@ -160,8 +119,8 @@ static void assert_flows(unsigned service, unsigned k, uint64_t n_active, uint64
 	size_t backend = offsetof(struct lb_worker_counters, backends) +
 		(2 * service + k) * sizeof(struct lb_backend_counters);
 
-	assert_int_equal(total(backend + offsetof(struct lb_backend_counters, active_flows)), n_active);
-	assert_int_equal(total(backend + offsetof(struct lb_backend_counters, closing_flows)), n_closing);
+	assert_int_equal(total(&pipeline, backend + offsetof(struct lb_backend_counters, active_flows)), n_active);
+	assert_int_equal(total(&pipeline, backend + offsetof(struct lb_backend_counters, closing_flows)), n_closing);
 }
 
 /* ---- what ends a flow ---- */
@@ -186,7 +145,7 @@ static void a_backends_rst_ends_its_flow(void **state)
 		poll_all();
 		assert_flows(service, 0, 0, 1);
 		assert_int_equal(TOTAL(flow.reset), n_ended + 1);
-		advance(LB_FLOW_CLOSED_TICKS + 1);
+		pass_time(LB_FLOW_CLOSED_TICKS + 1);
 		assert_flows(service, 0, 0, 0);
 	}
 	assert_int_equal(TOTAL(flow.reset_lost), 0);
@@ -222,7 +181,7 @@ static void a_half_closed_flow_ends(void **state)
 	reply_at(0, 0, 0, port, RST);
 	poll_all();
 	assert_flows(0, 0, 0, 1);
-	advance(LB_FLOW_CLOSED_TICKS + 1);
+	pass_time(LB_FLOW_CLOSED_TICKS + 1);
 	assert_flows(0, 0, 0, 0);
 }
 
@@ -236,7 +195,7 @@ static void more_rsts_do_not_keep_it(void **state)
 		assert_flows(1, 0, n == 0, n != 0);
 		reply_at(n % 2, 1, 0, port, RST);
 		poll_all();
-		advance(1);
+		pass_time(1);
 	}
 	assert_flows(1, 0, 0, 0);
 	assert_int_equal(TOTAL(flow.reset), 1);
@@ -340,7 +299,7 @@ static void a_live_flow_goes_on_at_its_backend(void **state)
 		// and after a silence, too: without its entry it would go elsewhere
 		reply_at(1, service, 1, since, RST);
 		poll_all();
-		advance(20);
+		pass_time(20);
 		assert_int_equal(send_at(0, service, since, ACK), 1);
 		assert_flows(service, 1, 1, 0);
 	}
@@ -388,5 +347,5 @@ int main(void)
 		TEST(more_than_a_worker_is_told_of_are_counted),
 	};
 
-	return cmocka_run_group_tests(tests, start, stop);
+	return cmocka_run_group_tests(tests, pipeline_eal_set_up, pipeline_eal_tear_down);
 }

@@ -7,10 +7,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include <netinet/in.h>
-#include <rte_eal.h>
 
 #include "dataplane/flow.h"
 #include "dataplane/history.h"
@@ -25,24 +23,6 @@
 enum { SYN = 2, ACK = 16 };
 
 static struct pipeline pipeline, *const now = &pipeline;
-
-static int start(void **state)
-{
-	static const char *const eal_args[] = {"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l",
-		"0", "--log-level", "error", "--no-shconf", NULL};
-
-	(void)state;
-	if (getenv("FULCRUM_SHM_DIR") == NULL)
-		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start_eal(eal_args);
-	return 0;
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	return rte_eal_cleanup();
-}
 
 static void tell_service(uint16_t id, enum lb_scheduler scheduler)
 {
@@ -370,5 +350,5 @@ int main(void)
 		TEST(it_belongs_into_a_sync),
 	};
 
-	return cmocka_run_group_tests_name("resume", tests, start, stop);
+	return cmocka_run_group_tests_name("resume", tests, pipeline_eal_set_up, pipeline_eal_tear_down);
 }

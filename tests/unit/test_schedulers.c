@@ -7,10 +7,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include <netinet/in.h>
-#include <rte_eal.h>
 
 #include "dataplane/flow.h"
 #include "dataplane/stages.h"
@@ -23,24 +21,6 @@ enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
 
 static struct pipeline pipeline;
 static uint32_t next_client;
-
-static int start(void **state)
-{
-	static const char *const eal_args[] = {"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l",
-		"0", "--log-level", "error", "--no-shconf", NULL};
-
-	(void)state;
-	if (getenv("FULCRUM_SHM_DIR") == NULL)
-		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start_eal(eal_args);
-	return 0;
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	return rte_eal_cleanup();
-}
 
 static int set_up(void **state)
 {
@@ -431,5 +411,5 @@ int main(void)
 		TEST(members_are_not_deleted),
 	};
 
-	return cmocka_run_group_tests(tests, start, stop);
+	return cmocka_run_group_tests(tests, pipeline_eal_set_up, pipeline_eal_tear_down);
 }

@@ -7,11 +7,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include <netinet/in.h>
-
-#include <rte_eal.h>
 
 #include "tests/unit/fullnat_util.h"
 
@@ -40,15 +37,10 @@ static int set_nexthop(uint16_t id, uint16_t vlan)
 
 static int set_up(void **state)
 {
-	static const char *const eal_args[] = {"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l",
-		"0", "--log-level", "error", "--no-shconf", NULL};
 	static const char *const locals[] = {"192.0.2.1", "2001:db8:1::1", NULL};
 	uint16_t nobody[13];
 
-	(void)state;
-	if (getenv("FULCRUM_SHM_DIR") == NULL)
-		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start_eal(eal_args);
+	pipeline_start_eal_alone(512);
 	pipeline_start(&pipeline, 1, 8192, 1023);
 	pipeline_sync_begin(&pipeline);
 	assert_int_equal(fullnat_locals(&pipeline, locals), 0);
@@ -66,14 +58,8 @@ static int set_up(void **state)
 	for (uint16_t i = 0; i < 3; i++)
 		publish_some(&pipeline, i, i, 1);
 	pipeline_sync_end(&pipeline);
+	*state = &pipeline;
 	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	pipeline_stop(&pipeline);
-	return rte_eal_cleanup();
 }
 
 static struct frame tagged(const struct frame *frame, int tci)
@@ -230,5 +216,5 @@ int main(void)
 		cmocka_unit_test(rules_are_checked_and_bounded),
 	};
 
-	return cmocka_run_group_tests_name("vlan", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("vlan", tests, set_up, pipeline_tear_down);
 }

@@ -24,7 +24,6 @@
 #include <stdlib.h>
 
 #include <jansson.h>
-#include <rte_eal.h>
 
 #include "dataplane/frag.h"
 #include "dataplane/fullnat.h"
@@ -324,24 +323,19 @@ static void run_case(void **state)
 
 static int set_up(void **state)
 {
-	static const char *const eal_args[] = {"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l",
-		"0", "--log-level", "error", "--no-shconf", NULL};
-
 	(void)state;
-	if (getenv("FULCRUM_SHM_DIR") == NULL)
-		setenv("FULCRUM_SHM_DIR", "/dev/shm", 1);
-	pipeline_start_eal(eal_args);
+	pipeline_start_eal_alone(512);
 	pipeline_start(&pipeline, 1, 4096, 1023);
 	pipeline_sync_begin(&pipeline);
 	pipeline_sync_end(&pipeline);
 	return 0;
 }
 
+// The state is the case.
 static int tear_down(void **state)
 {
-	(void)state;
-	pipeline_stop(&pipeline);
-	return rte_eal_cleanup();
+	*state = &pipeline;
+	return pipeline_tear_down(state);
 }
 
 int main(void)
