@@ -20,50 +20,12 @@
 #include <rte_malloc.h>
 #include <rte_udp.h>
 
-#include "dataplane/checksum.h"
-#include "dataplane/checksum.h"
+#include "dataplane/outer.h"
 #include "dataplane/rewrite.h"
 #include "dataplane/worker.h"
 
 #define OUTER_TTL 64u
 #define IP4_DF 0x4000u
-#define ENTROPY_PORT_MASK 0x3fffu
-#define FLOW_LABEL_MASK 0xfffffu
-
-/* draft-ietf-intarea-gue, section 3.2: version 0, a data message, no optional fields. */
-struct gue_hdr {
-	uint8_t version_control_hlen;
-	uint8_t proto;
-	uint16_t flags;
-};
-
-struct udp_gue_hdr {
-	struct rte_udp_hdr udp;
-	struct gue_hdr gue;
-};
-static_assert(sizeof(struct udp_gue_hdr) == 12, "summed in 4-byte words");
-
-static inline uint16_t fold(uint64_t sum)
-{
-	sum = (sum & 0xffffffffu) + (sum >> 32);
-	sum = (sum & 0xffffu) + (sum >> 16);
-	sum = (sum & 0xffffu) + (sum >> 16);
-	return (uint16_t)((sum & 0xffffu) + (sum >> 16));
-}
-
-// One's complement sum of n_bytes (a multiple of 4), not folded.
-static inline uint64_t sum_bytes(const void *bytes, unsigned n_bytes)
-{
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < n_bytes; i += 4) {
-		uint32_t word;
-
-		memcpy(&word, (const uint8_t *)bytes + i, 4);
-		sum += word;
-	}
-	return sum;
-}
 
 /* Making headers. */
 
@@ -78,7 +40,8 @@ static void build_ip(struct lb_encap *encap, const struct lb_addr *from, const s
 			.dst_addr = lb_addr_ipv4_be(to)};
 
 		memcpy(header, &ip, sizeof(ip));
-		encap->ip_checksum = (uint16_t)~fold(sum_bytes(&ip, sizeof(ip)));
+		ip.version_ihl = 0; // of the first word, which is not always the same
+		encap->ip_checksum = (uint16_t)~lb_sum_fold(lb_sum_of(&ip, sizeof(ip)));
 	} else {
 		struct rte_ipv6_hdr ip = {.vtc_flow = RTE_BE32(0x60000000u), .proto = proto, .hop_limits = OUTER_TTL};
 
@@ -102,12 +65,12 @@ static void build(struct lb_encap *encap, const struct lb_locals *locals, const 
 	encap->kind = gue ? (ipv4 ? LB_ENCAP_GUE4 : LB_ENCAP_GUE6) : ipv4 ? LB_ENCAP_IPIP4 : LB_ENCAP_IPIP6;
 	encap->n_bytes = ipv4 ? sizeof(struct rte_ipv4_hdr) : sizeof(struct rte_ipv6_hdr);
 	if (gue) {
-		struct udp_gue_hdr header = {.udp.dst_port = service->gue_port_be, .gue.proto = inner};
+		struct lb_udp_gue_hdr header = {.udp.dst_port = service->gue_port_be, .gue.proto = inner};
 
 		encap->n_bytes += sizeof(header);
 		memcpy(encap->header + LB_ENCAP_MAX_BYTES - sizeof(header), &header, sizeof(header));
-		encap->udp_sum = fold(sum_bytes(from, 16) + sum_bytes(addr, 16) +
-				      sum_bytes(&header, sizeof(header)) + RTE_BE16(IPPROTO_UDP));
+		encap->udp_sum = lb_sum_fold(lb_sum_of(from, 16) + lb_sum_of(addr, 16) +
+				      lb_sum_of(&header, sizeof(header)) + RTE_BE16(IPPROTO_UDP));
 	}
 	build_ip(encap, from, addr, gue ? IPPROTO_UDP : inner);
 }
@@ -165,116 +128,17 @@ void lb_encap_commit(struct lb_dp *dp)
 
 /* Using them. */
 
-static inline uint32_t ip_bytes(const uint8_t *l3, uint8_t family)
-{
-	uint16_t length_be;
-
-	memcpy(&length_be, l3 + (family == 4 ? 2 : 4), sizeof(length_be));
-	return rte_be_to_cpu_16(length_be) + (family == 4 ? 0u : 40u);
-}
-
-static inline uint8_t traffic_class(const uint8_t *l3, uint8_t family)
-{
-	return family == 4 ? l3[1] : (uint8_t)(l3[0] << 4 | l3[1] >> 4);
-}
-
-// RFC 1624, eqn. 3, for the TTL's 16-bit word.
-static inline void decrement_ttl(uint8_t *l3, uint8_t family, bool plain)
-{
-	if (plain && family == 4) {
-		lb_change_plain_ipv4_word(l3, lb_ip_difference((uint16_t)~RTE_BE16(0x0100)));
-	} else if (family == 4) {
-		struct rte_ipv4_hdr *ip = (void *)l3;
-
-		ip->time_to_live--;
-		ip->hdr_checksum = lb_checksum_change(ip->hdr_checksum, (uint16_t)~RTE_BE16(0x0100));
-	} else {
-		((struct rte_ipv6_hdr *)l3)->hop_limits--;
-	}
-}
-
-/*
- * Sum of a whole IP packet without reading it: an IPv4 header sums up to 0, and TCP or UDP with its checksum to the
- * complement of its pseudo header, whose addresses cancel out those of an IPv6 header. If the inner checksum is wrong,
- * so is what we make of it, and the packet is dropped one header earlier.
- */
-static uint64_t inner_sum(const struct rte_mbuf *mbuf, const struct lb_packet *packet, uint8_t proto, uint32_t n_bytes)
-{
-	const uint8_t *l3 = rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, packet->l3);
-	const struct rte_ipv4_hdr *ipv4 = (const void *)l3;
-	const struct rte_udp_hdr *udp = rte_pktmbuf_mtod_offset(mbuf, const struct rte_udp_hdr *, packet->l4);
-	uint16_t l4_bytes_be = rte_cpu_to_be_16((uint16_t)(n_bytes - (packet->l4 - packet->l3)));
-	bool plain = packet->family == 4 ? (ipv4->fragment_offset & RTE_BE16(0x3fff)) == 0
-					 : packet->l4 == packet->l3 + 40;
-
-	if (likely(plain && (proto == IPPROTO_TCP || (proto == IPPROTO_UDP && udp->dgram_cksum != 0 &&
-							    udp->dgram_len == l4_bytes_be)))) {
-		uint64_t pseudo = (uint64_t)l4_bytes_be + rte_cpu_to_be_16(proto);
-
-		if (packet->family == 4)
-			return (uint16_t)~fold(pseudo + ipv4->src_addr + ipv4->dst_addr);
-		return sum_bytes(l3, 8) + (uint16_t)~fold(pseudo);
-	}
-	// Fragments, UDP without checksum, extension headers: rare.
-	return lb_sum_mbuf(mbuf, packet->l3, n_bytes);
-}
-
-static inline void finish_ipv4(uint8_t *outer, const struct lb_encap *encap, uint8_t tos, uint32_t n_bytes)
-{
-	struct rte_ipv4_hdr *ip = (void *)outer;
-	uint16_t length_be = rte_cpu_to_be_16((uint16_t)n_bytes);
-
-	ip->type_of_service = tos;
-	ip->total_length = length_be;
-	ip->hdr_checksum = lb_checksum_change(encap->ip_checksum, lb_sum_add(rte_cpu_to_be_16(tos), length_be));
-}
-
-static inline void finish_ipv6(uint8_t *outer, uint64_t hash, uint8_t tos, uint32_t n_bytes)
-{
-	struct rte_ipv6_hdr *ip = (void *)outer;
-
-	ip->vtc_flow = rte_cpu_to_be_32(0x60000000u | (uint32_t)tos << 20 | ((uint32_t)hash & FLOW_LABEL_MASK));
-	ip->payload_len = rte_cpu_to_be_16((uint16_t)(n_bytes - sizeof(*ip)));
-}
-
-static inline void finish_udp(uint8_t *outer_l4, uint64_t hash, uint32_t n_bytes)
-{
-	struct rte_udp_hdr *udp = (void *)outer_l4;
-
-	udp->src_port = rte_cpu_to_be_16((uint16_t)(LB_ENCAP_ENTROPY_PORTS | (hash & ENTROPY_PORT_MASK)));
-	udp->dgram_len = rte_cpu_to_be_16((uint16_t)n_bytes);
-}
-
-// With RFC 768's rule: a sum of zero is sent as all ones.
-static inline void finish_udp6_checksum(uint8_t *outer_l4, const struct lb_encap *encap, uint64_t payload_sum)
-{
-	struct rte_udp_hdr *udp = (void *)outer_l4;
-	uint16_t checksum = (uint16_t)~fold(payload_sum + encap->udp_sum + udp->src_port + 2u * udp->dgram_len);
-
-	udp->dgram_cksum = checksum != 0 ? checksum : 0xffff;
-}
-
 // The packet grows by the outer header; its Ethernet padding goes.
-static inline void grow(struct rte_mbuf *mbuf, bool single, uint16_t l3, unsigned n_bytes, uint32_t inner_bytes)
+static inline void grow(struct rte_mbuf *mbuf, uint16_t l3, unsigned n_bytes, uint32_t inner_bytes)
 {
 	mbuf->data_off = (uint16_t)(mbuf->data_off - n_bytes);
-	if (likely(single)) {
+	if (likely(mbuf->nb_segs == 1)) {
 		mbuf->data_len = (uint16_t)(l3 + n_bytes + inner_bytes);
 		mbuf->pkt_len = l3 + n_bytes + inner_bytes;
 	} else {
 		mbuf->data_len = (uint16_t)(mbuf->data_len + n_bytes);
 		mbuf->pkt_len += n_bytes;
 	}
-}
-
-// One reference and one segment, in one comparison; and its buffer its own.
-static inline bool is_simple(const struct rte_mbuf *mbuf)
-{
-	uint32_t refcnt_nb_segs;
-
-	static_assert(offsetof(struct rte_mbuf, nb_segs) == offsetof(struct rte_mbuf, refcnt) + 2, "side by side");
-	memcpy(&refcnt_nb_segs, &mbuf->refcnt, sizeof(refcnt_nb_segs));
-	return refcnt_nb_segs == 0x00010001u && (mbuf->ol_flags & (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL)) == 0;
 }
 
 // What is to be put around a packet, and where it goes.
@@ -287,127 +151,106 @@ struct wrap {
 	uint64_t nexthop;
 };
 
-static inline unsigned outer_bytes(bool outer4, bool gue)
+static inline void decrement_ttl(uint8_t *l3, uint8_t family)
 {
-	return (unsigned)(outer4 ? sizeof(struct rte_ipv4_hdr) : sizeof(struct rte_ipv6_hdr)) +
-	       (gue ? (unsigned)sizeof(struct udp_gue_hdr) : 0);
+	if (family == 4) { // RFC 1624, eqn. 3, for the TTL's 16-bit word
+		struct rte_ipv4_hdr *ip = (void *)l3;
+
+		ip->time_to_live--;
+		ip->hdr_checksum = lb_checksum_change(ip->hdr_checksum, (uint16_t)~RTE_BE16(0x0100));
+	} else {
+		((struct rte_ipv6_hdr *)l3)->hop_limits--;
+	}
 }
 
-// By the frame's length, padding included: if not, its IP packet may yet.
-static inline bool fits(const struct wrap *wrap, bool outer4, bool gue)
+// Behind the fast stage a plain packet's key may be a short one.
+static inline uint8_t inner_proto(const struct lb_burst *burst, unsigned i)
 {
-	return wrap->burst->packets[wrap->i].wire_bytes + outer_bytes(outer4, gue) <=
-	       wrap->worker->frame_limits[lb_nexthop_port(wrap->nexthop)];
+	return burst->short_keys >> i & 1 ? burst->keys4[i].proto : burst->keys[i].proto;
 }
 
-/*
- * One per kind: lengths and families of the outer header are constants in each, with those of the packet as well if it
- * is @p plain (see burst.h), its buffer simple, and fits() true.
- */
-static inline __attribute__((always_inline)) uint8_t encapsulate(
-	const struct wrap *wrap, bool outer4, bool gue, bool plain, uint8_t family)
+// One per kind: the outer header's length and family are constants in each.
+static inline __attribute__((always_inline)) uint8_t encapsulate(const struct wrap *wrap, bool outer4, bool gue)
 {
 	const unsigned n_ip = outer4 ? sizeof(struct rte_ipv4_hdr) : sizeof(struct rte_ipv6_hdr);
-	const unsigned n_outer = outer_bytes(outer4, gue);
+	const unsigned n_outer = n_ip + (gue ? (unsigned)sizeof(struct lb_udp_gue_hdr) : 0);
 	const struct lb_worker *worker = wrap->worker;
 	struct lb_burst *burst = wrap->burst;
-	struct lb_packet *packet = &burst->packets[wrap->i];
+	const struct lb_packet *packet = &burst->packets[wrap->i];
 	struct rte_mbuf *mbuf = burst->mbufs[wrap->i];
-	const uint16_t l3 = plain ? RTE_ETHER_HDR_LEN : packet->l3;
-	uint8_t *inner = lb_packet_at(burst, wrap->i, l3), *outer = inner - n_outer;
-	uint32_t inner_bytes = ip_bytes(inner, family), n_bytes = inner_bytes + n_outer;
+	uint8_t *inner = lb_packet_at(burst, wrap->i, packet->l3), *outer = inner - n_outer;
+	uint32_t inner_bytes = lb_outer_inner_bytes(inner, packet->family), n_bytes = inner_bytes + n_outer;
 	uint16_t port = lb_nexthop_port(wrap->nexthop);
-	uint8_t tos = traffic_class(inner, family);
+	uint8_t tos = lb_outer_traffic_class(inner, packet->family);
 	uint64_t sum = 0;
 	uint32_t vlan;
 
-	if (!plain && unlikely(n_bytes > worker->mtus[port])) {
+	if (unlikely(n_bytes > worker->mtus[port])) {
 		burst->mtus[wrap->i] = worker->mtus[port] > n_outer ? (uint16_t)(worker->mtus[port] - n_outer) : 0;
 		return LB_VERDICT_TOO_BIG;
 	}
 	// Nobody else may see what we write; what a NIC received is ours alone.
-	if (unlikely(mbuf->data_off < n_outer) ||
-		(!plain && unlikely(RTE_MBUF_CLONED(mbuf) || rte_mbuf_refcnt_read(mbuf) != 1)))
+	if (unlikely(mbuf->data_off < n_outer) || unlikely(RTE_MBUF_CLONED(mbuf) || rte_mbuf_refcnt_read(mbuf) != 1))
 		return LB_VERDICT_NO_HEADROOM;
-	decrement_ttl(inner, family, plain);
-	if (gue && !outer4) { // TCP without any flag is not let in, and the keys of plain packets may be short ones
-		uint8_t proto = !plain ? burst->keys[wrap->i].proto
-				: packet->tcp_flags != 0 ? IPPROTO_TCP : IPPROTO_UDP;
-
-		sum = inner_sum(mbuf, packet, proto, inner_bytes);
-	}
-	if (!plain)
-		memcpy(&vlan, inner - 6, sizeof(vlan)); // if there is one
-	grow(mbuf, plain || mbuf->nb_segs == 1, l3, n_outer, inner_bytes);
+	decrement_ttl(inner, packet->family);
+	if (gue && !outer4)
+		sum = lb_outer_inner_sum(
+			mbuf, packet->l3, packet->l4, packet->family, inner_proto(burst, wrap->i), inner_bytes);
+	memcpy(&vlan, inner - 6, sizeof(vlan)); // if there is one
+	grow(mbuf, packet->l3, n_outer, inner_bytes);
 	memcpy(outer, wrap->encap->header + LB_ENCAP_MAX_BYTES - n_outer, n_outer);
-	lb_write_ethernet(outer - l3, wrap->nexthop, lb_worker_source(worker, port, outer4 ? 4 : 6));
-	if (!plain && l3 != RTE_ETHER_HDR_LEN) {
+	lb_write_ethernet(outer - packet->l3, wrap->nexthop, lb_worker_source(worker, port, outer4 ? 4 : 6));
+	if (packet->l3 != RTE_ETHER_HDR_LEN) {
 		memcpy(outer - 6, &vlan, sizeof(vlan));
 		memcpy(outer - 2, outer4 ? "\x08\x00" : "\x86\xdd", 2);
 	}
 	if (outer4)
-		finish_ipv4(outer, wrap->encap, tos, n_bytes);
+		lb_outer_finish_ipv4(outer, wrap->encap, lb_outer_first_word(tos), n_bytes);
 	else
-		finish_ipv6(outer, wrap->hash, tos, n_bytes);
+		lb_outer_finish_ipv6(outer, wrap->hash, tos, n_bytes);
 	if (gue)
-		finish_udp(outer + n_ip, wrap->hash, n_bytes - n_ip);
+		lb_outer_finish_udp(outer + n_ip, wrap->hash, n_bytes - n_ip);
 	if (gue && !outer4)
-		finish_udp6_checksum(outer + n_ip, wrap->encap, sum);
+		lb_outer_finish_udp6_checksum(outer + n_ip, wrap->encap, sum);
 	return LB_VERDICT_FORWARD;
 }
 
-#define KIND(name, outer4, gue)                                                                     \
-	static __rte_noinline uint8_t name##_any(const struct wrap *wrap)                          \
-	{                                                                                          \
-		return encapsulate(wrap, outer4, gue, false, wrap->burst->packets[wrap->i].family); \
-	}                                                                                          \
-	static inline uint8_t name(const struct wrap *wrap)                                        \
-	{                                                                                          \
-		uint64_t head = lb_packet_head(&wrap->burst->packets[wrap->i]);                    \
-                                                                                                   \
-		if (unlikely(!is_simple(wrap->burst->mbufs[wrap->i])) ||                           \
-			unlikely(!fits(wrap, outer4, gue)))                                        \
-			return name##_any(wrap);                                                   \
-		if (head == lb_plain_head(LB_VERDICT_FORWARD, 4))                                  \
-			return encapsulate(wrap, outer4, gue, true, 4);                            \
-		if (head == lb_plain_head(LB_VERDICT_FORWARD, 6))                                  \
-			return encapsulate(wrap, outer4, gue, true, 6);                            \
-		return name##_any(wrap);                                                           \
-	}
-KIND(put_in_ipv4, true, false)
-KIND(put_in_ipv6, false, false)
-KIND(put_in_gue4, true, true)
-KIND(put_in_gue6, false, true)
-#undef KIND
-
-static inline __attribute__((always_inline)) uint8_t send_directly(
-	const struct wrap *wrap, bool plain, uint8_t family)
+static inline uint8_t put_in_ipv4(const struct wrap *wrap)
 {
-	const struct lb_worker *worker = wrap->worker;
-	struct lb_burst *burst = wrap->burst;
-	const uint16_t l3 = plain ? RTE_ETHER_HDR_LEN : burst->packets[wrap->i].l3;
-	uint8_t *frame = lb_packet_at(burst, wrap->i, 0);
-	uint16_t port = lb_nexthop_port(wrap->nexthop);
+	return encapsulate(wrap, true, false);
+}
 
-	if (unlikely(ip_bytes(frame + l3, family) > worker->mtus[port])) {
-		burst->mtus[wrap->i] = worker->mtus[port];
-		return LB_VERDICT_TOO_BIG;
-	}
-	decrement_ttl(frame + l3, family, plain);
-	memcpy(frame, &wrap->nexthop, 6);
-	memcpy(frame + 6, &worker->src_macs[port], 6);
-	return LB_VERDICT_FORWARD;
+static inline uint8_t put_in_ipv6(const struct wrap *wrap)
+{
+	return encapsulate(wrap, false, false);
+}
+
+static inline uint8_t put_in_gue4(const struct wrap *wrap)
+{
+	return encapsulate(wrap, true, true);
+}
+
+static inline uint8_t put_in_gue6(const struct wrap *wrap)
+{
+	return encapsulate(wrap, false, true);
 }
 
 static inline uint8_t put_nowhere(const struct wrap *wrap)
 {
-	uint64_t head = lb_packet_head(&wrap->burst->packets[wrap->i]);
+	const struct lb_worker *worker = wrap->worker;
+	struct lb_burst *burst = wrap->burst;
+	const struct lb_packet *packet = &burst->packets[wrap->i];
+	uint8_t *frame = lb_packet_at(burst, wrap->i, 0);
+	uint16_t port = lb_nexthop_port(wrap->nexthop);
 
-	if (head == lb_plain_head(LB_VERDICT_FORWARD, 4))
-		return send_directly(wrap, true, 4);
-	if (head == lb_plain_head(LB_VERDICT_FORWARD, 6))
-		return send_directly(wrap, true, 6);
-	return send_directly(wrap, false, wrap->burst->packets[wrap->i].family);
+	if (unlikely(lb_outer_inner_bytes(frame + packet->l3, packet->family) > worker->mtus[port])) {
+		burst->mtus[wrap->i] = worker->mtus[port];
+		return LB_VERDICT_TOO_BIG;
+	}
+	decrement_ttl(frame + packet->l3, packet->family);
+	memcpy(frame, &wrap->nexthop, 6);
+	memcpy(frame + 6, &worker->src_macs[port], 6);
+	return LB_VERDICT_FORWARD;
 }
 
 // What the fast stage did not tell of the packet is made good: the stages behind it may ask.

@@ -24,7 +24,7 @@ struct lb_encap {
 	uint8_t header[LB_ENCAP_MAX_BYTES]; /* at its end, so that workers copy a fixed length */
 	uint8_t kind;    /* enum lb_encap_kind, by outer family; NONE: no local address of that family */
 	uint8_t n_bytes; /* of `header` */
-	uint16_t ip_checksum; /* IPv4: of the IP header, as it is here */
+	uint16_t ip_checksum; /* IPv4: of the IP header as it is here, but without its first two bytes */
 	uint16_t udp_sum; /* GUE over IPv6: of pseudo header, UDP and GUE header, as they are here */
 	uint8_t zero[6];
 } __attribute__((aligned(64)));

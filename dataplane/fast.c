@@ -9,51 +9,16 @@
 #include <netinet/in.h>
 
 #include "dataplane/encap.h"
+#include "dataplane/fast.h"
 #include "dataplane/flow.h"
 #include "dataplane/rewrite.h"
 #include "dataplane/stages.h"
 #include "dataplane/worker.h"
 
-#define FLAGS_DECIDING (LB_TCP_FIN | LB_TCP_SYN | LB_TCP_RST)
-
-struct lookup {
-	const struct lb_backend *backends;
-	struct lb_backend_counters *counters;
-	const struct lb_encap *encaps;
-	uint16_t established, udp; /* what an entry's low 16 bits are, but for LB_FLOW_PINNED, if it need not be touched */
-	uint64_t entries[LB_BURST];  /* as they were found, by packet index; 0: none in the first bucket */
-	uint64_t *entries_at[LB_BURST]; /* for lb_flowtable_lookup_end() */
-	struct lb_flow_pending pending;
-	uint8_t direct[LB_BURST]; /* of the modes that lb_encap_list() knows */
-	unsigned n_direct;
-	uint32_t left; /* bit per packet: not settled */
-	unsigned end;  /* index of the first RST, or LB_BURST */
-};
-
-/*
- * An entry's backend and its counters, both by one distance: the id lies where a multiplication by 64 needs no more than
- * a shift and a mask.
- */
-static_assert(sizeof(struct lb_backend) == 64 && sizeof(struct lb_backend_counters) == 64, "one distance for both");
-
-static inline size_t distance_of(uint64_t entry)
-{
-	return (entry >> 10) & (UINT16_MAX * UINT64_C(64));
-}
-
-static inline const struct lb_backend *backend_at(const struct lookup *lookup, size_t distance)
-{
-	return (const void *)((const uint8_t *)lookup->backends + distance);
-}
-
-static inline struct lb_backend_counters *counters_at(const struct lookup *lookup, size_t distance)
-{
-	return (void *)((uint8_t *)lookup->counters + distance);
-}
-
-static void look_up_first(struct lb_worker *worker, const struct lb_burst *burst, struct lookup *lookup)
+static void look_up_first(struct lb_worker *worker, const struct lb_burst *burst, struct lb_fast *fast)
 {
 	const struct lb_flowtable table = {.buckets = worker->flowtable.buckets, .n_buckets = worker->flowtable.n_buckets};
+	const uint8_t *encaps = fast->encaps != NULL ? (const uint8_t *)fast->encaps : (const uint8_t *)fast->backends;
 	uint32_t missing = 0;
 	unsigned n = burst->n;
 
@@ -66,56 +31,26 @@ static void look_up_first(struct lb_worker *worker, const struct lb_burst *burst
 		memcpy(&signature, (const uint8_t *)&burst->hashes[i] + 4, sizeof(signature)); // little endian: from memory
 		ways = lb_flow_match(bucket->entries, signature);
 		if (unlikely(ways == 0)) {
-			lookup->entries[i] = 0;
+			fast->entries[i] = 0;
 			missing |= UINT32_C(1) << i;
 			continue;
 		}
 		entry = bucket->entries[__builtin_ctz(ways)];
-		lookup->entries[i] = entry;
-		rte_prefetch0(backend_at(lookup, distance_of(entry)));
-		rte_prefetch0_write(counters_at(lookup, distance_of(entry)));
+		fast->entries[i] = entry;
+		rte_prefetch0(lb_fast_backend(fast, lb_fast_distance(entry)));
+		rte_prefetch0_write(lb_fast_counters(fast, lb_fast_distance(entry)));
+		rte_prefetch0(encaps + lb_fast_distance(entry));
 	}
-	lookup->pending.n = 0;
+	fast->pending.n = 0;
 	for (; missing != 0; missing &= missing - 1) {
 		unsigned i = (unsigned)__builtin_ctz(missing);
 
 		if (unlikely(burst->packets[i].verdict != LB_VERDICT_FORWARD) || unlikely(burst->packets[i].pending != 0))
 			continue;
-		lookup->pending.idx[lookup->pending.n++] = (uint8_t)i;
+		fast->pending.idx[fast->pending.n++] = (uint8_t)i;
 		lb_flowtable_prefetch_second(&table, burst->hashes[i]);
 	}
 }
-
-/*
- * A flow key's last words against a backend's: zero in every byte but the last, which is the backend's way, if both are
- * of the same service. Of a short key: address, port, protocol; else the same without the address.
- */
-static inline uint64_t short_key_difference(const struct lb_flow_key4 *key, const struct lb_backend *backend)
-{
-	uint64_t packet, its;
-
-	memcpy(&packet, &key->dst_be, sizeof(packet));
-	memcpy(&its, &backend->vip.u32[3], sizeof(its));
-	static_assert(offsetof(struct lb_flow_key4, dport_be) == offsetof(struct lb_flow_key4, dst_be) + 4 &&
-			      offsetof(struct lb_flow_key4, proto) == offsetof(struct lb_flow_key4, dst_be) + 6,
-		"address, port, protocol, zero");
-	return packet ^ its;
-}
-
-static inline uint32_t key_difference(const struct lb_flow_key *key, const struct lb_backend *backend)
-{
-	uint32_t packet, its;
-
-	memcpy(&packet, &key->dport_be, sizeof(packet));
-	memcpy(&its, &backend->vip_port_be, sizeof(its));
-	static_assert(offsetof(struct lb_flow_key, proto) == offsetof(struct lb_flow_key, dport_be) + 2,
-		"port, protocol, zero");
-	return packet ^ its;
-}
-static_assert(offsetof(struct lb_backend, vip_port_be) == offsetof(struct lb_backend, vip) + sizeof(struct lb_addr) &&
-		      offsetof(struct lb_backend, proto) == offsetof(struct lb_backend, vip_port_be) + 2 &&
-		      offsetof(struct lb_backend, way) == offsetof(struct lb_backend, proto) + 1,
-	"address, port, protocol, way");
 
 /*
  * The first packet of an established flow in this tick. @param entry NULL: where look_up_first() found it.
@@ -140,17 +75,10 @@ static __rte_noinline bool refresh(struct lb_worker *worker, struct lb_burst *bu
 	return true;
 }
 
-// Whether lb_encap_list() knows what to do in a backend's way, of which LB_WAY_IPV6 has been taken off.
-static inline bool way_is_direct(uint64_t way)
-{
-	static_assert(LB_MODE_IPIP == LB_MODE_DSR + 1 && LB_MODE_GUE == LB_MODE_DSR + 2, "side by side");
-	return way - LB_MODE_DSR <= LB_MODE_GUE - LB_MODE_DSR;
-}
-
-static inline void put_aside(struct lb_burst *burst, struct lookup *lookup, unsigned i, uint64_t entry)
+static inline void put_aside(struct lb_burst *burst, struct lb_fast *fast, unsigned i, uint64_t entry)
 {
 	burst->packets[i].backend = lb_flow_entry_backend(entry);
-	lookup->direct[lookup->n_direct++] = (uint8_t)i;
+	fast->direct[fast->n_direct++] = (uint8_t)i;
 }
 
 static inline __attribute__((always_inline)) void send_to_backend(struct lb_worker *worker, struct lb_burst *burst,
@@ -172,23 +100,23 @@ static inline __attribute__((always_inline)) void send_to_backend(struct lb_work
  * A packet that is plain, but for its flags perhaps, and whose flow has @p entry. @param entry_at: see refresh().
  * @return whether it has been dealt with.
  */
-static __rte_noinline bool settle_any(struct lb_worker *worker, struct lb_burst *burst, struct lookup *lookup, unsigned i,
+static __rte_noinline bool settle_any(struct lb_worker *worker, struct lb_burst *burst, struct lb_fast *fast, unsigned i,
 	uint64_t entry, uint64_t *entry_at)
 {
-	const struct lb_backend *backend = backend_at(lookup, distance_of(entry));
-	struct lb_backend_counters *counters = counters_at(lookup, distance_of(entry));
+	const struct lb_backend *backend = lb_fast_backend(fast, lb_fast_distance(entry));
+	struct lb_backend_counters *counters = lb_fast_counters(fast, lb_fast_distance(entry));
 	const struct lb_packet *packet = &burst->packets[i];
 	bool ipv4 = burst->short_keys >> i & 1, is_tcp = packet->tcp_flags != 0; // without any it is not let in
-	uint16_t settled = is_tcp ? lookup->established : lookup->udp;
+	uint16_t settled = is_tcp ? fast->established : fast->udp;
 	uint64_t difference, nexthop;
 
-	if (lb_packet_head_with(packet, FLAGS_DECIDING) != lb_plain_head(LB_VERDICT_FORWARD, ipv4 ? 4 : 6))
+	if (lb_packet_head_with(packet, LB_FAST_DECIDING) != lb_plain_head(LB_VERDICT_FORWARD, ipv4 ? 4 : 6))
 		return false;
 	if (ipv4)
-		difference = short_key_difference(&burst->keys4[i], backend);
+		difference = lb_fast_difference4(&burst->keys4[i], backend);
 	else
-		difference = (key_difference(&burst->keys[i], backend) ^ LB_WAY_IPV6 << 24) * UINT64_C(0x100000000);
-	if (difference << 8 != 0 || (!ipv4 && !lb_addr_equal(&burst->keys[i].dst, &backend->vip)))
+		difference = lb_fast_difference6(&burst->keys[i], backend);
+	if (difference << 8 != 0)
 		return false;
 	difference >>= 56; // how the backend's way is other than NAT
 	nexthop = atomic_load_explicit(&backend->nexthop, memory_order_relaxed);
@@ -197,8 +125,8 @@ static __rte_noinline bool settle_any(struct lb_worker *worker, struct lb_burst 
 	if (((uint16_t)entry & (uint16_t)~LB_FLOW_PINNED) != settled &&
 		!refresh(worker, burst, i, entry_at, is_tcp ? LB_FLOW_ESTABLISHED : LB_FLOW_UDP))
 		return false;
-	if (way_is_direct(difference)) {
-		put_aside(burst, lookup, i, entry);
+	if (lb_fast_way_is_direct(difference)) {
+		put_aside(burst, fast, i, entry);
 		return true;
 	}
 	if (difference != LB_MODE_NAT)
@@ -218,64 +146,45 @@ static __rte_noinline bool settle_any(struct lb_worker *worker, struct lb_burst 
  * settle_any() for what is the rule: mode nat, an entry that need not be touched. @p proto as the TCP flags tell.
  */
 static inline __attribute__((always_inline)) bool settle_proto(struct lb_worker *worker, struct lb_burst *burst,
-	struct lookup *lookup, unsigned i, uint64_t entry, unsigned family, uint8_t proto)
+	struct lb_fast *fast, unsigned i, uint64_t entry, unsigned family, uint8_t proto)
 {
-	const struct lb_backend *backend = backend_at(lookup, distance_of(entry));
+	const struct lb_backend *backend = lb_fast_backend(fast, lb_fast_distance(entry));
 	uint64_t nexthop = atomic_load_explicit(&backend->nexthop, memory_order_relaxed);
-	uint16_t settled = proto == IPPROTO_TCP ? lookup->established : lookup->udp;
+	uint16_t settled = proto == IPPROTO_TCP ? fast->established : fast->udp;
 
 	static_assert(LB_MODE_NAT == 0, "no difference");
-	if (family == 4 && unlikely(short_key_difference(&burst->keys4[i], backend) != 0))
-		return false;
-	if (family == 6 && (unlikely(key_difference(&burst->keys[i], backend) != LB_WAY_IPV6 << 24) ||
-				   unlikely(!lb_addr_equal(&burst->keys[i].dst, &backend->vip))))
+	if (unlikely(!lb_fast_is_of(burst, i, backend, family, LB_MODE_NAT)))
 		return false;
 	if (unlikely(((uint16_t)entry & (uint16_t)~LB_FLOW_PINNED) != settled) ||
 		unlikely(burst->packets[i].wire_bytes > worker->frame_limits[lb_nexthop_port(nexthop)]))
 		return false;
-	send_to_backend(worker, burst, i, nexthop, backend, counters_at(lookup, distance_of(entry)), family, proto);
+	send_to_backend(worker, burst, i, nexthop, backend, lb_fast_counters(fast, lb_fast_distance(entry)), family, proto);
 	return true;
 }
 
-/* The same for the modes whose replies do not pass here. They look at sizes and next hops for themselves. */
-static inline __attribute__((always_inline)) bool settle_direct(
-	struct lb_burst *burst, struct lookup *lookup, unsigned i, uint64_t entry, unsigned family)
-{
-	const struct lb_backend *backend = backend_at(lookup, distance_of(entry));
-	uint16_t settled = burst->packets[i].tcp_flags != 0 ? lookup->established : lookup->udp;
-	uint64_t way;
-
-	if (family == 4) {
-		uint64_t difference = short_key_difference(&burst->keys4[i], backend);
-
-		way = difference << 8 == 0 ? difference >> 56 : LB_MODE_N;
-	} else {
-		uint32_t difference = key_difference(&burst->keys[i], backend) ^ LB_WAY_IPV6 << 24;
-
-		way = difference << 8 == 0 && lb_addr_equal(&burst->keys[i].dst, &backend->vip) ? difference >> 24 : LB_MODE_N;
-	}
-	if (!way_is_direct(way) || ((uint16_t)entry & (uint16_t)~LB_FLOW_PINNED) != settled)
-		return false;
-	put_aside(burst, lookup, i, entry);
-	lb_encap_prefetch(lookup->encaps, burst, i, lb_flow_entry_backend(entry), (uint8_t)way);
-	return true;
-}
-
-// A packet that is plain, but for its flags perhaps.
+// Packet @p i, plain but for its flags perhaps. @return whether it has been dealt with.
 static inline __attribute__((always_inline)) bool settle(
-	struct lb_worker *worker, struct lb_burst *burst, struct lookup *lookup, unsigned i, unsigned family)
+	struct lb_worker *worker, struct lb_burst *burst, struct lb_fast *fast, unsigned i, unsigned family)
 {
 	uint8_t flags = burst->packets[i].tcp_flags;
-	uint64_t entry = lookup->entries[i];
+	uint64_t entry = fast->entries[i];
 
-	if (unlikely(flags & FLAGS_DECIDING))
+	if (unlikely(flags & LB_FAST_DECIDING))
 		return false;
-	if (likely(flags != 0 ? settle_proto(worker, burst, lookup, i, entry, family, IPPROTO_TCP)
-			      : settle_proto(worker, burst, lookup, i, entry, family, IPPROTO_UDP)))
-		return true;
-	if (settle_direct(burst, lookup, i, entry, family))
-		return true;
-	return entry != 0 && settle_any(worker, burst, lookup, i, entry, NULL);
+	return flags != 0 ? settle_proto(worker, burst, fast, i, entry, family, IPPROTO_TCP)
+			  : settle_proto(worker, burst, fast, i, entry, family, IPPROTO_UDP);
+}
+
+// The same of what settle() leaves, and then perhaps of those behind it. @return how many.
+static inline unsigned settle_rest(
+	struct lb_worker *worker, struct lb_burst *burst, struct lb_fast *fast, unsigned i, unsigned family)
+{
+	unsigned n;
+
+	if (unlikely(burst->packets[i].tcp_flags & LB_FAST_DECIDING) || unlikely(fast->entries[i] == 0))
+		return 0;
+	n = lb_fast_direct(worker, fast, i, family);
+	return likely(n != 0) ? n : settle_any(worker, burst, fast, i, fast->entries[i], NULL);
 }
 
 /*
@@ -283,33 +192,41 @@ static inline __attribute__((always_inline)) bool settle(
  * is left to the flow stage makes a difference to what is settled ahead of it.
  */
 static inline __attribute__((always_inline)) void settle_first(
-	struct lb_worker *worker, struct lb_burst *burst, struct lookup *lookup, bool all4, bool all6)
+	struct lb_worker *worker, struct lb_burst *burst, struct lb_fast *fast, bool all4, bool all6)
 {
 	for (unsigned i = 0, n = burst->n; i < n; i++) {
-		if (all4 || (!all6 && (burst->short_keys >> i & 1)) ? likely(settle(worker, burst, lookup, i, 4))
-			: (all6 || (burst->plain6 >> i & 1)) && likely(settle(worker, burst, lookup, i, 6)))
+		bool is4 = all4 || (!all6 && (burst->short_keys >> i & 1)), is6 = all6 || (!is4 && (burst->plain6 >> i & 1));
+		unsigned n_settled = 0;
+
+		if (is4 ? likely(settle(worker, burst, fast, i, 4)) : is6 && likely(settle(worker, burst, fast, i, 6)))
 			continue;
-		lookup->left |= UINT32_C(1) << i;
+		if (is4 || is6)
+			n_settled = settle_rest(worker, burst, fast, i, is4 ? 4 : 6);
+		if (n_settled != 0) {
+			i += n_settled - 1;
+			continue;
+		}
+		fast->left |= UINT32_C(1) << i;
 		if (unlikely(burst->packets[i].tcp_flags & LB_TCP_RST) &&
 			burst->packets[i].verdict == LB_VERDICT_FORWARD) {
-			lookup->left |= UINT32_MAX << i;
-			lookup->end = i;
+			fast->left |= UINT32_MAX << i;
+			fast->end = i;
 			break;
 		}
 	}
 }
 
-static void settle_second(struct lb_worker *worker, struct lb_burst *burst, struct lookup *lookup)
+static void settle_second(struct lb_worker *worker, struct lb_burst *burst, struct lb_fast *fast)
 {
-	lb_flowtable_lookup_end(&worker->flowtable, burst->hashes, lookup->entries_at, worker->tick, &lookup->pending);
-	for (unsigned p = 0; p < lookup->pending.n; p++) {
-		unsigned i = lookup->pending.idx[p];
-		uint64_t *entry = lookup->entries_at[i];
+	lb_flowtable_lookup_end(&worker->flowtable, burst->hashes, fast->entries_at, worker->tick, &fast->pending);
+	for (unsigned p = 0; p < fast->pending.n; p++) {
+		unsigned i = fast->pending.idx[p];
+		uint64_t *entry = fast->entries_at[i];
 
-		if (i >= lookup->end)
+		if (i >= fast->end)
 			break;
-		if (entry != NULL && settle_any(worker, burst, lookup, i, *entry, entry))
-			lookup->left &= ~(UINT32_C(1) << i);
+		if (entry != NULL && settle_any(worker, burst, fast, i, *entry, entry))
+			fast->left &= ~(UINT32_C(1) << i);
 	}
 }
 
@@ -333,32 +250,32 @@ static void shorten_list(struct lb_burst *burst)
 void lb_stage_fast(struct lb_worker *worker)
 {
 	struct lb_burst *burst = &worker->burst; // known to be: one register less
-	struct lookup lookup;
+	struct lb_fast fast;
 
-	lookup.backends = worker->dp->backends;
-	lookup.counters = worker->counters->backends;
-	lookup.encaps = atomic_load_explicit(&worker->dp->encaps, memory_order_acquire);
-	lookup.established = lb_flow_entry_low(worker->tick, LB_FLOW_ESTABLISHED);
-	lookup.udp = lb_flow_entry_low(worker->tick, LB_FLOW_UDP);
-	lookup.n_direct = 0;
-	lookup.left = 0;
-	lookup.end = LB_BURST;
-	look_up_first(worker, burst, &lookup);
+	fast.backends = worker->dp->backends;
+	fast.counters = worker->counters->backends;
+	fast.encaps = atomic_load_explicit(&worker->dp->encaps, memory_order_acquire);
+	fast.established = lb_flow_entry_low(worker->tick, LB_FLOW_ESTABLISHED);
+	fast.udp = lb_flow_entry_low(worker->tick, LB_FLOW_UDP);
+	fast.n_direct = 0;
+	fast.left = 0;
+	fast.end = LB_BURST;
+	look_up_first(worker, burst, &fast);
 	if (likely(burst->short_keys == lb_burst_all(burst)))
-		settle_first(worker, burst, &lookup, true, false);
+		settle_first(worker, burst, &fast, true, false);
 	else if (likely(burst->plain6 == lb_burst_all(burst)))
-		settle_first(worker, burst, &lookup, false, true);
+		settle_first(worker, burst, &fast, false, true);
 	else
-		settle_first(worker, burst, &lookup, false, false);
-	if (lookup.pending.n != 0)
-		settle_second(worker, burst, &lookup);
-	burst->settled = lb_burst_all(burst) & ~lookup.left;
+		settle_first(worker, burst, &fast, false, false);
+	if (fast.pending.n != 0)
+		settle_second(worker, burst, &fast);
+	burst->settled = lb_burst_all(burst) & ~fast.left;
 	worker->counters->flow.hit += (unsigned)__builtin_popcount(burst->settled);
 	burst->n_to_service = burst->n_to_client = 0;
 	if (likely(burst->settled == lb_burst_all(burst)))
 		burst->n_ip = 0;
 	else
 		shorten_list(burst);
-	if (lookup.n_direct != 0)
-		lb_encap_list(worker, burst, lookup.direct, burst->hashes, lookup.n_direct);
+	if (fast.n_direct != 0)
+		lb_encap_list(worker, burst, fast.direct, burst->hashes, fast.n_direct);
 }
