@@ -323,11 +323,12 @@ static int backend_add(struct lb_dp *dp, const struct lb_msg_backend *msg)
 		return rc;
 	if (owns_endpoint && lb_keymap_get(endpoint_map(dp), &key) != LB_KEYMAP_MISS)
 		return -EEXIST;
-	// The same service's own removed backend comes back: its flow entries may go on.
+	// The same service's own removed backend comes back: its flow entries may go on. Workers may be at them: in
+	// another mode they would take its outer header, which is replaced with the commit, for one of that mode.
 	known = still_quarantined(dp, msg->id);
 	if (known &&
-		!(backend->service == msg->service && lb_addr_equal(&backend->addr, &msg->addr) &&
-			backend->port_be == msg->port_be &&
+		!(backend->service == msg->service && backend->mode == service->mode &&
+			lb_addr_equal(&backend->addr, &msg->addr) && backend->port_be == msg->port_be &&
 			lb_addr_equal(&backend->vip, &service->key.addr)))
 		return -EAGAIN;
 	if (owns_endpoint) {

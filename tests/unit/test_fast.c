@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include <netinet/in.h>
@@ -660,6 +661,46 @@ static void a_flow_of_ipv4_is_one_with_tag_in_pieces_and_without(void **state)
 	}
 }
 
+/*
+ * A service is made anew in another mode, with the ids that it had, and flows of before have entries yet: the fast stage
+ * finds their backend, whose outer header is to be replaced with the end of the commands' batch.
+ */
+static void a_backends_id_does_not_come_back_in_another_mode(void **state)
+{
+	const unsigned id = 6, first = id * N_BACKENDS;
+	struct segment segment = segment_of("198.51.100.12", 5000, services[id].vip, services[id].port, IPPROTO_UDP, 0);
+	struct lb_msg_service service = {.id = id, .mode = LB_MODE_GUE, .gue_port_be = RTE_BE16(6080),
+		.idle_timeout_ms = 60000, .key = pipeline.dp.services[id].key};
+	struct lb_worker *worker = pipeline.dp.workers[0];
+	struct frame frame = frame_of(&segment);
+
+	(void)state;
+	worker->pressure = false;
+	memset(worker->flowtable.buckets, 0, worker->flowtable.n_buckets * sizeof(worker->flowtable.buckets[0]));
+	for (unsigned k = 0; k < N_BACKENDS; k++)
+		set_backend(first + k, LB_BACKEND_UP);
+	publish(id);
+	for (unsigned round = 0; round < 3; round++) {
+		if (round == 2) {
+			assert_int_equal(lb_service_del(&pipeline.dp, id), 0);
+			assert_int_equal(lb_service_set(&pipeline.dp, &service), 0);
+			for (unsigned k = 0; k < N_BACKENDS; k++) {
+				const struct lb_backend *backend = &pipeline.dp.backends[first + k];
+				struct lb_msg_backend msg = {.id = (uint16_t)(first + k), .service = id, .addr = backend->addr,
+					.port_be = backend->port_be, .state = LB_BACKEND_UP, .nexthop = 1};
+
+				assert_int_equal(lb_backend_set(&pipeline.dp, &msg), -EAGAIN);
+			}
+		}
+		worker->fetch_ports = worker->fast_ports = 1;
+		fill(worker, &frame, 1, buffer_of);
+		lb_worker_process(worker);
+		assert_int_equal(worker->burst.settled, round == 1);
+		free_burst(worker);
+	}
+	lb_dp_commit(&pipeline.dp);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -668,6 +709,7 @@ int main(void)
 		cmocka_unit_test(flows_under_way_go_as_they_would_through_every_stage),
 		cmocka_unit_test(eight_packets_are_parsed_as_each_alone),
 		cmocka_unit_test(a_flow_of_ipv4_is_one_with_tag_in_pieces_and_without),
+		cmocka_unit_test(a_backends_id_does_not_come_back_in_another_mode),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
