@@ -19,8 +19,11 @@
  * sees what comes out. With IPv6 a difference of the sources could also be taken back by another before the last four
  * rounds. By that of the source ports: two bytes of one column, for which MixColumns (branch number 5) wants three bytes
  * in, from three columns with no other active byte, and so 12 S-boxes of the first round and three of the second:
- * 2^-90. By that of the destinations: with 2^-6 if those of two services are as it needs, for one pair of flows; but then
- * the services differ, by which their entries are told apart.
+ * 2^-90. Of a service for all ports the destination port is the client's choice too: the whole column, for which one
+ * byte in is enough, and so four S-boxes and one: 2^-30. That takes sources from everywhere, since of the four bytes the
+ * owner of a /32 has three, and makes pairs of flows that are one to the flow table, at one backend, where they would be
+ * anyway. By that of the destinations: with 2^-6 if those of two services are as it needs; but then the services differ,
+ * by which their entries are told apart.
  */
 #define N_BLOCKS 3
 #define N_LAST_ROUNDS 4
