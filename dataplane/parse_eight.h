@@ -319,10 +319,11 @@ static inline __attribute__((always_inline)) void lb_eight_store_ends(
 	for (unsigned i = 0; i < 2; i++) {
 		__m128i low = _mm256_castsi256_si128(ends[i]), high = _mm256_extracti128_si256(ends[i], 1);
 
-		_mm_storel_pd((double *)(void *)&keys[2 * i].sport_be, _mm_castsi128_pd(low));
-		_mm_storeh_pd((double *)(void *)&keys[2 * i + 1].sport_be, _mm_castsi128_pd(low));
-		_mm_storel_pd((double *)(void *)&keys[2 * i + 4].sport_be, _mm_castsi128_pd(high));
-		_mm_storeh_pd((double *)(void *)&keys[2 * i + 5].sport_be, _mm_castsi128_pd(high));
+		// Not _mm_storel_pd() and _mm_storeh_pd(), to GCC plain doubles, which are no ports: it would not wait for them.
+		_mm_storel_epi64((__m128i *)(void *)&keys[2 * i].sport_be, low);
+		_mm_storeh_pi((__m64 *)(void *)&keys[2 * i + 1].sport_be, _mm_castsi128_ps(low));
+		_mm_storel_epi64((__m128i *)(void *)&keys[2 * i + 4].sport_be, high);
+		_mm_storeh_pi((__m64 *)(void *)&keys[2 * i + 5].sport_be, _mm_castsi128_ps(high));
 	}
 }
 
