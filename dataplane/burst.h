@@ -45,8 +45,8 @@ struct lb_burst {
 	uint8_t to_client[LB_BURST];  /* classify -> rewrite: replies of nat backends */
 	unsigned n_to_client;
 	/*
-	 * parse: bit per packet: plain IPv4, with its key in keys4. In a burst with mostly_hits it is nowhere else until the
-	 * fast stage is over, which needs no other.
+	 * parse: bit per packet: plain IPv4, with its key in keys4. In a burst with mostly_hits or mostly_strangers it is nowhere
+	 * else until the fast stage is over or classify knows that it is not the host's: they need no other.
 	 */
 	uint32_t short_keys;
 	uint32_t plain6; /* parse: bit per packet: plain IPv6 */
@@ -57,6 +57,7 @@ struct lb_burst {
 	uint32_t settled;
 	bool mostly_services; /* parse: as were those of this port before; all are hashed by the fetch stage */
 	bool mostly_hits;     /* parse: so were their flows known */
+	bool mostly_strangers; /* parse: most were the host's */
 	struct lb_flow_bucket *buckets[LB_BURST]; /* fetch, with mostly_hits: the first in which the flow may be */
 	uint64_t hashes[LB_BURST]; /* by packet index; from the flow stage on, in the order of to_service */
 	uint64_t nexthops[LB_BURST]; /* rewrite -> tx: next-hop word by packet index */

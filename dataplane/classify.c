@@ -189,6 +189,52 @@ static __rte_noinline void classify_rest(const struct lb_dp *dp, const struct lb
 	}
 }
 
+/*
+ * On a port where most packets are the host's: those plain ones of which neither address is in a map are that, and leave
+ * the list. By tags, so that no other line is read; what may be more than that stays. Not with mode fullnat in use, whose
+ * replies come to the host's addresses.
+ */
+static void drop_strangers(const struct lb_keymap *services, const struct lb_keymap *endpoints, struct lb_burst *burst)
+{
+	uint32_t plain = burst->short_keys | burst->plain6;
+	uint64_t vip_hashes[LB_BURST], source_hashes[LB_BURST];
+	unsigned n_ip = burst->n_ip, n_left = 0;
+
+	for (unsigned k = 0; k < n_ip; k++) {
+		unsigned i = burst->ip_list[k];
+
+		if (likely(burst->short_keys >> i & 1)) {
+			const struct lb_flow_key4 *key = &burst->keys4[i];
+
+			vip_hashes[k] = lb_keymap_hash_ipv4(key->dst_be, 0);
+			source_hashes[k] = lb_keymap_hash_ipv4(key->src_be, 0);
+		} else { // of anything, if it is not plain
+			vip_hashes[k] = lb_keymap_hash_word(&burst->keys[i].dst, 0);
+			source_hashes[k] = lb_keymap_hash_word(&burst->keys[i].src, 0);
+		}
+		rte_prefetch0(lb_keymap_line(services, vip_hashes[k]));
+		rte_prefetch0(lb_keymap_line(endpoints, source_hashes[k]));
+	}
+	for (unsigned k = 0; k < n_ip; k++) {
+		const uint64_t *vips = lb_keymap_line(services, vip_hashes[k]);
+		const uint64_t *sources = lb_keymap_line(endpoints, source_hashes[k]);
+		uint8_t i = burst->ip_list[k];
+		bool stranger = (lb_flow_match(vips, lb_keymap_tag(vip_hashes[k])) |
+					lb_flow_match(sources, lb_keymap_tag(source_hashes[k]))) == 0 &&
+				(vips[LB_KEYMAP_WAYS - 1] | sources[LB_KEYMAP_WAYS - 1]) == 0; // the probe ends there
+
+		lb_packet_set(&burst->packets[i], NOT_FOUND, LB_BACKEND_NONE);
+		if (likely(stranger) && likely(plain >> i & 1)) {
+			burst->packets[i].verdict = LB_VERDICT_HOST;
+			continue;
+		}
+		burst->ip_list[n_left++] = i;
+		if (burst->short_keys >> i & 1)
+			burst->keys[i] = lb_flow_key_lengthen(&burst->keys4[i]);
+	}
+	burst->n_ip = n_left;
+}
+
 static void list_by_verdict(struct lb_burst *burst)
 {
 	unsigned n_ip = burst->n_ip, n_to_service = 0, n_to_client = 0;
@@ -232,10 +278,21 @@ static unsigned find_services(
 	return n_found;
 }
 
+// What the next burst of this port will be like. @p n_ip: packets in the list at first.
+static void watch_strangers(struct lb_worker *worker, const struct lb_burst *burst, unsigned n_ip)
+{
+	unsigned n_ours = burst->n_to_service + burst->n_to_client;
+	uint32_t port = UINT32_C(1) << burst->port;
+
+	worker->stranger_ports = n_ours * 2 < n_ip ? worker->stranger_ports | port : worker->stranger_ports & ~port;
+}
+
 void lb_stage_classify(struct lb_worker *worker, struct lb_burst *burst)
 {
+	unsigned n_ip = burst->n_ip;
 	const struct lb_dp *dp = worker->dp;
 	const struct lb_keymap *services = atomic_load_explicit(&dp->service_map, memory_order_acquire);
+	const struct lb_keymap *endpoints = atomic_load_explicit(&dp->endpoint_map, memory_order_acquire);
 
 	if (likely(burst->mostly_services)) {
 		if (likely(find_services(dp, services, burst) == burst->n_ip)) {
@@ -244,15 +301,19 @@ void lb_stage_classify(struct lb_worker *worker, struct lb_burst *burst)
 			burst->n_to_client = 0;
 			return;
 		}
+	} else if (burst->mostly_strangers) {
+		drop_strangers(services, endpoints, burst);
 	} else {
 		// Most are not even to a VIP, which classify_rest() looks at first.
-		for (unsigned k = 0; k < burst->n_ip; k++) {
-			burst->packets[burst->ip_list[k]].service = NOT_FOUND;
-			burst->packets[burst->ip_list[k]].backend = LB_BACKEND_NONE;
-		}
+		for (unsigned k = 0; k < burst->n_ip; k++)
+			lb_packet_set(&burst->packets[burst->ip_list[k]], NOT_FOUND, LB_BACKEND_NONE);
 	}
-	classify_rest(dp, services, atomic_load_explicit(&dp->endpoint_map, memory_order_acquire), burst);
-	list_by_verdict(burst);
+	burst->n_to_service = burst->n_to_client = 0;
+	if (burst->n_ip != 0) {
+		classify_rest(dp, services, endpoints, burst);
+		list_by_verdict(burst);
+	}
+	watch_strangers(worker, burst, n_ip);
 }
 
 uint16_t lb_classify_service(

@@ -66,6 +66,14 @@ static inline uint64_t lb_keymap_hash_word(const struct lb_addr *addr, uint32_t 
 	return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
+/* The same of an IPv4 address, of which half is known. */
+static inline uint64_t lb_keymap_hash_ipv4(uint32_t addr_be, uint32_t word)
+{
+	struct lb_addr addr = lb_addr_from_ipv4(addr_be);
+
+	return lb_keymap_hash_word(&addr, word);
+}
+
 static inline uint64_t lb_keymap_hash(const struct lb_addr *addr, uint16_t port_be, uint8_t proto)
 {
 	return lb_keymap_hash_word(addr, lb_keymap_word(port_be, proto));

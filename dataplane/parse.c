@@ -500,7 +500,7 @@ static inline __attribute__((always_inline)) unsigned parse_eight(struct lb_burs
 	if (family == 4) {
 		plain = lb_parse_eight4(&burst->mbufs[i], &constants, mac, &burst->packets[i], &burst->keys4[i]);
 		burst->short_keys |= plain << i;
-		if (unlikely(!burst->mostly_hits))
+		if (unlikely(!burst->mostly_hits && !burst->mostly_strangers))
 			lb_eight_lengthen(&burst->keys4[i], &burst->keys[i]);
 	} else {
 		plain = lb_parse_eight6(&burst->mbufs[i], &constants, mac, &burst->packets[i], &burst->keys[i]);
@@ -539,6 +539,8 @@ void lb_stage_parse(struct lb_worker *worker, struct lb_burst *burst)
 
 	burst->mostly_services = (worker->fetch_ports >> burst->port & 1) != 0;
 	burst->mostly_hits = (worker->fetch_ports & worker->fast_ports) >> burst->port & 1;
+	burst->mostly_strangers = !burst->mostly_services && (worker->stranger_ports >> burst->port & 1) != 0 &&
+				  atomic_load_explicit(&worker->dp->fullnat, memory_order_relaxed) == NULL;
 	burst->short_keys = 0;
 	burst->plain6 = 0;
 	while (i < n) {

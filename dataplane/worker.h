@@ -37,6 +37,7 @@ struct lb_worker {
 	uint64_t lost_before, inserted_before; /* counters at the last tick */
 	uint32_t fetch_ports; /* bit per port: most packets of its last burst were for a service */
 	uint32_t fast_ports;  /* bit per port: most were of flows with an entry */
+	uint32_t stranger_ports; /* bit per port: most were the host's; of no meaning with fetch_ports */
 	uint32_t event_seq;
 	uint32_t idle_sleep_us;
 	unsigned lcore;

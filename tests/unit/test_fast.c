@@ -162,6 +162,8 @@ static struct frame random_packet(unsigned n_ports)
 		segment.sport = (uint16_t)(service->port != 0 ? 8080 : port);
 		segment.flags &= (uint8_t)~RST; // of which workers tell each other
 	}
+	if (next_random(30) == 0) // the host's
+		(void)lb_addr_parse(ipv4 ? "192.0.2.77" : "2001:db8:77::1", &segment.dst);
 	return with_traffic_class(frame_of(&segment), (uint8_t)(next_random(4) == 0 ? next_random(256) : 0));
 }
 // Wherever what parse looks at lies. An IPv4 header's checksum is right again half of the time.
@@ -368,6 +370,7 @@ static void hold_against_each_other(unsigned n_rounds, unsigned n_ports, unsigne
 			struct lb_worker *worker = pipeline.dp.workers[i];
 
 			worker->fetch_ports = worker->fast_ports = i == 0;
+			worker->stranger_ports = i == 1 && round % 4 < 2; // and it ought not to matter
 			fill(worker, frames, n, odd_buffer_of);
 			lb_worker_process(worker);
 			lb_count_verdicts(worker, &worker->burst);
@@ -639,6 +642,53 @@ static void what_eight_keys_hold_is_read_by_member(void **state)
 }
 #endif
 
+/*
+ * On a port where most are strangers: those to a VIP whose entry is not in the line in which its probe begins, as that is
+ * full, are none; nor is ICMP, which may be about a backend.
+ */
+static void a_full_line_hides_no_vip(void **state)
+{
+	struct lb_worker *worker = pipeline.dp.workers[0];
+	struct lb_burst *burst = &worker->burst;
+	struct lb_keymap *before = atomic_load(&pipeline.dp.service_map), *map = lb_keymap_clone(before, 200);
+	struct segment segment = segment_of("198.51.100.11", 5000, "192.0.2.77", 53, IPPROTO_UDP, 0);
+	struct frame frames[LB_BURST];
+	unsigned n_vips = 0;
+	uint32_t line = 0;
+
+	(void)state;
+	assert_non_null(map);
+	for (uint32_t host = 1; n_vips < 2 * LB_KEYMAP_WAYS; host++) {
+		struct lb_service_key key = {.addr = lb_addr_from_ipv4(htonl(0xc6120000 + host)), .port_be = htons(53),
+			.proto = IPPROTO_UDP};
+		uint32_t its = lb_keymap_line_idx(map, lb_keymap_hash(&key.addr, 0, 0));
+
+		if (n_vips != 0 && its != line)
+			continue;
+		line = its;
+		lb_keymap_add(map, &key, 1);
+		segment.dst = key.addr;
+		frames[n_vips++] = frame_of(&segment);
+	}
+	(void)lb_addr_parse("192.0.2.77", &segment.dst);
+	for (unsigned i = n_vips; i < LB_BURST; i++)
+		frames[i] = frame_of(&segment);
+	frames[LB_BURST - 1].bytes[14 + 9] = IPPROTO_ICMP;
+	set_ipv4_checksum(&frames[LB_BURST - 1]);
+	atomic_store(&pipeline.dp.service_map, map);
+	worker->fetch_ports = worker->fast_ports = 0;
+	worker->stranger_ports = 1;
+	fill(worker, frames, LB_BURST, buffer_of);
+	lb_worker_process(worker);
+	for (unsigned i = 0; i < LB_BURST; i++) // service 1 has another VIP
+		assert_int_equal(burst->packets[i].verdict, i < n_vips ? LB_VERDICT_VIP_NO_SERVICE : LB_VERDICT_HOST);
+	assert_int_equal(worker->stranger_ports, 1);
+	assert_int_equal(burst->n_odd, 1);
+	free_burst(worker);
+	atomic_store(&pipeline.dp.service_map, before);
+	lb_keymap_destroy(map);
+}
+
 /* Whoever shares the burst: a flow that comes with a tag and one that comes in fragments are that flow without. */
 static void a_flow_of_ipv4_is_one_with_tag_in_pieces_and_without(void **state)
 {
@@ -732,6 +782,8 @@ int main(void)
 #ifdef __AVX2__
 		cmocka_unit_test(what_eight_keys_hold_is_read_by_member),
 #endif
+
+		cmocka_unit_test(a_full_line_hides_no_vip),
 		cmocka_unit_test(a_flow_of_ipv4_is_one_with_tag_in_pieces_and_without),
 		cmocka_unit_test(a_backends_id_does_not_come_back_in_another_mode),
 	};
