@@ -187,6 +187,18 @@ static inline unsigned settle_rest(
 	return likely(n != 0) ? n : settle_any(worker, burst, fast, i, fast->entries[i], NULL);
 }
 
+// Of a fragment of TCP nothing is known yet.
+static inline bool may_be_rst(const struct lb_burst *burst, unsigned i)
+{
+	const struct lb_packet *packet = &burst->packets[i];
+
+	if (packet->verdict != LB_VERDICT_FORWARD)
+		return false;
+	if (unlikely(packet->pending == LB_VERDICT_FRAGMENT))
+		return burst->keys[i].proto == IPPROTO_TCP;
+	return packet->tcp_flags & LB_TCP_RST;
+}
+
 /*
  * In the burst's order up to the first RST: what follows it may be its flow's, and revives the entry. Nothing else that
  * is left to the flow stage makes a difference to what is settled ahead of it.
@@ -207,8 +219,7 @@ static inline __attribute__((always_inline)) void settle_first(
 			continue;
 		}
 		fast->left |= UINT32_C(1) << i;
-		if (unlikely(burst->packets[i].tcp_flags & LB_TCP_RST) &&
-			burst->packets[i].verdict == LB_VERDICT_FORWARD) {
+		if (unlikely(may_be_rst(burst, i))) {
 			fast->left |= UINT32_MAX << i;
 			fast->end = i;
 			break;

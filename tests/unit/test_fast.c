@@ -400,43 +400,61 @@ static void flows_under_way_go_as_they_would_through_every_stage(void **state)
 	assert_true(n_settled > 15000 && n_left > 20000);
 }
 
-// A segment behind an RST of its own flow says that the RST was not accepted: the flow goes on.
-static void what_follows_an_rst_revives_its_flow(void **state)
+// SYN and ACK in bursts of their own, then @p frames in one. @return the state of the flow's entry, which is removed.
+static enum lb_flow_state state_after(struct lb_worker *worker, struct segment segment, const struct frame *frames,
+	unsigned n, uint32_t settled)
 {
-	struct segment segment = segment_of("198.51.100.9", 5000, services[0].vip, 80, IPPROTO_TCP, ACK);
-	struct lb_worker *worker = pipeline.dp.workers[0];
-	struct frame frames[3];
-	uint64_t hash;
-	uint64_t *entry;
+	bool is_fast = worker == pipeline.dp.workers[0];
+	enum lb_flow_state state;
+	uint64_t hash, *entry;
 
-	(void)state;
-	for (unsigned k = 0; k < N_BACKENDS; k++)
-		set_backend(k, LB_BACKEND_UP);
-	segment.flags = SYN;
-	frames[0] = frame_of(&segment);
-	segment.flags = ACK;
-	frames[1] = frame_of(&segment);
 	for (unsigned i = 0; i < 2; i++) {
-		fill(worker, &frames[i], 1, buffer_of);
+		struct frame frame;
+
+		segment.flags = i == 0 ? SYN : ACK;
+		frame = frame_of(&segment);
+		fill(worker, &frame, 1, buffer_of);
 		lb_worker_process(worker);
 		free_burst(worker);
 	}
-	segment.flags = RST;
-	frames[1] = frame_of(&segment);
-	segment.flags = ACK;
-	frames[0] = frames[2] = frame_of(&segment);
-	worker->fetch_ports = worker->fast_ports = 1;
-	fill(worker, frames, 3, buffer_of);
+	worker->fetch_ports = worker->fast_ports = is_fast;
+	fill(worker, frames, n, buffer_of);
 	lb_worker_process(worker);
-	assert_int_equal(worker->burst.settled, 1);
+	assert_int_equal(worker->burst.settled, is_fast ? settled : 0);
 	hash = worker->burst.hashes[0]; // of the first that was left: the same flow
 	free_burst(worker);
 	entry = lb_flowtable_lookup(&worker->flowtable, hash, worker->tick);
 	assert_non_null(entry);
-	assert_int_equal(lb_flow_entry_state(*entry), LB_FLOW_ESTABLISHED);
+	state = lb_flow_entry_state(*entry);
 	lb_flowtable_del(&worker->flowtable, entry); // both workers begin alike
 	memset(&worker->counters->flow, 0, sizeof(worker->counters->flow));
 	memset(worker->counters->backends, 0, N_BACKENDS * sizeof(worker->counters->backends[0]));
+	return state;
+}
+
+// A segment behind an RST of its own flow says that the RST was not accepted: the flow goes on. So it does behind one in pieces.
+static void what_follows_an_rst_revives_its_flow(void **state)
+{
+	struct segment segment = segment_of("198.51.100.9", 5000, services[0].vip, 80, IPPROTO_TCP, ACK), rst = segment;
+	struct frame frames[3] = {frame_of(&segment), {.n = 0}, frame_of(&segment)};
+
+	(void)state;
+	for (unsigned k = 0; k < N_BACKENDS; k++)
+		set_backend(k, LB_BACKEND_UP);
+	rst.flags = RST;
+	rst.n_payload = 12; // with the header, a multiple of 8
+	for (unsigned in_pieces = 2; in_pieces-- > 0;) { // at first: no RST's flags are left in the burst
+		frames[1] = frame_of(&rst);
+		if (in_pieces)
+			make_fragment(&frames[1]);
+		for (unsigned w = 0; w < 2; w++) {
+			struct lb_worker *worker = pipeline.dp.workers[w];
+
+			assert_int_equal(state_after(worker, segment, frames, 3, 1), LB_FLOW_ESTABLISHED);
+			if (!in_pieces) // a piece is not taken twice
+				assert_int_equal(state_after(worker, segment, frames, 2, 1), LB_FLOW_CLOSED);
+		}
+	}
 }
 
 // One packet of a flow without an entry, whatever its slot is like, against what lb_decide_miss() says.
