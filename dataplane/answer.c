@@ -285,7 +285,9 @@ static void answer_one(struct lb_worker *worker, struct lb_burst *burst, unsigne
 
 void lb_stage_answer(struct lb_worker *worker, struct lb_burst *burst)
 {
-	for (unsigned k = 0; k < burst->n_answer; k++)
+	for (unsigned k = 0; k < burst->n_answer; k++) {
+		lb_burst_lengthen(burst, burst->answer_list[k]);
 		if (may_answer(burst, burst->answer_list[k]))
 			answer_one(worker, burst, burst->answer_list[k]);
+	}
 }

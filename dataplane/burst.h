@@ -45,8 +45,8 @@ struct lb_burst {
 	uint8_t to_client[LB_BURST];  /* classify -> rewrite: replies of nat backends */
 	unsigned n_to_client;
 	/*
-	 * parse: bit per packet: plain IPv4, with its key in keys4. In a burst with mostly_hits or mostly_strangers it is nowhere
-	 * else until the fast stage is over or classify knows that it is not the host's: they need no other.
+	 * parse: bit per packet: plain IPv4, with its key in keys4, and not (or not known to be) in keys: see lb_burst_key(). In
+	 * keys as well from classify on if it is for no service, or after lb_burst_lengthen().
 	 */
 	uint32_t short_keys;
 	uint32_t plain6; /* parse: bit per packet: plain IPv6 */
@@ -112,6 +112,34 @@ static inline void lb_packet_set(struct lb_packet *packet, uint32_t service, uin
 	static_assert(offsetof(struct lb_packet, backend) == offsetof(struct lb_packet, service) + 2,
 		"little endian");
 	memcpy(&packet->service, &both, sizeof(both));
+}
+
+/** The flow key of packet @p i, in whichever form it is there. */
+static inline struct lb_flow_key lb_burst_key(const struct lb_burst *burst, unsigned i)
+{
+	return burst->short_keys >> i & 1 ? lb_flow_key_lengthen(&burst->keys4[i]) : burst->keys[i];
+}
+
+/** That packet's protocol alone. */
+static inline uint8_t lb_burst_proto(const struct lb_burst *burst, unsigned i)
+{
+	return burst->short_keys >> i & 1 ? burst->keys4[i].proto : burst->keys[i].proto;
+}
+
+/** Have that key in burst->keys. */
+static inline void lb_burst_lengthen(struct lb_burst *burst, unsigned i)
+{
+	const struct lb_flow_key4 *short_key = &burst->keys4[i];
+	struct lb_flow_key *key = &burst->keys[i];
+	// ports, protocol, zeros in one store; what comes behind is never anything else
+	uint64_t end = short_key->sport_be | (uint64_t)short_key->dport_be << 16 | (uint64_t)short_key->proto << 32;
+
+	if ((burst->short_keys >> i & 1) == 0)
+		return;
+	key->src = lb_addr_from_ipv4(short_key->src_be);
+	key->dst = lb_addr_from_ipv4(short_key->dst_be);
+	memcpy(&key->sport_be, &end, sizeof(end));
+	static_assert(offsetof(struct lb_flow_key, proto) == offsetof(struct lb_flow_key, sport_be) + 4, "little endian");
 }
 
 /** Have the answer stage look at packet @p i, whose verdict says why it is not forwarded. */

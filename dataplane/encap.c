@@ -163,12 +163,6 @@ static inline void decrement_ttl(uint8_t *l3, uint8_t family)
 	}
 }
 
-// Behind the fast stage a plain packet's key may be a short one.
-static inline uint8_t inner_proto(const struct lb_burst *burst, unsigned i)
-{
-	return burst->short_keys >> i & 1 ? burst->keys4[i].proto : burst->keys[i].proto;
-}
-
 // One per kind: the outer header's length and family are constants in each.
 static inline __attribute__((always_inline)) uint8_t encapsulate(const struct wrap *wrap, bool outer4, bool gue)
 {
@@ -195,7 +189,7 @@ static inline __attribute__((always_inline)) uint8_t encapsulate(const struct wr
 	decrement_ttl(inner, packet->family);
 	if (gue && !outer4)
 		sum = lb_outer_inner_sum(
-			mbuf, packet->l3, packet->l4, packet->family, inner_proto(burst, wrap->i), inner_bytes);
+			mbuf, packet->l3, packet->l4, packet->family, lb_burst_proto(burst, wrap->i), inner_bytes);
 	memcpy(&vlan, inner - 6, sizeof(vlan)); // if there is one
 	grow(mbuf, packet->l3, n_outer, inner_bytes);
 	memcpy(outer, wrap->encap->header + LB_ENCAP_MAX_BYTES - n_outer, n_outer);
@@ -262,8 +256,6 @@ static __rte_noinline void refuse(const struct lb_worker *worker, struct lb_burs
 	if (burst->settled >> i & 1) {
 		burst->settled &= ~(UINT32_C(1) << i);
 		packet->service = worker->dp->backends[packet->backend].service;
-		if (burst->short_keys >> i & 1)
-			burst->keys[i] = lb_flow_key_lengthen(&burst->keys4[i]);
 	}
 	if (verdict == LB_VERDICT_TOO_BIG)
 		lb_burst_answer(burst, i);

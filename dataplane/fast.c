@@ -69,8 +69,6 @@ static __rte_noinline bool refresh(struct lb_worker *worker, struct lb_burst *bu
 		return false;
 	backend = &worker->dp->backends[lb_flow_entry_backend(*entry)];
 	lb_packet_set(&burst->packets[i], backend->service, lb_flow_entry_backend(*entry));
-	if (burst->short_keys >> i & 1)
-		burst->keys[i] = lb_flow_key_lengthen(&burst->keys4[i]);
 	lb_flow_refresh(worker, burst, i, entry, burst->hashes[i], state);
 	return true;
 }
@@ -241,7 +239,7 @@ static void settle_second(struct lb_worker *worker, struct lb_burst *burst, stru
 	}
 }
 
-// ip_list without what is settled; the others' keys in the form that the other stages know.
+// ip_list without what is settled.
 static void shorten_list(struct lb_burst *burst)
 {
 	unsigned n = burst->n_ip, n_left = 0;
@@ -252,8 +250,6 @@ static void shorten_list(struct lb_burst *burst)
 		if (burst->settled >> i & 1)
 			continue;
 		burst->ip_list[n_left++] = i;
-		if (burst->short_keys >> i & 1)
-			burst->keys[i] = lb_flow_key_lengthen(&burst->keys4[i]);
 	}
 	burst->n_ip = n_left;
 }

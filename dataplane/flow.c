@@ -110,7 +110,9 @@ void lb_flow_refresh(const struct lb_worker *worker, const struct lb_burst *burs
 	uint32_t pinned = *entry & LB_FLOW_PINNED;
 
 	if (unlikely(table != NULL && lb_slots_in_transition(table, worker->now_s))) {
-		hash = lb_flow_slot_hash(worker->dp, service, &burst->keys[i], hash);
+		struct lb_flow_key key = lb_burst_key(burst, i);
+
+		hash = lb_flow_slot_hash(worker->dp, service, &key, hash);
 		pinned = lb_decide_pinned(lb_flow_entry_backend(*entry),
 				 &table->slots[lb_hash_slot(hash, table->n_slots)], table->transition_s,
 				 worker->now_s, overloaded(worker, table))
@@ -220,12 +222,12 @@ static void no_backend(struct lb_worker *worker, struct lb_burst *burst, unsigne
 static void choose_and_record(struct lb_worker *worker, struct lb_burst *burst, unsigned k, uint64_t *entry)
 {
 	struct lb_packet *packet = &burst->packets[burst->to_service[k]];
-	const struct lb_flow_key *key = &burst->keys[burst->to_service[k]];
-	bool is_tcp = key->proto == IPPROTO_TCP;
+	const struct lb_flow_key key = lb_burst_key(burst, burst->to_service[k]);
+	bool is_tcp = key.proto == IPPROTO_TCP;
 	bool begins = !is_tcp || is_syn(packet);
 	uint64_t hash = burst->hashes[k];
 	struct lb_choice choice =
-		lb_flow_choose(worker, packet->service, key, hash, begins, true);
+		lb_flow_choose(worker, packet->service, &key, hash, begins, true);
 
 	packet->backend = choice.backend;
 	if (unlikely(choice.backend == LB_BACKEND_NONE)) {
@@ -250,7 +252,7 @@ static inline bool follow_slot(
 {
 	struct lb_packet *packet = &burst->packets[burst->to_service[k]];
 	const struct lb_service *service = &worker->dp->services[packet->service];
-	bool is_tcp = burst->keys[burst->to_service[k]].proto == IPPROTO_TCP;
+	bool is_tcp = packet->tcp_flags != 0; // without any it is not let in
 	bool begins = !is_tcp || is_syn(packet);
 	uint16_t backend;
 
@@ -281,7 +283,7 @@ static __rte_noinline bool settle_again(struct lb_worker *worker, struct lb_burs
 		return true;
 	}
 	// No other backend knows the connection: it would reset it too, only later and if it can be reached.
-	if (entry != NULL && burst->keys[burst->to_service[k]].proto == IPPROTO_TCP && !is_syn(packet) &&
+	if (entry != NULL && lb_burst_proto(burst, burst->to_service[k]) == IPPROTO_TCP && !is_syn(packet) &&
 		worker->dp->services[packet->service].on_empty == LB_ON_EMPTY_RESET)
 		refuse(worker, burst, burst->to_service[k], LB_VERDICT_BACKEND_DOWN);
 	else
@@ -375,7 +377,9 @@ static void look_up_first(struct lb_worker *worker, const struct lb_burst *burst
 static inline void await_second(
 	struct lb_worker *worker, const struct lb_burst *burst, struct lookup *lookup, unsigned k)
 {
-	lb_flowtable_prefetch_second(&worker->flowtable, burst->hashes[k]);
+	// hash_and_fetch() may have done it
+	if (!burst->mostly_services || burst->mostly_hits || !is_syn(&burst->packets[burst->to_service[k]]))
+		lb_flowtable_prefetch_second(&worker->flowtable, burst->hashes[k]);
 	prefetch_slot(worker, burst, lookup, k);
 }
 

@@ -604,6 +604,8 @@ void lb_stage_fullnat(struct lb_worker *worker, struct lb_burst *burst)
 		atomic_load_explicit(&worker->dp->fullnat, memory_order_acquire);
 	struct lists lists;
 
+	for (unsigned k = 0; k < burst->n_ip; k++)
+		lb_burst_lengthen(burst, burst->ip_list[k]);
 	lists.n = 0;
 	pick_clients(worker->dp, burst, &lists);
 	pick_replies(worker, fullnat, burst, &lists);

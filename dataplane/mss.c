@@ -50,7 +50,7 @@ void lb_mss_clamp(const struct lb_worker *worker, struct lb_burst *burst, unsign
 {
 	unsigned limit = worker->dp->services[backend->service].mss;
 
-	if (limit == LB_MSS_NONE || burst->keys[i].proto != IPPROTO_TCP || burst->packets[i].l4 == 0 ||
+	if (limit == LB_MSS_NONE || lb_burst_proto(burst, i) != IPPROTO_TCP || burst->packets[i].l4 == 0 ||
 		!lb_tcp_header_is_readable(burst, i))
 		return;
 	limit = RTE_MIN(limit, room(worker->mtus[client_port], &backend->vip));

@@ -500,8 +500,6 @@ static inline __attribute__((always_inline)) unsigned parse_eight(struct lb_burs
 	if (family == 4) {
 		plain = lb_parse_eight4(&burst->mbufs[i], &constants, mac, &burst->packets[i], &burst->keys4[i]);
 		burst->short_keys |= plain << i;
-		if (unlikely(!burst->mostly_hits && !burst->mostly_strangers))
-			lb_eight_lengthen(&burst->keys4[i], &burst->keys[i]);
 	} else {
 		plain = lb_parse_eight6(&burst->mbufs[i], &constants, mac, &burst->packets[i], &burst->keys[i]);
 		burst->plain6 |= plain << i;

@@ -153,23 +153,6 @@ static inline __attribute__((always_inline)) void lb_eight_store_keys(const stru
 		_mm256_or_si256(_mm256_srli_epi32(ports, 16), _mm256_slli_epi32(proto, 16)));
 }
 
-/* Eight keys in their long form. */
-static inline void lb_eight_lengthen(const struct lb_flow_key4 *keys4, struct lb_flow_key *keys)
-{
-	for (unsigned i = 0; i < 8; i++) {
-		const __m128i mapped = _mm_set_epi32(0, (int)LB_ADDR_V4_PREFIX, 0, 0);
-		__m128i key = _mm_load_si128((const __m128i *)&keys4[i]);
-		// words 1 and 3 are port and zero; port, protocol, zero
-		uint64_t end = keys4[i].sport_be | (uint64_t)keys4[i].dport_be << 16 | (uint64_t)keys4[i].proto << 32;
-
-		_mm_storeu_si128((__m128i *)&keys[i].src, _mm_blend_epi32(mapped, _mm_shuffle_epi32(key, 0x00), 0x8));
-		_mm_storeu_si128((__m128i *)&keys[i].dst, _mm_blend_epi32(mapped, _mm_shuffle_epi32(key, 0xaa), 0x8));
-		memcpy(&keys[i].sport_be, &end, sizeof(end));
-	}
-	static_assert(offsetof(struct lb_flow_key, proto) == offsetof(struct lb_flow_key, sport_be) + 4,
-		"ports, protocol, zeros");
-}
-
 /* Where eight packets are, and how long. */
 struct lb_eight_frames {
 	const uint8_t *at[8];

@@ -42,7 +42,7 @@ static inline void rewrite_one(struct lb_burst *burst, unsigned i, const struct 
 
 	lb_change_l3(frame + packet->l3, packet->family, change);
 	if (likely(packet->l4 != 0))
-		lb_change_l4(frame + packet->l4, burst->keys[i].proto, change);
+		lb_change_l4(frame + packet->l4, lb_burst_proto(burst, i), change);
 }
 
 // Both MACs in front of the packet, from the next-hop word. The VLAN tag, if any, stays.

@@ -244,8 +244,11 @@ static void fill(struct lb_worker *worker, const struct frame *frames, unsigned 
 
 	burst->n = n;
 	burst->port = 0;
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < n; i++) {
 		burst->mbufs[i] = make_buffer(&frames[i]);
+		memset(&burst->keys[i], 0x5a, offsetof(struct lb_flow_key, zero)); // who reads a key that is not there, notices
+		memset(&burst->keys4[i], 0xa5, sizeof(burst->keys4[i]));
+	}
 }
 
 static void free_burst(struct lb_worker *worker)
@@ -369,8 +372,9 @@ static void hold_against_each_other(unsigned n_rounds, unsigned n_ports, unsigne
 		for (unsigned i = 0; i < 2; i++) {
 			struct lb_worker *worker = pipeline.dp.workers[i];
 
-			worker->fetch_ports = worker->fast_ports = i == 0;
-			worker->stranger_ports = i == 1 && round % 4 < 2; // and it ought not to matter
+			worker->fast_ports = i == 0;
+			worker->fetch_ports = i == 0 || round % 4 == 3; // of the other, these ought not to matter
+			worker->stranger_ports = i == 1 && round % 4 < 2;
 			fill(worker, frames, n, odd_buffer_of);
 			lb_worker_process(worker);
 			lb_count_verdicts(worker, &worker->burst);
@@ -583,10 +587,7 @@ static void eight_packets_are_parsed_as_each_alone(void **state)
 		uint8_t list[8], family = 0;
 		uint16_t first_bytes[8];
 		unsigned n_ip = 0;
-		bool hits = round % 3 == 0; // keys in their short form alone
 
-		worker->fetch_ports = 1;
-		worker->fast_ports = hits;
 		// a port with a MAC of its own takes what is for that; half of the frames have it
 		worker->port_macs[0] = round % 2 == 0 ? LB_MAC_ANY : 0x010000000002;
 		for (unsigned i = 0; i < 8; i++) {
@@ -630,8 +631,6 @@ static void eight_packets_are_parsed_as_each_alone(void **state)
 				continue;
 			assert_true(packets[i].family == 4 && packets[i].pending == 0);
 			n_short++;
-			if (!hits)
-				assert_memory_equal(&key, &burst->keys[i], sizeof(key));
 		}
 		free_burst(worker);
 		n_good += n_ip;
