@@ -11,26 +11,24 @@
 /*
  * The flow hash. A flow key of IPv4 has 13 bytes that are not always the same, which fit one AES block: whitened, and
  * four rounds with keys of their own. One of IPv6 has three blocks: the source is whitened; after one round the
- * destination is XORed to it, after the next what else there is; four more rounds follow. Round keys and blocks go in
- * by one XOR.
+ * destination is XORed to it, after two more what else there is; four rounds follow. Round keys and blocks go in by one
+ * XOR.
  *
  * Each differential trail through four rounds of AES has at least 25 active S-boxes (Daemen and Rijmen, The Design of
  * Rijndael, section 9.5): no difference that an attacker could choose has a greater probability than 2^-150, and he never
  * sees what comes out. With IPv6 a difference of the sources could also be taken back by another before the last four
- * rounds. By that of the source ports: two bytes of one column, for which MixColumns (branch number 5) wants three bytes
- * in, from three columns with no other active byte, and so 12 S-boxes of the first round and three of the second:
- * 2^-90. Of a service for all ports the destination port is the client's choice too: the whole column, for which one
- * byte in is enough, and so four S-boxes and one: 2^-30. That takes sources from everywhere, since of the four bytes the
- * owner of a /32 has three, and makes pairs of flows that are one to the flow table, at one backend, where they would be
- * anyway. By that of the destinations: with 2^-6 if those of two services are as it needs; but then the services differ,
- * by which their entries are told apart.
+ * rounds. By that of the ports: four bytes of one column, for which one active byte before MixColumns is enough; it takes
+ * four in one column of the round before, and these all 16 of the first: 21 S-boxes, 2^-126. By that of the
+ * destinations: with 2^-6 if those of two services are as it needs; but then the services differ, by which their entries
+ * are told apart.
  */
 #define N_BLOCKS 3
 #define N_LAST_ROUNDS 4
 #define N_ROUNDS4 4
 enum {
 	KEY_BLOCKS = 0, /* one for each of the three */
-	KEY_LAST = KEY_BLOCKS + N_BLOCKS,
+	KEY_SPREAD = KEY_BLOCKS + N_BLOCKS, /* of the round before the last block */
+	KEY_LAST,
 	KEY_WHITEN4 = KEY_LAST + N_LAST_ROUNDS,
 	KEY_ROUNDS4,
 	N_KEYS = KEY_ROUNDS4 + N_ROUNDS4
@@ -198,8 +196,11 @@ static uint64_t hash_flow_portable(const struct aes_block k[N_KEYS], const struc
 	const uint8_t *bytes = (const uint8_t *)flow;
 	struct aes_block b = block_xor(block_load(bytes), k[KEY_BLOCKS]);
 
-	for (unsigned i = 1; i < N_BLOCKS; i++)
+	for (unsigned i = 1; i < N_BLOCKS; i++) {
+		if (i == N_BLOCKS - 1)
+			b = aes_round(b, k[KEY_SPREAD]);
 		b = aes_round(b, block_xor(block_load(bytes + 16 * i), k[KEY_BLOCKS + i]));
+	}
 	for (unsigned i = 0; i < N_LAST_ROUNDS; i++)
 		b = aes_round(b, k[KEY_LAST + i]);
 	return (b.column[0] ^ b.column[2]) | (uint64_t)(b.column[1] ^ b.column[3]) << 32;
@@ -261,10 +262,13 @@ AESNI __attribute__((always_inline)) static inline void hash_long_aesni_n(
 
 	for (unsigned i = 0; i < width; i++)
 		b[i] = _mm_xor_si128(k[KEY_BLOCKS], _mm_loadu_si128((const __m128i *)&keys[i]));
-	for (unsigned j = 1; j < N_BLOCKS; j++)
+	for (unsigned j = 1; j < N_BLOCKS; j++) {
+		for (unsigned i = 0; j == N_BLOCKS - 1 && i < width; i++)
+			b[i] = _mm_aesenc_si128(b[i], k[KEY_SPREAD]);
 		for (unsigned i = 0; i < width; i++)
 			b[i] = _mm_aesenc_si128(b[i],
 				_mm_xor_si128(k[KEY_BLOCKS + j], _mm_loadu_si128((const __m128i *)&keys[i] + j)));
+	}
 	for (unsigned r = 0; r < N_LAST_ROUNDS; r++)
 		for (unsigned i = 0; i < width; i++)
 			b[i] = _mm_aesenc_si128(b[i], k[KEY_LAST + r]);
@@ -349,6 +353,11 @@ VAES static unsigned hash_long_vaes8(
 		__m512i b = _mm512_xor_si512(round_key, blocks_of_four(&keys[i + 4], 0));
 
 		for (unsigned j = 1; j < N_BLOCKS; j++) {
+			if (j == N_BLOCKS - 1) {
+				round_key = _mm512_broadcast_i32x4(k[KEY_SPREAD]);
+				a = _mm512_aesenc_epi128(a, round_key);
+				b = _mm512_aesenc_epi128(b, round_key);
+			}
 			round_key = _mm512_broadcast_i32x4(k[KEY_BLOCKS + j]);
 			a = _mm512_aesenc_epi128(a, _mm512_xor_si512(round_key, blocks_of_four(&keys[i], j)));
 			b = _mm512_aesenc_epi128(b, _mm512_xor_si512(round_key, blocks_of_four(&keys[i + 4], j)));

@@ -55,7 +55,7 @@ static inline struct lb_flow_key lb_flow_key_lengthen(const struct lb_flow_key4 
 		.proto = key->proto};
 }
 
-#define LB_HASH_N_ROUND_KEYS 12u
+#define LB_HASH_N_ROUND_KEYS 13u
 
 /** Round keys expanded from the fleet's 128-bit secret. Read-only after init. */
 struct lb_hash_key {

@@ -94,9 +94,9 @@ static void round_keys_are_aes_of_counters(void **state)
 	// ... 1\0\x0a
 	static const uint8_t tenth[16] = {0x10, 0x1d, 0x7e, 0xec, 0x36, 0xfd, 0x3e, 0xd2, 0x5d, 0x7d,
 		0xee, 0xfb, 0x90, 0xb4, 0xb0, 0x16};
-	// ... 1\0\x0b
-	static const uint8_t last[16] = {0xd0, 0xdf, 0x90, 0x03, 0xc8, 0x35, 0xfd, 0xa3, 0x37, 0xc1, 0x91, 0x29,
-		0x66, 0x67, 0x6d, 0x80};
+	// ... 1\0\x0c
+	static const uint8_t last[16] = {0x99, 0xce, 0x1d, 0xb2, 0xfd, 0x90, 0xd4, 0xe6, 0xc9, 0xcc, 0x93, 0xe4,
+		0xc0, 0xcc, 0xf7, 0xe1};
 
 	(void)state;
 	assert_memory_equal(first, key.round_keys[0], 16);
@@ -118,8 +118,8 @@ static void values_are_the_same_in_every_release(void **state)
 	assert_int_equal(0, lb_addr_parse("2001:db8::7", &flows[1].src));
 	assert_int_equal(0, lb_addr_parse("2001:db8:1::10", &flows[1].dst));
 	// by another program's AES
-	assert_int_equal(UINT64_C(0xbf6300fe1b35ed73), hash_one(&flows[0]));
-	assert_int_equal(UINT64_C(0x1ae2acc94ccb316a), hash_one(&flows[1]));
+	assert_int_equal(UINT64_C(0xb04ac774a8b80dbe), hash_one(&flows[0]));
+	assert_int_equal(UINT64_C(0x80198d16e014a287), hash_one(&flows[1]));
 
 	assert_int_equal(UINT64_C(0xe8762870b5f4a9a7), lb_hash_bytes("", 0, 0));
 	assert_int_equal(UINT64_C(0x49bc1332aa09c0c9), lb_hash_bytes("api-1", 5, 0));
