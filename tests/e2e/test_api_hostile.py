@@ -305,7 +305,8 @@ def test_a_foreign_file_in_the_place_of_the_socket_is_left_alone(daemon):
 
 
 BAD_OPTIONS = [
-    ([], 2, "usage"), (["--config"], 2, "usage"), (["--config", "x", "more"], 2, "usage"), (["--frobnicate"], 2, "usage"),
+    ([], 2, "--config FILE is missing"), (["--config"], 2, "'--config' requires an argument"),
+    (["--config", "x", "more"], 2, 'unexpected argument "more"'), (["--frobnicate"], 2, "'--frobnicate'"),
     (["--config", "x", "--instance", "No Such"], 2, "instance name"),
     (["--config", "x", "--instance", "../up"], 2, "instance name"),
     (["--config", "/nonexistent/file"], 1, "/nonexistent/file"),
