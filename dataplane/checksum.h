@@ -38,6 +38,29 @@ static inline uint16_t lb_sum_add(uint32_t a, uint32_t b)
 	return (uint16_t)((sum & 0xffff) + (sum >> 16));
 }
 
+/** @p sum folded. */
+static inline uint16_t lb_sum_fold(uint64_t sum)
+{
+	sum = (sum & 0xffffffffu) + (sum >> 32);
+	sum = (sum & 0xffffu) + (sum >> 16);
+	sum = (sum & 0xffffu) + (sum >> 16);
+	return (uint16_t)((sum & 0xffffu) + (sum >> 16));
+}
+
+/** Sum of @p n_bytes (a multiple of 4) in 4-byte words, not folded. */
+static inline uint64_t lb_sum_of(const void *bytes, unsigned n_bytes)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < n_bytes; i += 4) {
+		uint32_t word;
+
+		memcpy(&word, (const uint8_t *)bytes + i, 4);
+		sum += word;
+	}
+	return sum;
+}
+
 /**
  * Sum of @p n_bytes of a packet from @p offset on, over all its segments; what is not there does not count. DPDK's own
  * rte_raw_cksum_mbuf() (22.11) loses carries where a segment ends at an odd place.

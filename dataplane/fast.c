@@ -105,7 +105,6 @@ static __rte_noinline bool settle_any(struct lb_worker *worker, struct lb_burst 
 	struct lb_backend_counters *counters = lb_fast_counters(fast, lb_fast_distance(entry));
 	const struct lb_packet *packet = &burst->packets[i];
 	bool ipv4 = burst->short_keys >> i & 1, is_tcp = packet->tcp_flags != 0; // without any it is not let in
-	uint16_t settled = is_tcp ? fast->established : fast->udp;
 	uint64_t difference, nexthop;
 
 	if (lb_packet_head_with(packet, LB_FAST_DECIDING) != lb_plain_head(LB_VERDICT_FORWARD, ipv4 ? 4 : 6))
@@ -120,7 +119,7 @@ static __rte_noinline bool settle_any(struct lb_worker *worker, struct lb_burst 
 	nexthop = atomic_load_explicit(&backend->nexthop, memory_order_relaxed);
 	if (difference >= LB_MODE_N || packet->wire_bytes > worker->frame_limits[lb_nexthop_port(nexthop)])
 		return false;
-	if (((uint16_t)entry & (uint16_t)~LB_FLOW_PINNED) != settled &&
+	if (!lb_fast_is_settled(fast, entry, is_tcp) &&
 		!refresh(worker, burst, i, entry_at, is_tcp ? LB_FLOW_ESTABLISHED : LB_FLOW_UDP))
 		return false;
 	if (lb_fast_way_is_direct(difference)) {
@@ -148,12 +147,11 @@ static inline __attribute__((always_inline)) bool settle_proto(struct lb_worker 
 {
 	const struct lb_backend *backend = lb_fast_backend(fast, lb_fast_distance(entry));
 	uint64_t nexthop = atomic_load_explicit(&backend->nexthop, memory_order_relaxed);
-	uint16_t settled = proto == IPPROTO_TCP ? fast->established : fast->udp;
 
 	static_assert(LB_MODE_NAT == 0, "no difference");
 	if (unlikely(!lb_fast_is_of(burst, i, backend, family, LB_MODE_NAT)))
 		return false;
-	if (unlikely(((uint16_t)entry & (uint16_t)~LB_FLOW_PINNED) != settled) ||
+	if (unlikely(!lb_fast_is_settled(fast, entry, proto == IPPROTO_TCP)) ||
 		unlikely(burst->packets[i].wire_bytes > worker->frame_limits[lb_nexthop_port(nexthop)]))
 		return false;
 	send_to_backend(worker, burst, i, nexthop, backend, lb_fast_counters(fast, lb_fast_distance(entry)), family, proto);

@@ -46,10 +46,10 @@ static inline struct lb_backend_counters *lb_fast_counters(const struct lb_fast 
 	return (void *)((uint8_t *)fast->counters + distance);
 }
 
-/* Whether an entry need not be touched for one more packet, which has @p tcp_flags: 0: UDP. */
-static inline bool lb_fast_is_settled(const struct lb_fast *fast, uint64_t entry, uint8_t tcp_flags)
+/* Whether an entry need not be touched for one more packet, which has TCP flags (@p tcp) or is UDP. */
+static inline bool lb_fast_is_settled(const struct lb_fast *fast, uint64_t entry, bool tcp)
 {
-	return ((uint16_t)entry & (uint16_t)~LB_FLOW_PINNED) == (tcp_flags != 0 ? fast->established : fast->udp);
+	return ((uint16_t)entry & (uint16_t)~LB_FLOW_PINNED) == (tcp ? fast->established : fast->udp);
 }
 
 static_assert(offsetof(struct lb_backend, vip_port_be) == offsetof(struct lb_backend, vip) + sizeof(struct lb_addr) &&

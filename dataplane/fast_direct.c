@@ -109,7 +109,7 @@ static inline __attribute__((always_inline)) bool send_directly(struct lb_worker
 	uint16_t port;
 
 	if (unlikely(flags & LB_FAST_DECIDING) || unlikely(!lb_fast_is_of(burst, i, backend, family, mode)) ||
-		unlikely(!lb_fast_is_settled(fast, entry, flags)))
+		unlikely(!lb_fast_is_settled(fast, entry, flags != 0)))
 		return false;
 	nexthop = atomic_load_explicit(&backend->nexthop, memory_order_relaxed);
 	port = lb_nexthop_port(nexthop);

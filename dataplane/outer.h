@@ -33,28 +33,6 @@ struct lb_udp_gue_hdr {
 };
 static_assert(sizeof(struct lb_udp_gue_hdr) == 12, "summed in 4-byte words");
 
-static inline uint16_t lb_sum_fold(uint64_t sum)
-{
-	sum = (sum & 0xffffffffu) + (sum >> 32);
-	sum = (sum & 0xffffu) + (sum >> 16);
-	sum = (sum & 0xffffu) + (sum >> 16);
-	return (uint16_t)((sum & 0xffffu) + (sum >> 16));
-}
-
-// One's complement sum of n_bytes (a multiple of 4), not folded.
-static inline uint64_t lb_sum_of(const void *bytes, unsigned n_bytes)
-{
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < n_bytes; i += 4) {
-		uint32_t word;
-
-		memcpy(&word, (const uint8_t *)bytes + i, 4);
-		sum += word;
-	}
-	return sum;
-}
-
 /* Bytes of the IP packet at @p l3, as it says. */
 static inline uint32_t lb_outer_inner_bytes(const uint8_t *l3, uint8_t family)
 {

@@ -172,6 +172,17 @@ static void free_own(struct lb_burst *burst)
 	burst->n = 0;
 }
 
+struct rte_mbuf *pipeline_mbuf(struct pipeline *pipeline, const void *bytes, unsigned n)
+{
+	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pipeline->pool);
+	void *at = mbuf != NULL ? rte_pktmbuf_append(mbuf, (uint16_t)n) : NULL;
+
+	if (at == NULL)
+		abort();
+	memcpy(at, bytes, n);
+	return mbuf;
+}
+
 void pipeline_free_burst(struct pipeline *pipeline)
 {
 	free_own(&pipeline->worker->burst);

@@ -41,6 +41,9 @@ void pipeline_stop(struct pipeline *pipeline);
 /** As pipeline_stop(), but files are left for the next one: a data plane that ended. */
 void pipeline_leave(struct pipeline *pipeline);
 
+/** A buffer of the pool with @p n bytes of a frame in it. @return never NULL. */
+struct rte_mbuf *pipeline_mbuf(struct pipeline *pipeline, const void *bytes, unsigned n);
+
 /** Free what the worker's burst holds, as if it had been sent, and process what that releases. */
 void pipeline_free_burst(struct pipeline *pipeline);
 

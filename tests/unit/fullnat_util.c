@@ -211,9 +211,7 @@ uint8_t pass_frame(struct pipeline *pipeline, unsigned idx, const struct frame *
 	for (unsigned i = 0; i < 8; i++) {
 		const struct frame *its = i == 0 ? in : &frame;
 
-		worker->burst.mbufs[i] = rte_pktmbuf_alloc(pipeline->pool);
-		assert_non_null(worker->burst.mbufs[i]);
-		memcpy(rte_pktmbuf_append(worker->burst.mbufs[i], (uint16_t)its->n), its->bytes, its->n);
+		worker->burst.mbufs[i] = pipeline_mbuf(pipeline, its->bytes, its->n);
 		memset(&worker->burst.keys[i], 0x5a, offsetof(struct lb_flow_key, zero)); // not to be read unless written
 	}
 	worker->burst.n = 8;

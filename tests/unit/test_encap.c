@@ -187,11 +187,7 @@ static uint8_t process(struct rte_mbuf *mbuf, struct frame *out)
 
 static struct rte_mbuf *mbuf_of(const struct frame *frame)
 {
-	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pipeline.pool);
-
-	assert_non_null(mbuf);
-	memcpy(rte_pktmbuf_append(mbuf, (uint16_t)frame->n), frame->bytes, frame->n);
-	return mbuf;
+	return pipeline_mbuf(&pipeline, frame->bytes, frame->n);
 }
 
 static uint8_t send_one(const struct frame *frame, struct frame *out)

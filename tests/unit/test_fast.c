@@ -230,11 +230,7 @@ static struct rte_mbuf *odd_buffer_of(const struct frame *frame)
 
 static struct rte_mbuf *buffer_of(const struct frame *frame)
 {
-	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pipeline.pool);
-
-	assert_non_null(mbuf);
-	memcpy(rte_pktmbuf_append(mbuf, (uint16_t)frame->n), frame->bytes, frame->n);
-	return mbuf;
+	return pipeline_mbuf(&pipeline, frame->bytes, frame->n);
 }
 
 static void fill(struct lb_worker *worker, const struct frame *frames, unsigned n,

@@ -127,11 +127,8 @@ static void pass_frames(unsigned idx, const struct frame *frames, unsigned n, st
 	struct lb_worker *worker = pipeline.dp.workers[idx];
 
 	memset(output, 0, sizeof(*output));
-	for (unsigned i = 0; i < n; i++) {
-		worker->burst.mbufs[i] = rte_pktmbuf_alloc(pipeline.pool);
-		assert_non_null(worker->burst.mbufs[i]);
-		memcpy(rte_pktmbuf_append(worker->burst.mbufs[i], (uint16_t)frames[i].n), frames[i].bytes, frames[i].n);
-	}
+	for (unsigned i = 0; i < n; i++)
+		worker->burst.mbufs[i] = pipeline_mbuf(&pipeline, frames[i].bytes, frames[i].n);
 	worker->burst.n = n;
 	worker->burst.port = 0;
 	process(worker, output);

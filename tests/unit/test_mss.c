@@ -83,10 +83,7 @@ static int set_up(void **state)
 static uint8_t pass_at(uint16_t port, const struct frame *in, struct frame *out)
 {
 	struct lb_burst *burst = &pipeline.worker->burst;
-	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pipeline.pool);
-
-	assert_non_null(mbuf);
-	memcpy(rte_pktmbuf_append(mbuf, (uint16_t)in->n), in->bytes, in->n);
+	struct rte_mbuf *mbuf = pipeline_mbuf(&pipeline, in->bytes, in->n);
 	burst->n = 1;
 	burst->port = port;
 	burst->mbufs[0] = mbuf;
@@ -412,9 +409,7 @@ static void each_service_has_its_own(void **state)
 		struct segment in = syn_of(i, option, 4);
 		struct frame frame = frame_of(&in);
 
-		burst->mbufs[i] = rte_pktmbuf_alloc(pipeline.pool);
-		assert_non_null(burst->mbufs[i]);
-		memcpy(rte_pktmbuf_append(burst->mbufs[i], (uint16_t)frame.n), frame.bytes, frame.n);
+		burst->mbufs[i] = pipeline_mbuf(&pipeline, frame.bytes, frame.n);
 	}
 	lb_worker_process(pipeline.worker);
 	for (unsigned i = 0; i < N_CLAMPED; i++) {

@@ -156,12 +156,8 @@ static void send_burst(const struct frame *frames, unsigned n)
 
 	burst->n = n;
 	burst->port = 0;
-	for (unsigned i = 0; i < n; i++) {
-		burst->mbufs[i] = rte_pktmbuf_alloc(pipeline.pool);
-		assert_non_null(burst->mbufs[i]);
-		memcpy(rte_pktmbuf_append(burst->mbufs[i], (uint16_t)frames[i].n), frames[i].bytes,
-			frames[i].n);
-	}
+	for (unsigned i = 0; i < n; i++)
+		burst->mbufs[i] = pipeline_mbuf(&pipeline, frames[i].bytes, frames[i].n);
 	lb_worker_process(pipeline.worker);
 }
 

@@ -259,8 +259,7 @@ static void rst_syn_and_ack_of_a_burst_stay_together(void **state)
 			struct segment in = from_client(service, port, flags[i]);
 			struct frame frame = frame_of(&in);
 
-			burst->mbufs[i] = rte_pktmbuf_alloc(pipeline.pool);
-			memcpy(rte_pktmbuf_append(burst->mbufs[i], (uint16_t)frame.n), frame.bytes, frame.n);
+			burst->mbufs[i] = pipeline_mbuf(&pipeline, frame.bytes, frame.n);
 		}
 		lb_worker_process(worker);
 		for (unsigned i = 0; i < burst->n; i++)

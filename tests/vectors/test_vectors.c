@@ -269,11 +269,7 @@ static size_t take_out(const json_t *out, size_t n_out)
 
 static struct rte_mbuf *mbuf_of(const uint8_t *bytes, unsigned n)
 {
-	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pipeline.pool);
-
-	assert_non_null(mbuf);
-	memcpy(rte_pktmbuf_append(mbuf, (uint16_t)n), bytes, n);
-	return mbuf;
+	return pipeline_mbuf(&pipeline, bytes, n);
 }
 
 static void take_step(const json_t *step)
