@@ -11,6 +11,8 @@
 #include <netinet/in.h>
 
 #include "dataplane/checksum.h"
+#include "dataplane/mss.h"
+#include "dataplane/stages.h"
 #include "tests/unit/fullnat_util.h"
 
 static struct pipeline pipeline;
@@ -424,6 +426,43 @@ static void each_service_has_its_own(void **state)
 	pipeline_free_burst(&pipeline);
 }
 
+/*
+ * A plain packet of IPv4 has its key in the short form alone. By that, one of TCP is clamped; one of UDP is not, though what
+ * it has where TCP has its header reads like a SYN with the option.
+ */
+static void the_short_key_tells_the_protocol(void **state)
+{
+	static const uint8_t like_a_syn[16] = {[4] = 0x60, SYN, [12] = 2, 4, 1460 >> 8, 1460 & 0xff};
+	struct lb_burst *burst = &pipeline.worker->burst;
+	uint8_t option[4], *at;
+	struct frame frames[2];
+	struct segment segment;
+
+	(void)state;
+	set_all(536, 1500, 1500);
+	with_mss(option, 1460);
+	segment = syn_of(0, option, 4);
+	frames[0] = frame_of(&segment);
+	segment = segment_of(services[0].client, next_port++, services[0].vip, PORT(0), IPPROTO_UDP, 0);
+	set_payload(&segment, like_a_syn, sizeof(like_a_syn));
+	frames[1] = frame_of(&segment);
+	burst->n = 2;
+	burst->port = 0;
+	for (unsigned i = 0; i < 2; i++)
+		burst->mbufs[i] = pipeline_mbuf(&pipeline, frames[i].bytes, frames[i].n);
+	lb_stage_parse(pipeline.worker, burst);
+	assert_int_equal(burst->short_keys, 3);
+	for (unsigned i = 0; i < 2; i++) { // of an earlier burst, as it were
+		burst->keys[i].proto = i == 0 ? IPPROTO_UDP : IPPROTO_TCP;
+		lb_mss_clamp(pipeline.worker, burst, i, &pipeline.dp.backends[0], 0, 1);
+		at = rte_pktmbuf_mtod_offset(burst->mbufs[i], uint8_t *, 34 + 20);
+		with_mss(option, i == 0 ? 536 : 1460);
+		assert_memory_equal(at, option, 4);
+	}
+	assert_memory_equal(rte_pktmbuf_mtod(burst->mbufs[1], void *), frames[1].bytes, frames[1].n);
+	pipeline_free_burst(&pipeline);
+}
+
 static void bounds_are_checked(void **state)
 {
 	static const unsigned wrong[] = {1, 87, LB_MSS_MAX + 1, 65534};
@@ -454,6 +493,7 @@ int main(void)
 		cmocka_unit_test(wrong_checksums_stay_wrong),
 		cmocka_unit_test(a_header_in_two_segments),
 		cmocka_unit_test(each_service_has_its_own),
+		cmocka_unit_test(the_short_key_tells_the_protocol),
 		cmocka_unit_test(bounds_are_checked),
 	};
 

@@ -13,11 +13,10 @@
 #include "dataplane/flow.h"
 #include "dataplane/stages.h"
 #include "lb/smooth.h"
-#include "tests/pipeline/pipeline.h"
+#include "tests/unit/fullnat_util.h"
 
 #define N 5u         /* backends 0..4 of service 0; 5 is of service 1 */
 #define N_SLOTS 251u
-enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
 
 static struct pipeline pipeline;
 static uint32_t next_client;
@@ -202,6 +201,84 @@ static void source_stays_with_a_client_over_ports(void **state)
 	assert_int_equal(n_backends, N);
 	// nothing of it is pinned: entries are where their slots lead
 	assert_int_equal(slot_backend(1, 1), slot_backend(1, 2));
+}
+
+static void move_even_slots(uint16_t *words)
+{
+	for (unsigned i = 0; i < N_SLOTS; i += 2)
+		words[i] = (uint16_t)((words[i] + 1) % N);
+}
+
+static struct segment segment_from(uint32_t client, uint8_t flags)
+{
+	struct segment segment = segment_of("198.51.100.0", 1024 + client, "203.0.113.10", 80, IPPROTO_TCP, flags);
+
+	segment.src.bytes[15] = (uint8_t)client;
+	return segment;
+}
+
+// One plain packet of each of LB_BURST clients, eight parsed at once. @return how many the fast stage has settled.
+static unsigned send_plain(uint8_t flags, bool fast)
+{
+	struct lb_worker *worker = pipeline.worker;
+
+	worker->fetch_ports = 1;
+	worker->fast_ports = fast;
+	worker->burst.n = LB_BURST;
+	worker->burst.port = 0;
+	for (uint32_t i = 0; i < LB_BURST; i++) {
+		struct segment segment = segment_from(i, flags);
+		struct frame frame = frame_of(&segment);
+
+		worker->burst.mbufs[i] = pipeline_mbuf(&pipeline, frame.bytes, frame.n);
+		// not to be read unless written
+		memset(&worker->burst.keys[i], 0x5a, offsetof(struct lb_flow_key, zero));
+	}
+	lb_worker_process(worker);
+	for (unsigned i = 0; i < LB_BURST; i++)
+		assert_int_equal(worker->burst.packets[i].verdict, LB_VERDICT_FORWARD);
+	pipeline_free_burst(&pipeline);
+	return (unsigned)__builtin_popcount(worker->burst.settled);
+}
+
+// Whether a slot has moved under a flow is for the slot of its client to say, not for that of all its key.
+static void pins_where_the_client_s_slot_moves(bool fast)
+{
+	unsigned n_pinned = 0;
+
+	publish(LB_SCHED_SOURCE, 5, alike, 0);
+	send_plain(SYN, false);
+	send_plain(ACK, false);
+	assert_int_equal(publish_with(LB_SCHED_SOURCE, 5, alike, 0, move_even_slots), 0);
+	pipeline.worker->tick++; // the first packet of a tick has it looked at
+	assert_int_equal(send_plain(ACK, fast), fast ? LB_BURST : 0);
+	for (uint32_t i = 0; i < LB_BURST; i++) {
+		struct segment segment = segment_from(i, ACK);
+		struct lb_flow_key key = {.src = segment.src, .dst = segment.dst, .sport_be = htons(segment.sport),
+			.dport_be = htons(segment.dport), .proto = segment.proto};
+		uint64_t hash, *entry;
+		bool moved;
+
+		lb_hash_flows(&pipeline.dp.hash_key, &key, &hash, 1);
+		entry = lb_flowtable_lookup(&pipeline.worker->flowtable, hash, pipeline.worker->tick);
+		assert_non_null(entry);
+		moved = lb_hash_slot(lb_pick_source_hash(&pipeline.dp.hash_key, &key), N_SLOTS) % 2 == 0;
+		assert_int_equal(lb_flow_entry_pinned(*entry), moved);
+		n_pinned += moved;
+	}
+	assert_in_range(n_pinned, 1, LB_BURST - 1);
+}
+
+static void source_pins_where_the_client_s_slot_moves(void **state)
+{
+	(void)state;
+	pins_where_the_client_s_slot_moves(false);
+}
+
+static void so_it_does_in_the_fast_stage(void **state)
+{
+	(void)state;
+	pins_where_the_client_s_slot_moves(true);
 }
 
 static void bound_is_never_exceeded(void **state)
@@ -400,6 +477,8 @@ int main(void)
 		TEST(lc_gives_to_the_least_as_the_flow_table_counts),
 		TEST(p2c_never_takes_the_most_loaded),
 		TEST(source_stays_with_a_client_over_ports),
+		TEST(source_pins_where_the_client_s_slot_moves),
+		TEST(so_it_does_in_the_fast_stage),
 		TEST(bound_is_never_exceeded),
 		TEST(mid_stream_without_entry_goes_by_the_slot),
 		TEST(under_pressure_all_goes_by_the_slot),
