@@ -100,7 +100,7 @@ static uint8_t *put_l3(uint8_t *l3, const struct lb_packet *packet, const struct
 			.fragment_offset = RTE_BE16(RTE_IPV4_HDR_DF_FLAG), // and so id 0 (RFC 6864)
 			.time_to_live = TTL, .next_proto_id = proto,
 			.src_addr = lb_addr_ipv4_be(&key->dst), .dst_addr = lb_addr_ipv4_be(&key->src)};
-		ip->hdr_checksum = rte_ipv4_cksum(ip);
+		ip->hdr_checksum = lb_checksum_ipv4(ip);
 		return (uint8_t *)(ip + 1);
 	}
 	struct rte_ipv6_hdr *ip = (void *)l3;
@@ -189,6 +189,15 @@ static void answer_unreachable(struct lb_worker *worker, struct lb_burst *burst,
 			&(struct error){LB_ICMP6_UNREACHABLE, LB_ICMP6_PORT_UNREACHABLE, 0});
 }
 
+// Of a TCP header without anything behind it, and 0 in the checksum's place.
+static uint16_t bare_tcp_checksum(const uint8_t *l3, unsigned family, const struct rte_tcp_hdr *tcp)
+{
+	uint64_t addresses = family == 4 ? lb_sum_of(l3 + 12, 8) : lb_sum_of(l3 + 8, 32);
+
+	return (uint16_t)~lb_sum_fold(
+		addresses + RTE_BE16(IPPROTO_TCP) + RTE_BE16(sizeof(*tcp)) + lb_sum_of(tcp, sizeof(*tcp)));
+}
+
 // RFC 9293, 3.10.7.1: as a host in state CLOSED.
 static void answer_reset(struct lb_worker *worker, struct lb_burst *burst, unsigned i)
 {
@@ -214,8 +223,7 @@ static void answer_reset(struct lb_worker *worker, struct lb_burst *burst, unsig
 		tcp->recv_ack = rte_cpu_to_be_32(rte_be_to_cpu_32(was.sent_seq) + n_segment);
 		tcp->tcp_flags = LB_TCP_RST | LB_TCP_ACK;
 	}
-	tcp->cksum = packet->family == 4 ? rte_ipv4_udptcp_cksum((void *)l3, tcp)
-					 : rte_ipv6_udptcp_cksum((void *)l3, tcp);
+	tcp->cksum = bare_tcp_checksum(l3, packet->family, tcp);
 	send_answer(worker, burst, i, LB_ANSWER_RESET);
 }
 

@@ -62,6 +62,15 @@ static inline uint64_t lb_sum_of(const void *bytes, unsigned n_bytes)
 }
 
 /**
+ * Checksum of the IPv4 header at @p ip, which has no options and 0 in the checksum's place. Of bytes, however they were
+ * written: DPDK's rte_ipv4_cksum() reads the length from a union, and expects nobody to have written it as anything else.
+ */
+static inline uint16_t lb_checksum_ipv4(const void *ip)
+{
+	return (uint16_t)~lb_sum_fold(lb_sum_of(ip, sizeof(struct rte_ipv4_hdr)));
+}
+
+/**
  * Sum of @p n_bytes of a packet from @p offset on, over all its segments; what is not there does not count. DPDK's own
  * rte_raw_cksum_mbuf() (22.11) loses carries where a segment ends at an odd place.
  */

@@ -175,7 +175,7 @@ static void write_quoted_ipv4(uint8_t *at, const struct lb_quote *quote, const s
 	else if (n_bytes > (int32_t)(IPV6_MIN_MTU - sizeof(ip)))
 		ip.fragment_offset = RTE_BE16(RTE_IPV4_HDR_DF_FLAG);
 	memcpy(&ip.packet_id, (const uint8_t *)&quote->fragment_id + 2, 2);
-	ip.hdr_checksum = rte_ipv4_cksum(&ip);
+	ip.hdr_checksum = lb_checksum_ipv4(&ip);
 	memcpy(at, &ip, sizeof(ip));
 }
 
@@ -217,7 +217,7 @@ static void write_outer(struct lb_worker *worker, uint8_t *message, const uint8_
 			.next_proto_id = IPPROTO_ICMP,
 			.src_addr = lb_addr_ipv4_be(change->src),
 			.dst_addr = lb_addr_ipv4_be(change->dst)};
-		ip->hdr_checksum = rte_ipv4_cksum(ip);
+		ip->hdr_checksum = lb_checksum_ipv4(ip);
 		sum = (uint16_t)~rte_raw_cksum(ip + 1, n_icmp);
 		memcpy((uint8_t *)(ip + 1) + 2, &sum, 2);
 	} else {

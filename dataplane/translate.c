@@ -139,7 +139,7 @@ static void write_ipv4(struct lb_worker *worker, uint8_t *l3, const struct kept 
 	} else {
 		ip->packet_id = rte_cpu_to_be_16(worker->ipv4_id++);
 	}
-	ip->hdr_checksum = rte_ipv4_cksum(ip);
+	ip->hdr_checksum = lb_checksum_ipv4(ip);
 }
 
 static void write_ipv6(uint8_t *l3, const struct kept *kept, const struct lb_translation *change)
