@@ -15,6 +15,7 @@
 
 #include "dataplane/checksum.h"
 #include "dataplane/classify.h"
+#include "dataplane/headroom.h"
 #include "dataplane/icmp.h"
 #include "dataplane/stages.h"
 #include "dataplane/worker.h"
@@ -137,9 +138,9 @@ static bool put_error(struct lb_burst *burst, unsigned i, const struct error *er
 
 	n_quoted = RTE_MIN(n_quoted, n_max - n_headers);
 	n_quoted = RTE_MIN(n_quoted, mbuf->pkt_len - packet->l3); // of one that was quoted itself, not all is there
-	frame = (uint8_t *)rte_pktmbuf_prepend(mbuf, (uint16_t)n_headers);
-	if (frame == NULL)
+	if (!lb_headroom_is_ours(mbuf, n_headers))
 		return false;
+	frame = (uint8_t *)rte_pktmbuf_prepend(mbuf, (uint16_t)n_headers);
 	memmove(frame, frame + n_headers, packet->l3);
 	rte_pktmbuf_trim(mbuf, (uint16_t)(mbuf->pkt_len - (packet->l3 + n_headers + n_quoted)));
 	icmp = put_l3(frame + packet->l3, packet, &burst->keys[i],

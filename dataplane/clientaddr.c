@@ -25,6 +25,7 @@
 #include <rte_udp.h>
 
 #include "dataplane/checksum.h"
+#include "dataplane/headroom.h"
 #include "dataplane/tcpopt.h"
 #include "lb/decide.h"
 
@@ -175,7 +176,7 @@ static uint8_t insert(struct lb_burst *burst, unsigned i, unsigned at_l4, const 
 		burst->mtus[i] = (uint16_t)(mtu - n_bytes);
 		return LB_VERDICT_TOO_BIG;
 	}
-	if (unlikely(rte_pktmbuf_headroom(mbuf) < n_bytes))
+	if (unlikely(!lb_headroom_is_ours(mbuf, n_bytes)))
 		return LB_VERDICT_NO_HEADROOM;
 	memmove(frame - n_bytes, frame, at);
 	memcpy(frame - n_bytes + at, bytes, n_bytes);

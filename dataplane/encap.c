@@ -20,6 +20,7 @@
 #include <rte_malloc.h>
 #include <rte_udp.h>
 
+#include "dataplane/headroom.h"
 #include "dataplane/outer.h"
 #include "dataplane/rewrite.h"
 #include "dataplane/worker.h"
@@ -183,8 +184,7 @@ static inline __attribute__((always_inline)) uint8_t encapsulate(const struct wr
 		burst->mtus[wrap->i] = worker->mtus[port] > n_outer ? (uint16_t)(worker->mtus[port] - n_outer) : 0;
 		return LB_VERDICT_TOO_BIG;
 	}
-	// Nobody else may see what we write; what a NIC received is ours alone.
-	if (unlikely(mbuf->data_off < n_outer) || unlikely(RTE_MBUF_CLONED(mbuf) || rte_mbuf_refcnt_read(mbuf) != 1))
+	if (unlikely(!lb_headroom_is_ours(mbuf, n_outer)))
 		return LB_VERDICT_NO_HEADROOM;
 	decrement_ttl(inner, packet->family);
 	if (gue && !outer4)

@@ -16,6 +16,7 @@
 #include "dataplane/checksum.h"
 #include "dataplane/frag.h"
 #include "dataplane/fullnat.h"
+#include "dataplane/headroom.h"
 
 // RFC 7915, section 5.1: a packet that IPv6 would never have fragmented may be in IPv4.
 #define IPV6_MIN_MTU 1280u
@@ -170,7 +171,7 @@ static bool move_link_header(struct rte_mbuf *mbuf, const struct lb_packet *pack
 	int grow = (int)header_bytes - (int)(at - packet->l3);
 	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
 
-	if (grow > (int)rte_pktmbuf_headroom(mbuf))
+	if (grow > 0 && !lb_headroom_is_ours(mbuf, (unsigned)grow))
 		return false;
 	memmove(frame - grow, frame, packet->l3);
 	if (grow > 0)

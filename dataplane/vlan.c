@@ -10,6 +10,8 @@
 #include <rte_ether.h>
 #include <rte_mbuf.h>
 
+#include "dataplane/headroom.h"
+
 #define MACS_BYTES 12u
 #define TAG_BYTES 4u
 // IEEE 802.3, without FCS: what an untagged frame has at least. One that had it with its tag gets it again without.
@@ -24,8 +26,7 @@ static bool insert_tag(struct rte_mbuf *mbuf)
 {
 	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
 
-	// Nobody else may see what we write; what a NIC received is ours alone.
-	if (rte_pktmbuf_headroom(mbuf) < TAG_BYTES || RTE_MBUF_CLONED(mbuf) || rte_mbuf_refcnt_read(mbuf) != 1)
+	if (!lb_headroom_is_ours(mbuf, TAG_BYTES))
 		return false;
 	memmove(frame - TAG_BYTES, frame, MACS_BYTES);
 	rte_pktmbuf_prepend(mbuf, TAG_BYTES);

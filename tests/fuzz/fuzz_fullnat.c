@@ -22,7 +22,6 @@
 #define N_SERVICES 16u /* and proxy_v2 over UDP */
 #define CLIENT_PORT 40000u
 #define MAX_PACKETS 200u
-#define HEADROOM 128u
 #define MAX_FRAME 1700u
 
 enum { WHAT_SERVICE = 0x0f, WHAT_REPLY = 0x10, WHAT_DAMAGE = 0x20, WHAT_SPLIT = 0x40, WHAT_OTHER_PORT = 0x80 };
@@ -275,42 +274,14 @@ static void damage(struct input *input, struct frame *frame)
 	}
 }
 
-static void free_memory(void *memory, void *unused)
-{
-	(void)unused;
-	free(memory);
-}
-
-// One segment with memory that ends where it does. @return NULL: no buffer.
-static struct rte_mbuf *exact_mbuf(const uint8_t *bytes, unsigned n)
-{
-	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pipeline.pool);
-	// DPDK's bookkeeping of the memory goes first.
-	unsigned n_info = RTE_ALIGN_CEIL((unsigned)sizeof(struct rte_mbuf_ext_shared_info), 64u);
-	uint8_t *memory = malloc(n_info + HEADROOM + n);
-	struct rte_mbuf_ext_shared_info *info = (void *)memory;
-
-	if (mbuf == NULL || memory == NULL)
-		abort();
-	info->free_cb = free_memory;
-	info->fcb_opaque = NULL;
-	rte_mbuf_ext_refcnt_set(info, 1);
-	rte_pktmbuf_attach_extbuf(mbuf, memory, 0, (uint16_t)(n_info + HEADROOM + n), info);
-	mbuf->data_off = (uint16_t)(n_info + HEADROOM);
-	mbuf->data_len = (uint16_t)n;
-	mbuf->pkt_len = n;
-	memcpy(memory + n_info + HEADROOM, bytes, n);
-	return mbuf;
-}
-
 static struct rte_mbuf *mbuf_of(const struct frame *frame, unsigned n_first)
 {
 	struct rte_mbuf *mbuf;
 
 	if (n_first == 0 || n_first >= frame->n)
-		return exact_mbuf(frame->bytes, frame->n);
-	mbuf = exact_mbuf(frame->bytes, n_first);
-	if (rte_pktmbuf_chain(mbuf, exact_mbuf(frame->bytes + n_first, frame->n - n_first)) != 0)
+		return pipeline_mbuf_exact(&pipeline, frame->bytes, frame->n);
+	mbuf = pipeline_mbuf_exact(&pipeline, frame->bytes, n_first);
+	if (rte_pktmbuf_chain(mbuf, pipeline_mbuf_exact(&pipeline, frame->bytes + n_first, frame->n - n_first)) != 0)
 		abort();
 	return mbuf;
 }

@@ -183,6 +183,33 @@ struct rte_mbuf *pipeline_mbuf(struct pipeline *pipeline, const void *bytes, uns
 	return mbuf;
 }
 
+static void free_memory(void *bytes, void *memory)
+{
+	(void)bytes;
+	free(memory);
+}
+
+struct rte_mbuf *pipeline_mbuf_exact(struct pipeline *pipeline, const void *bytes, unsigned n)
+{
+	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pipeline->pool);
+	// DPDK's bookkeeping of the memory goes first
+	unsigned n_info = RTE_ALIGN_CEIL((unsigned)sizeof(struct rte_mbuf_ext_shared_info), 64u);
+	uint8_t *memory = malloc(n_info + LB_EXACT_HEADROOM + n);
+	struct rte_mbuf_ext_shared_info *info = (void *)memory;
+
+	if (mbuf == NULL || memory == NULL)
+		abort();
+	info->free_cb = free_memory;
+	info->fcb_opaque = memory;
+	rte_mbuf_ext_refcnt_set(info, 1);
+	rte_pktmbuf_attach_extbuf(mbuf, memory + n_info, (uintptr_t)memory + n_info, (uint16_t)(LB_EXACT_HEADROOM + n), info);
+	mbuf->data_off = LB_EXACT_HEADROOM;
+	mbuf->data_len = (uint16_t)n;
+	mbuf->pkt_len = n;
+	memcpy(rte_pktmbuf_mtod(mbuf, void *), bytes, n);
+	return mbuf;
+}
+
 void pipeline_free_burst(struct pipeline *pipeline)
 {
 	free_own(&pipeline->worker->burst);

@@ -44,6 +44,13 @@ void pipeline_leave(struct pipeline *pipeline);
 /** A buffer of the pool with @p n bytes of a frame in it. @return never NULL. */
 struct rte_mbuf *pipeline_mbuf(struct pipeline *pipeline, const void *bytes, unsigned n);
 
+/**
+ * The same in memory outside the pool, as some NICs have it: LB_EXACT_HEADROOM bytes in front of the frame, none behind it, so
+ * that a sanitizer sees what is read beyond. @return never NULL.
+ */
+struct rte_mbuf *pipeline_mbuf_exact(struct pipeline *pipeline, const void *bytes, unsigned n);
+#define LB_EXACT_HEADROOM 128u
+
 /** Free what the worker's burst holds, as if it had been sent, and process what that releases. */
 void pipeline_free_burst(struct pipeline *pipeline);
 

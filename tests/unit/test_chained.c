@@ -10,8 +10,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <stdlib.h>
-
 #include <netinet/in.h>
 
 #include <rte_ip.h>
@@ -22,7 +20,6 @@
 #define CLIENT6 "2001:db8:c::7"
 #define VIP4 "203.0.113.10"
 #define VIP6 "2001:db8::10"
-#define HEADROOM 128u
 
 /* Service i has backend i. */
 static const struct {
@@ -69,32 +66,6 @@ static int set_up(void **state)
 	return 0;
 }
 
-static void free_memory(void *memory, void *unused)
-{
-	(void)unused;
-	free(memory);
-}
-
-// One segment with memory that ends where it does.
-static struct rte_mbuf *exact_mbuf(const uint8_t *bytes, unsigned n)
-{
-	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pipeline.pool);
-	unsigned n_info = RTE_ALIGN_CEIL((unsigned)sizeof(struct rte_mbuf_ext_shared_info), 64u);
-	uint8_t *memory = malloc(n_info + HEADROOM + n); // DPDK's bookkeeping of it goes first
-	struct rte_mbuf_ext_shared_info *info = (void *)memory;
-
-	assert_true(mbuf != NULL && memory != NULL);
-	info->free_cb = free_memory;
-	info->fcb_opaque = NULL;
-	rte_mbuf_ext_refcnt_set(info, 1);
-	rte_pktmbuf_attach_extbuf(mbuf, memory, (uintptr_t)memory, (uint16_t)(n_info + HEADROOM + n), info);
-	mbuf->data_off = (uint16_t)(n_info + HEADROOM);
-	mbuf->data_len = (uint16_t)n;
-	mbuf->pkt_len = n;
-	memcpy(memory + n_info + HEADROOM, bytes, n);
-	return mbuf;
-}
-
 struct fate {
 	uint8_t verdict;
 	bool answered;
@@ -104,13 +75,13 @@ struct fate {
 static struct fate fate_of(const struct frame *frame, unsigned n_first)
 {
 	struct lb_burst *burst = &pipeline.worker->burst;
-	struct rte_mbuf *mbuf = exact_mbuf(frame->bytes, n_first);
+	struct rte_mbuf *mbuf = pipeline_mbuf_exact(&pipeline, frame->bytes, n_first);
 	struct fate fate = {0};
 	const uint8_t *got;
 
 	if (n_first < frame->n)
 		assert_int_equal(
-			rte_pktmbuf_chain(mbuf, exact_mbuf(frame->bytes + n_first, frame->n - n_first)), 0);
+			rte_pktmbuf_chain(mbuf, pipeline_mbuf_exact(&pipeline, frame->bytes + n_first, frame->n - n_first)), 0);
 	burst->n = 1;
 	burst->port = 0;
 	burst->mbufs[0] = mbuf;
