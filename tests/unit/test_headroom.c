@@ -11,6 +11,7 @@
 
 #include <netinet/in.h>
 
+#include "dataplane/checksum.h"
 #include "dataplane/headroom.h"
 #include "tests/unit/fullnat_util.h"
 
@@ -170,6 +171,62 @@ static void only_memory_of_ours_is_written_to(void **state)
 			}
 }
 
+// A frame as long as the longest buffer, of service @p i. Its L4 checksum is wrong.
+static uint16_t fill_longest(unsigned i, uint16_t sport, uint8_t bytes[UINT16_MAX])
+{
+	struct segment segment = segment_of(services[i].client, sport, services[i].vip, PORT(i), services[i].proto, ACK);
+	struct frame frame = frame_of(&segment);
+	bool ipv4 = lb_addr_is_ipv4(&segment.src);
+	uint16_t n = UINT16_MAX - LB_EXACT_HEADROOM, n_headers = ipv4 ? 34 : 54, sum;
+	rte_be16_t n_l4_be = rte_cpu_to_be_16((uint16_t)(n - n_headers)), n_ip_be = rte_cpu_to_be_16((uint16_t)(n - 14));
+
+	memset(bytes, 0x77, n);
+	memcpy(bytes, frame.bytes, frame.n);
+	if (services[i].proto == IPPROTO_UDP)
+		memcpy(bytes + n_headers + 4, &n_l4_be, 2);
+	if (ipv4) {
+		memcpy(bytes + 14 + 2, &n_ip_be, 2);
+		memset(bytes + 14 + 10, 0, 2);
+		sum = lb_checksum_ipv4(bytes + 14);
+		memcpy(bytes + 14 + 10, &sum, 2);
+	} else {
+		memcpy(bytes + 14 + 4, &n_l4_be, 2);
+	}
+	return n;
+}
+
+/*
+ * No MTU is too large: lengths of a buffer have 16 bits, and so has what it grows to, which is in the same memory. A port may
+ * have 65 535 and more (the loopback does).
+ */
+static void the_longest_buffers_have_room_for_what_they_become(void **state)
+{
+	static uint8_t bytes[UINT16_MAX];
+	struct lb_burst *burst = &pipeline.worker->burst;
+
+	(void)state;
+	for (unsigned port = 0; port < 2; port++)
+		lb_worker_set_mtu(pipeline.worker, port, UINT16_MAX);
+	for (unsigned i = 0; i < N_SERVICES; i++)
+		for (unsigned is_fast = 0; is_fast < 2; is_fast++) {
+			uint16_t sport = (uint16_t)next_port++, n = fill_longest(i, sport, bytes);
+
+			begin_flow(i, sport);
+			pipeline.worker->fetch_ports = pipeline.worker->fast_ports = is_fast;
+			burst->n = 1;
+			burst->port = 0;
+			burst->mbufs[0] = pipeline_mbuf_exact(&pipeline, bytes, n);
+			lb_worker_process(pipeline.worker);
+			assert_int_equal(burst->packets[0].verdict, LB_VERDICT_FORWARD);
+			assert_int_equal(burst->mbufs[0]->pkt_len, n + services[i].n_more);
+			assert_int_equal(burst->mbufs[0]->data_len, n + services[i].n_more);
+			assert_int_equal(burst->packets[0].wire_bytes, n + services[i].n_more);
+			pipeline_free_burst(&pipeline);
+		}
+	for (unsigned port = 0; port < 2; port++)
+		lb_worker_set_mtu(pipeline.worker, port, 1500);
+}
+
 // When the other one is gone, so is the difference.
 static void the_last_of_several_may_be(void **state)
 {
@@ -192,6 +249,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(only_memory_of_ours_is_written_to),
 		cmocka_unit_test(the_last_of_several_may_be),
+		cmocka_unit_test(the_longest_buffers_have_room_for_what_they_become),
 	};
 
 	return cmocka_run_group_tests_name("headroom", tests, set_up, pipeline_tear_down);
