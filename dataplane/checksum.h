@@ -5,8 +5,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <netinet/in.h>
+
 #include <rte_ip.h>
 #include <rte_mbuf.h>
+#include <rte_tcp.h>
+#include <rte_udp.h>
 
 #include "lb/addr.h"
 
@@ -112,6 +116,27 @@ static inline uint16_t lb_checksum_change(uint16_t checksum, uint16_t change)
 	bool borrow = __builtin_sub_overflow(checksum, change, &less);
 
 	return (uint16_t)(less - borrow);
+}
+
+/**
+ * The same to the checksum in a TCP or UDP header. A zero of UDP says that there is none (RFC 768); one that comes out as zero
+ * is not to be taken for that.
+ */
+static inline void lb_checksum_change_l4(uint8_t *l4, uint8_t proto, uint16_t change)
+{
+	if (proto == IPPROTO_TCP) {
+		struct rte_tcp_hdr *tcp = (void *)l4;
+
+		tcp->cksum = lb_checksum_change(tcp->cksum, change);
+	} else {
+		struct rte_udp_hdr *udp = (void *)l4;
+
+		if (udp->dgram_cksum == 0)
+			return;
+		udp->dgram_cksum = lb_checksum_change(udp->dgram_cksum, change);
+		if (udp->dgram_cksum == 0)
+			udp->dgram_cksum = 0xffff;
+	}
 }
 
 #endif

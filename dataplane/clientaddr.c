@@ -111,21 +111,12 @@ static void shift_sack(struct rte_tcp_hdr *tcp, uint32_t back_by)
 	lb_tcpopt_changed(tcp, before);
 }
 
-// RFC 768: zero says that there is none. One that comes out as zero on the way is not to be taken for that.
-static void change_udp_checksum(struct rte_udp_hdr *udp, uint16_t change)
-{
-	if (udp->dgram_cksum == 0)
-		return;
-	udp->dgram_cksum = lb_checksum_change(udp->dgram_cksum, change);
-	if (udp->dgram_cksum == 0)
-		udp->dgram_cksum = 0xffff;
-}
-
 // The IP header's and UDP's lengths, and the checksums that have them. @p change in bytes.
 static void change_length(struct lb_burst *burst, unsigned i, int change)
 {
 	struct lb_packet *packet = &burst->packets[i];
-	uint8_t *l3 = lb_packet_at(burst, i, packet->l3);
+	uint8_t *l3 = lb_packet_at(burst, i, packet->l3), *l4 = lb_packet_at(burst, i, packet->l4);
+	uint8_t proto = burst->keys[i].proto;
 	rte_be16_t *length = (void *)(l3 + (packet->family == 4 ? 2 : 4));
 	rte_be16_t from = *length, to = rte_cpu_to_be_16((uint16_t)(rte_be_to_cpu_16(from) + change));
 	// Whatever the length of the header, that of TCP or UDP changes by as much.
@@ -137,16 +128,13 @@ static void change_length(struct lb_burst *burst, unsigned i, int change)
 
 		ip->hdr_checksum = lb_checksum_change(ip->hdr_checksum, sum);
 	}
-	if (burst->keys[i].proto == IPPROTO_TCP) {
-		struct rte_tcp_hdr *tcp = tcp_of(burst, i);
-
-		tcp->cksum = lb_checksum_change(tcp->cksum, sum);
-	} else {
-		struct rte_udp_hdr *udp = (void *)tcp_of(burst, i);
+	if (proto == IPPROTO_UDP) {
+		struct rte_udp_hdr *udp = (void *)l4;
 
 		udp->dgram_len = rte_cpu_to_be_16((uint16_t)(rte_be_to_cpu_16(udp->dgram_len) + change));
-		change_udp_checksum(udp, lb_sum_add(sum, sum)); // in the pseudo header and in its own
+		sum = lb_sum_add(sum, sum); // in the pseudo header and in its own
 	}
+	lb_checksum_change_l4(l4, proto, sum);
 	packet->wire_bytes = burst->mbufs[i]->pkt_len;
 }
 
@@ -168,7 +156,6 @@ static uint8_t insert(struct lb_burst *burst, unsigned i, unsigned at_l4, const 
 	unsigned at = burst->packets[i].l4 + at_l4;
 	uint16_t sum = lb_sum_words(bytes, n_bytes / 2);
 	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
-	uint8_t *l4;
 
 	if (unlikely(burst->packets[i].pending == LB_VERDICT_FRAGMENT))
 		return LB_VERDICT_FRAGMENT; // the others' places would be others
@@ -181,14 +168,7 @@ static uint8_t insert(struct lb_burst *burst, unsigned i, unsigned at_l4, const 
 	memmove(frame - n_bytes, frame, at);
 	memcpy(frame - n_bytes + at, bytes, n_bytes);
 	rte_pktmbuf_prepend(mbuf, (uint16_t)n_bytes);
-	l4 = lb_packet_at(burst, i, burst->packets[i].l4);
-	if (burst->keys[i].proto == IPPROTO_TCP) {
-		struct rte_tcp_hdr *tcp = (void *)l4;
-
-		tcp->cksum = lb_checksum_change(tcp->cksum, sum);
-	} else {
-		change_udp_checksum((void *)l4, sum);
-	}
+	lb_checksum_change_l4(lb_packet_at(burst, i, burst->packets[i].l4), burst->keys[i].proto, sum);
 	change_length(burst, i, (int)n_bytes);
 	return LB_VERDICT_FORWARD;
 }

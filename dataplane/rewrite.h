@@ -90,19 +90,7 @@ static inline void lb_change_l4(uint8_t *l4, uint8_t proto, const struct lb_chan
 {
 	if (change->port_be != 0)
 		memcpy(l4 + (change->source ? 0 : 2), &change->port_be, 2);
-	if (proto == IPPROTO_TCP) {
-		struct rte_tcp_hdr *tcp = (void *)l4;
-
-		tcp->cksum = lb_checksum_change(tcp->cksum, change->l4_sum);
-	} else {
-		struct rte_udp_hdr *udp = (void *)l4;
-
-		if (udp->dgram_cksum == 0)
-			return; // RFC 768: none was computed
-		udp->dgram_cksum = lb_checksum_change(udp->dgram_cksum, change->l4_sum);
-		if (udp->dgram_cksum == 0)
-			udp->dgram_cksum = 0xffff;
-	}
+	lb_checksum_change_l4(l4, proto, change->l4_sum);
 }
 
 /*

@@ -53,19 +53,7 @@ static void change_l4(uint8_t *l4, uint8_t proto, const struct lb_translation *c
 {
 	memcpy(l4, &change->sport_be, 2);
 	memcpy(l4 + 2, &change->dport_be, 2);
-	if (proto == IPPROTO_TCP) {
-		struct rte_tcp_hdr *tcp = (void *)l4;
-
-		tcp->cksum = lb_checksum_change(tcp->cksum, change->l4_sum);
-	} else {
-		struct rte_udp_hdr *udp = (void *)l4;
-
-		if (udp->dgram_cksum == 0)
-			return; // RFC 768: none was computed
-		udp->dgram_cksum = lb_checksum_change(udp->dgram_cksum, change->l4_sum);
-		if (udp->dgram_cksum == 0)
-			udp->dgram_cksum = 0xffff;
-	}
+	lb_checksum_change_l4(l4, proto, change->l4_sum);
 }
 
 static inline bool is_fragment(const struct lb_packet *packet)
