@@ -129,19 +129,6 @@ void lb_encap_commit(struct lb_dp *dp)
 
 /* Using them. */
 
-// The packet grows by the outer header; its Ethernet padding goes.
-static inline void grow(struct rte_mbuf *mbuf, uint16_t l3, unsigned n_bytes, uint32_t inner_bytes)
-{
-	mbuf->data_off = (uint16_t)(mbuf->data_off - n_bytes);
-	if (likely(mbuf->nb_segs == 1)) {
-		mbuf->data_len = (uint16_t)(l3 + n_bytes + inner_bytes);
-		mbuf->pkt_len = l3 + n_bytes + inner_bytes;
-	} else {
-		mbuf->data_len = (uint16_t)(mbuf->data_len + n_bytes);
-		mbuf->pkt_len += n_bytes;
-	}
-}
-
 // What is to be put around a packet, and where it goes.
 struct wrap {
 	const struct lb_worker *worker;
@@ -151,18 +138,6 @@ struct wrap {
 	uint64_t hash;
 	uint64_t nexthop;
 };
-
-static inline void decrement_ttl(uint8_t *l3, uint8_t family)
-{
-	if (family == 4) { // RFC 1624, eqn. 3, for the TTL's 16-bit word
-		struct rte_ipv4_hdr *ip = (void *)l3;
-
-		ip->time_to_live--;
-		ip->hdr_checksum = lb_checksum_change(ip->hdr_checksum, (uint16_t)~RTE_BE16(0x0100));
-	} else {
-		((struct rte_ipv6_hdr *)l3)->hop_limits--;
-	}
-}
 
 // One per kind: the outer header's length and family are constants in each.
 static inline __attribute__((always_inline)) uint8_t encapsulate(const struct wrap *wrap, bool outer4, bool gue)
@@ -186,12 +161,15 @@ static inline __attribute__((always_inline)) uint8_t encapsulate(const struct wr
 	}
 	if (unlikely(!lb_headroom_is_ours(mbuf, n_outer)))
 		return LB_VERDICT_NO_HEADROOM;
-	decrement_ttl(inner, packet->family);
+	lb_decrement_ttl(inner, packet->family);
 	if (gue && !outer4)
 		sum = lb_outer_inner_sum(
 			mbuf, packet->l3, packet->l4, packet->family, lb_burst_proto(burst, wrap->i), inner_bytes);
 	memcpy(&vlan, inner - 6, sizeof(vlan)); // if there is one
-	grow(mbuf, packet->l3, n_outer, inner_bytes);
+	if (likely(mbuf->nb_segs == 1))
+		lb_outer_grow(mbuf, packet->l3, n_outer, inner_bytes);
+	else
+		rte_pktmbuf_prepend(mbuf, (uint16_t)n_outer);
 	memcpy(outer, wrap->encap->header + LB_ENCAP_MAX_BYTES - n_outer, n_outer);
 	lb_write_ethernet(outer - packet->l3, wrap->nexthop, lb_worker_source(worker, port, outer4 ? 4 : 6));
 	if (packet->l3 != RTE_ETHER_HDR_LEN) {
@@ -241,7 +219,7 @@ static inline uint8_t put_nowhere(const struct wrap *wrap)
 		burst->mtus[wrap->i] = worker->mtus[port];
 		return LB_VERDICT_TOO_BIG;
 	}
-	decrement_ttl(frame + packet->l3, packet->family);
+	lb_decrement_ttl(frame + packet->l3, packet->family);
 	memcpy(frame, &wrap->nexthop, 6);
 	memcpy(frame + 6, &worker->src_macs[port], 6);
 	return LB_VERDICT_FORWARD;

@@ -32,22 +32,6 @@ static inline unsigned outer_bytes(enum lb_encap_kind kind)
 	return outer_ip_bytes(kind) + (kind_is_gue(kind) ? (unsigned)sizeof(struct lb_udp_gue_hdr) : 0);
 }
 
-static inline void decrement_ttl(uint8_t *l3, unsigned family)
-{
-	if (family == 4)
-		lb_change_plain_ipv4_word(l3, lb_ip_difference((uint16_t)~RTE_BE16(0x0100)));
-	else
-		((struct rte_ipv6_hdr *)l3)->hop_limits--;
-}
-
-// Room for the outer header; the Ethernet padding goes.
-static inline void grow(struct rte_mbuf *mbuf, unsigned n_outer, uint32_t inner_bytes)
-{
-	mbuf->data_off = (uint16_t)(mbuf->data_off - n_outer);
-	mbuf->data_len = (uint16_t)(RTE_ETHER_HDR_LEN + n_outer + inner_bytes);
-	mbuf->pkt_len = RTE_ETHER_HDR_LEN + n_outer + inner_bytes;
-}
-
 // One reference and one segment, in one comparison; its buffer its own; and room before the packet.
 static inline bool may_grow(const struct rte_mbuf *mbuf, unsigned n_outer)
 {
@@ -77,10 +61,10 @@ static inline __attribute__((always_inline)) uint32_t wrap(struct rte_mbuf *mbuf
 	else
 		first = lb_outer_first_word(lb_outer_traffic_class(inner, family));
 
-	decrement_ttl(inner, family);
+	lb_decrement_ttl(inner, family);
 	if (kind == LB_ENCAP_GUE6)
 		sum = lb_outer_inner_sum(mbuf, l3, l3 + (family == 4 ? 20 : 40), family, proto, inner_bytes);
-	grow(mbuf, n_outer, inner_bytes);
+	lb_outer_grow(mbuf, l3, n_outer, inner_bytes);
 	memcpy(outer, encap->header + LB_ENCAP_MAX_BYTES - n_outer, n_outer);
 	if (n_ip == 20)
 		lb_outer_finish_ipv4(outer, encap, first, inner_bytes + n_outer);
@@ -126,7 +110,7 @@ static inline __attribute__((always_inline)) bool send_directly(struct lb_worker
 		packet->wire_bytes =
 			wrap(mbuf, encap, burst->hashes[i], kind, family, flags != 0 ? IPPROTO_TCP : IPPROTO_UDP);
 	} else {
-		decrement_ttl(frame + RTE_ETHER_HDR_LEN, family);
+		lb_decrement_ttl(frame + RTE_ETHER_HDR_LEN, family);
 	}
 	lb_write_ethernet(frame - n_outer, nexthop,
 		lb_worker_source(worker, port, kind == LB_ENCAP_NONE ? family : outer_ip_bytes(kind) == 20 ? 4 : 6));

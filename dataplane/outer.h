@@ -74,6 +74,14 @@ static inline uint64_t lb_outer_inner_sum(
 	return lb_sum_mbuf(mbuf, l3, n_bytes);
 }
 
+/* Room for an outer header in front of a packet in one segment, which has it (headroom.h). Its Ethernet padding goes. */
+static inline void lb_outer_grow(struct rte_mbuf *mbuf, uint16_t l3, unsigned n_outer, uint32_t inner_bytes)
+{
+	mbuf->data_off = (uint16_t)(mbuf->data_off - n_outer);
+	mbuf->data_len = (uint16_t)(l3 + n_outer + inner_bytes);
+	mbuf->pkt_len = l3 + n_outer + inner_bytes;
+}
+
 /* The first two bytes of an IPv4 header without options, as they lie in memory. */
 static inline uint16_t lb_outer_first_word(uint8_t tos)
 {

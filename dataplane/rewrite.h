@@ -66,38 +66,10 @@ static inline struct lb_change lb_change_to_client(const struct lb_backend *back
 		.source = true};
 }
 
-static inline void lb_change_l3(uint8_t *l3, uint8_t family, const struct lb_change *change)
-{
-	if (family == 4) {
-		struct rte_ipv4_hdr *ip = (void *)l3;
-		uint32_t addr = lb_addr_ipv4_be(change->addr);
-
-		if (change->source)
-			ip->src_addr = addr;
-		else
-			ip->dst_addr = addr;
-		ip->time_to_live--;
-		ip->hdr_checksum = lb_checksum_change(ip->hdr_checksum, (uint16_t)(change->ip >> 16));
-	} else {
-		struct rte_ipv6_hdr *ip = (void *)l3;
-
-		memcpy(change->source ? ip->src_addr : ip->dst_addr, change->addr, 16);
-		ip->hop_limits--;
-	}
-}
-
-static inline void lb_change_l4(uint8_t *l4, uint8_t proto, const struct lb_change *change)
-{
-	if (change->port_be != 0)
-		memcpy(l4 + (change->source ? 0 : 2), &change->port_be, 2);
-	lb_checksum_change_l4(l4, proto, change->l4_sum);
-}
-
 /*
- * TTL and checksum of a plain IPv4 header by lb_ip_difference(). The TTL is 2 at least: it does not borrow of what lies above
- * it.
+ * TTL and checksum of an IPv4 header by lb_ip_difference(). The TTL is 2 at least: it does not borrow of what lies above it.
  */
-static inline void lb_change_plain_ipv4_word(uint8_t *l3, uint32_t difference)
+static inline void lb_change_ipv4_word(uint8_t *l3, uint32_t difference)
 {
 	uint32_t word, less;
 	bool borrow;
@@ -108,6 +80,33 @@ static inline void lb_change_plain_ipv4_word(uint8_t *l3, uint32_t difference)
 	memcpy(l3 + 8, &less, sizeof(less));
 }
 
+/* One hop more, and nothing else. */
+static inline void lb_decrement_ttl(uint8_t *l3, unsigned family)
+{
+	if (family == 4)
+		lb_change_ipv4_word(l3, lb_ip_difference((uint16_t)~RTE_BE16(0x0100)));
+	else
+		((struct rte_ipv6_hdr *)l3)->hop_limits--;
+}
+
+static inline void lb_change_l3(uint8_t *l3, unsigned family, const struct lb_change *change)
+{
+	if (family == 4) {
+		memcpy(l3 + (change->source ? 12 : 16), &change->addr->u32[3], 4);
+		lb_change_ipv4_word(l3, change->ip);
+	} else {
+		memcpy(l3 + (change->source ? 8 : 24), change->addr, 16);
+		lb_decrement_ttl(l3, family);
+	}
+}
+
+static inline void lb_change_l4(uint8_t *l4, uint8_t proto, const struct lb_change *change)
+{
+	if (change->port_be != 0)
+		memcpy(l4 + (change->source ? 0 : 2), &change->port_be, 2);
+	lb_checksum_change_l4(l4, proto, change->l4_sum);
+}
+
 /** All of that, and both MACs, to a plain packet (burst.h) of @p family: every offset is a constant. Worker. */
 static inline __attribute__((always_inline)) void lb_rewrite_plain(uint8_t *frame, uint64_t nexthop,
 	uint64_t source, unsigned family, uint8_t proto, const struct lb_change *change)
@@ -115,12 +114,7 @@ static inline __attribute__((always_inline)) void lb_rewrite_plain(uint8_t *fram
 	uint8_t *l3 = frame + RTE_ETHER_HDR_LEN;
 
 	lb_write_ethernet(frame, nexthop, source);
-	if (family == 4) {
-		memcpy(l3 + (change->source ? 12 : 16), &change->addr->u32[3], 4);
-		lb_change_plain_ipv4_word(l3, change->ip);
-	} else {
-		lb_change_l3(l3, (uint8_t)family, change);
-	}
+	lb_change_l3(l3, family, change);
 	lb_change_l4(l3 + (family == 4 ? 20 : 40), proto, change);
 }
 
