@@ -58,10 +58,17 @@ struct lb_burst {
 	bool mostly_services; /* parse: as were those of this port before; all are hashed by the fetch stage */
 	bool mostly_hits;     /* parse: so were their flows known */
 	bool mostly_strangers; /* parse: most were the host's */
-	struct lb_flow_bucket *buckets[LB_BURST]; /* fetch, with mostly_hits: the first in which the flow may be */
+	struct lb_flow_bucket *buckets[LB_BURST]; /* fetch: the first in which the flow may be */
+	struct lb_flow_bucket *seconds[LB_BURST]; /* likewise, without mostly_hits: the second */
 	uint64_t hashes[LB_BURST]; /* by packet index; from the flow stage on, in the order of to_service */
 	uint64_t nexthops[LB_BURST]; /* rewrite -> tx: next-hop word by packet index */
 	uint16_t mtus[LB_BURST]; /* rewrite, with verdict TOO_BIG: the largest IP packet that fits, by packet index */
+	/* miss.h: simple misses are in no list between its two steps, which are alone to read these */
+	uint32_t misses;  /* bit per packet */
+	uint32_t records; /* likewise: its flow is recorded, if it begins with this packet */
+	uint32_t clamps;  /* likewise: its MSS option is looked at, if it is a SYN */
+	uint64_t miss_hashes[LB_BURST]; /* by packet index, if there are other packets */
+	uint64_t inserts_before;        /* likewise: flow.insert, as it was at the first step */
 	uint8_t odd_list[LB_BURST]; /* classify -> odd: for a service or of a backend, but no plain TCP or UDP */
 	unsigned n_odd;
 	uint8_t answer_list[LB_BURST]; /* any stage -> answer: not forwarded, and its sender may be told why */
@@ -156,7 +163,9 @@ static inline uint32_t lb_burst_all(const struct lb_burst *burst)
 
 static inline uint8_t *lb_packet_at(const struct lb_burst *burst, unsigned i, uint16_t offset)
 {
-	return rte_pktmbuf_mtod_offset(burst->mbufs[i], uint8_t *, offset);
+	const struct rte_mbuf *mbuf = burst->mbufs[i]; // the macro would read it twice
+
+	return rte_pktmbuf_mtod_offset(mbuf, uint8_t *, offset);
 }
 
 /** Bytes of packet @p i from its IP header on, as that says; parse has checked that they are there. */

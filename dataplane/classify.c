@@ -253,15 +253,6 @@ static void list_by_verdict(struct lb_burst *burst)
 	burst->n_to_client = n_to_client;
 }
 
-// Address, port and protocol of a short key's destination: never 0.
-static inline uint64_t dst_word(const struct lb_flow_key4 *key)
-{
-	uint64_t word;
-
-	memcpy(&word, &key->dst_be, sizeof(word));
-	return word;
-}
-
 static inline uint64_t dst_hash(const struct lb_burst *burst, unsigned i)
 {
 	const struct lb_flow_key4 *key = &burst->keys4[i];
@@ -294,7 +285,7 @@ static unsigned find_services(
 
 	for (unsigned k = 0; k < n_ip; k++) {
 		unsigned i = burst->ip_list[k];
-		uint64_t word = burst->short_keys >> i & 1 ? dst_word(&burst->keys4[i]) : 0;
+		uint64_t word = burst->short_keys >> i & 1 ? lb_flow_key4_dst(&burst->keys4[i]) : 0;
 
 		if (word != 0 && word == before)
 			continue;
@@ -305,7 +296,7 @@ static unsigned find_services(
 	before = 0;
 	for (unsigned k = 0; k < n_ip; k++) {
 		unsigned i = burst->ip_list[k];
-		uint64_t word = burst->short_keys >> i & 1 ? dst_word(&burst->keys4[i]) : 0;
+		uint64_t word = burst->short_keys >> i & 1 ? lb_flow_key4_dst(&burst->keys4[i]) : 0;
 
 		if (word == 0 || word != before)
 			service = find_service_of(dp, services, hashes[k], burst, i);
@@ -314,6 +305,11 @@ static unsigned find_services(
 		n_found += service != NOT_FOUND;
 	}
 	return n_found;
+}
+
+unsigned lb_classify_services(const struct lb_dp *dp, struct lb_burst *burst)
+{
+	return find_services(dp, atomic_load_explicit(&dp->service_map, memory_order_acquire), burst);
 }
 
 // What the next burst of this port will be like. @p n_ip: packets in the list at first.

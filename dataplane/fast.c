@@ -11,7 +11,6 @@
 #include "dataplane/encap.h"
 #include "dataplane/fast.h"
 #include "dataplane/flow.h"
-#include "dataplane/rewrite.h"
 #include "dataplane/stages.h"
 #include "dataplane/worker.h"
 
@@ -79,21 +78,6 @@ static inline void put_aside(struct lb_burst *burst, struct lb_fast *fast, unsig
 	fast->direct[fast->n_direct++] = (uint8_t)i;
 }
 
-static inline __attribute__((always_inline)) void send_to_backend(struct lb_worker *worker, struct lb_burst *burst,
-	unsigned i, uint64_t nexthop, const struct lb_backend *backend, struct lb_backend_counters *counters,
-	unsigned family, uint8_t proto)
-{
-	struct lb_change change = lb_change_to_backend(backend);
-
-	if (change.port_be == 0) // for that the service's would be, too
-		__builtin_unreachable();
-	lb_rewrite_plain(lb_packet_at(burst, i, 0), nexthop, lb_worker_source(worker, lb_nexthop_port(nexthop), family),
-		family, proto, &change);
-	burst->nexthops[i] = nexthop;
-	counters->in_pkts++;
-	counters->in_bytes += burst->packets[i].wire_bytes;
-}
-
 /*
  * A packet that is plain, but for its flags perhaps, and whose flow has @p entry. @param entry_at: see refresh().
  * @return whether it has been dealt with.
@@ -129,13 +113,13 @@ static __rte_noinline bool settle_any(struct lb_worker *worker, struct lb_burst 
 	if (difference != LB_MODE_NAT)
 		return false;
 	if (ipv4 && is_tcp)
-		send_to_backend(worker, burst, i, nexthop, backend, counters, 4, IPPROTO_TCP);
+		lb_fast_send(worker, burst, i, nexthop, backend, counters, 4, IPPROTO_TCP);
 	else if (ipv4)
-		send_to_backend(worker, burst, i, nexthop, backend, counters, 4, IPPROTO_UDP);
+		lb_fast_send(worker, burst, i, nexthop, backend, counters, 4, IPPROTO_UDP);
 	else if (is_tcp)
-		send_to_backend(worker, burst, i, nexthop, backend, counters, 6, IPPROTO_TCP);
+		lb_fast_send(worker, burst, i, nexthop, backend, counters, 6, IPPROTO_TCP);
 	else
-		send_to_backend(worker, burst, i, nexthop, backend, counters, 6, IPPROTO_UDP);
+		lb_fast_send(worker, burst, i, nexthop, backend, counters, 6, IPPROTO_UDP);
 	return true;
 }
 
@@ -154,7 +138,7 @@ static inline __attribute__((always_inline)) bool settle_proto(struct lb_worker 
 	if (unlikely(!lb_fast_is_settled(fast, entry, proto == IPPROTO_TCP)) ||
 		unlikely(burst->packets[i].wire_bytes > worker->frame_limits[lb_nexthop_port(nexthop)]))
 		return false;
-	send_to_backend(worker, burst, i, nexthop, backend, lb_fast_counters(fast, lb_fast_distance(entry)), family, proto);
+	lb_fast_send(worker, burst, i, nexthop, backend, lb_fast_counters(fast, lb_fast_distance(entry)), family, proto);
 	return true;
 }
 

@@ -4,10 +4,12 @@
 
 #include "dataplane/burst.h"
 #include "dataplane/dp.h"
+#include "dataplane/rewrite.h"
+#include "dataplane/worker.h"
 #include "lb/decide.h"
 #include "lb/flowtable.h"
 
-/* The fast stage's own: fast.c, fast_direct.c. */
+/* The fast stage's own: fast.c, fast_direct.c; of it, miss.c has how a packet is sent. */
 
 #define LB_FAST_DECIDING (LB_TCP_FIN | LB_TCP_SYN | LB_TCP_RST)
 
@@ -91,6 +93,22 @@ static inline bool lb_fast_is_of(const struct lb_burst *burst, unsigned i, const
 	if (family == 4)
 		return lb_fast_difference4(&burst->keys4[i], backend) == way << 56;
 	return lb_fast_difference6(&burst->keys[i], backend) == way << 56;
+}
+
+/* Plain packet @p i, of @p family and @p proto, which fits its port, to @p backend of mode nat, whose service has a port. */
+static inline __attribute__((always_inline)) void lb_fast_send(struct lb_worker *worker, struct lb_burst *burst,
+	unsigned i, uint64_t nexthop, const struct lb_backend *backend, struct lb_backend_counters *counters,
+	unsigned family, uint8_t proto)
+{
+	struct lb_change change = lb_change_to_backend(backend);
+
+	if (change.port_be == 0) // for that the service's would be, too
+		__builtin_unreachable();
+	lb_rewrite_plain(lb_packet_at(burst, i, 0), nexthop, lb_worker_source(worker, lb_nexthop_port(nexthop), family),
+		family, proto, &change);
+	burst->nexthops[i] = nexthop;
+	counters->in_pkts++;
+	counters->in_bytes += burst->packets[i].wire_bytes;
 }
 
 /* Whether a way is one for lb_fast_direct() and lb_encap_list(). */

@@ -7,6 +7,7 @@
 
 #include <netinet/in.h>
 
+#include "dataplane/miss.h"
 #include "dataplane/pick.h"
 #include "dataplane/stages.h"
 #include "dataplane/worker.h"
@@ -30,17 +31,22 @@ static void hash_and_fetch(struct lb_worker *worker, struct lb_burst *burst)
 		lb_hash_flows_mixed(key, burst->keys, burst->keys4, burst->short_keys, burst->hashes, n);
 	else
 		lb_hash_flows(key, burst->keys, burst->hashes, n);
-	if (likely(burst->mostly_hits)) {
-		for (unsigned i = 0; i < n; i++) {
-			burst->buckets[i] = &table.buckets[lb_flowtable_first_bucket(&table, burst->hashes[i])];
-			rte_prefetch0(burst->buckets[i]);
-		}
+	if (unlikely(!burst->mostly_services)) {
+		for (unsigned i = 0; i < n; i++)
+			lb_flowtable_prefetch(&table, burst->hashes[i]);
 		return;
 	}
+	static_assert(LB_BURST % 4 == 0, "as lb_flowtable_buckets() wants it");
+	if (likely(burst->mostly_hits)) {
+		lb_flowtable_buckets(&table, burst->hashes, n, burst->buckets, NULL);
+		for (unsigned i = 0; i < n; i++)
+			rte_prefetch0(burst->buckets[i]);
+		return;
+	}
+	lb_flowtable_buckets(&table, burst->hashes, n, burst->buckets, burst->seconds);
 	for (unsigned i = 0; i < n; i++) {
-		lb_flowtable_prefetch(&table, burst->hashes[i]);
-		if (is_syn(&burst->packets[i])) // a new flow, most likely: it will be looked for in vain
-			lb_flowtable_prefetch_second(&table, burst->hashes[i]);
+		rte_prefetch0(burst->buckets[i]);
+		rte_prefetch0(burst->seconds[i]);
 	}
 }
 
@@ -54,10 +60,15 @@ void lb_stage_fetch(struct lb_worker *worker, struct lb_burst *burst)
 		hash_and_fetch(worker, burst);
 }
 
+static inline unsigned n_simple(const struct lb_burst *burst)
+{
+	return (unsigned)__builtin_popcount(burst->misses);
+}
+
 // What the next burst of this port will be like.
 static void watch_port(struct lb_worker *worker, const struct lb_burst *burst, unsigned n_misses)
 {
-	unsigned n = burst->n_to_service + (unsigned)__builtin_popcount(burst->settled);
+	unsigned n = burst->n_to_service + (unsigned)__builtin_popcount(burst->settled | burst->misses);
 	uint32_t port = UINT32_C(1) << burst->port;
 
 	worker->fetch_ports = n * 2 >= burst->n ? worker->fetch_ports | port : worker->fetch_ports & ~port;
@@ -218,20 +229,20 @@ static void no_backend(struct lb_worker *worker, struct lb_burst *burst, unsigne
 	worker->counters->services[service].no_backend++;
 }
 
-// A new choice for a flow with @p entry (that does not hold), or none: NULL.
-static void choose_and_record(struct lb_worker *worker, struct lb_burst *burst, unsigned k, uint64_t *entry)
+// A new choice for the flow of packet @p i with @p entry (that does not hold), or none: NULL.
+static void choose_and_record(
+	struct lb_worker *worker, struct lb_burst *burst, unsigned i, uint64_t hash, uint64_t *entry)
 {
-	struct lb_packet *packet = &burst->packets[burst->to_service[k]];
-	const struct lb_flow_key key = lb_burst_key(burst, burst->to_service[k]);
+	struct lb_packet *packet = &burst->packets[i];
+	const struct lb_flow_key key = lb_burst_key(burst, i);
 	bool is_tcp = key.proto == IPPROTO_TCP;
 	bool begins = !is_tcp || is_syn(packet);
-	uint64_t hash = burst->hashes[k];
 	struct lb_choice choice =
 		lb_flow_choose(worker, packet->service, &key, hash, begins, true);
 
 	packet->backend = choice.backend;
 	if (unlikely(choice.backend == LB_BACKEND_NONE)) {
-		no_backend(worker, burst, burst->to_service[k]);
+		no_backend(worker, burst, i);
 		return;
 	}
 	worker->counters->flow.origin += choice.decision == LB_DECISION_ORIGIN;
@@ -242,52 +253,22 @@ static void choose_and_record(struct lb_worker *worker, struct lb_burst *burst, 
 				(choice.pinned ? LB_FLOW_PINNED : 0));
 }
 
-/*
- * Packet k, whose flow has no entry, by its slot alone, if that is not in transition and no scheduler is asked: nearly all of
- * them. What choose_and_record() makes of lb_decide_miss() then, in a fraction of the instructions.
- * @return false: there is more to it, and nothing has been done.
- */
-static inline bool follow_slot(
-	struct lb_worker *worker, struct lb_burst *burst, unsigned k, const struct lb_slot *slot)
+bool lb_flow_settle_again(struct lb_worker *worker, struct lb_burst *burst, unsigned i, uint64_t hash)
 {
-	struct lb_packet *packet = &burst->packets[burst->to_service[k]];
-	const struct lb_service *service = &worker->dp->services[packet->service];
-	bool is_tcp = packet->tcp_flags != 0; // without any it is not let in
-	bool begins = !is_tcp || is_syn(packet);
-	uint16_t backend;
-
-	// A change leaves its time behind after its transition: lb_flow_choose() knows.
-	if (unlikely(slot == NULL) || unlikely(slot->changed_s != 0) || unlikely(slot->backend == LB_SLOT_NONE) ||
-		unlikely(atomic_load_explicit(&service->pick, memory_order_relaxed) != NULL))
-		return false;
-	packet->backend = backend = slot->backend;
-	worker->counters->backends[backend].new_flows += begins;
-	if (begins && service->tracking == LB_TRACKING_ALL && !worker->pressure)
-		lb_flowtable_insert(&worker->flowtable, burst->hashes[k], backend,
-			is_tcp ? LB_FLOW_SYN : LB_FLOW_UDP, worker->tick, true);
-	return true;
-}
-
-/*
- * A packet whose flow has no entry, or one that does not hold, but looked up again: an earlier packet of the burst
- * may have recorded the flow. @return true: it is a hit by now.
- */
-static __rte_noinline bool settle_again(struct lb_worker *worker, struct lb_burst *burst, unsigned k)
-{
-	struct lb_packet *packet = &burst->packets[burst->to_service[k]];
-	uint64_t *entry = find_entry(worker, burst->hashes[k], packet->service);
+	struct lb_packet *packet = &burst->packets[i];
+	uint64_t *entry = find_entry(worker, hash, packet->service);
 
 	if (entry != NULL && entry_holds(worker->dp, *entry, packet)) {
 		packet->backend = lb_flow_entry_backend(*entry);
-		touch(worker, burst, burst->to_service[k], entry, burst->hashes[k]);
+		touch(worker, burst, i, entry, hash);
 		return true;
 	}
 	// No other backend knows the connection: it would reset it too, only later and if it can be reached.
-	if (entry != NULL && lb_burst_proto(burst, burst->to_service[k]) == IPPROTO_TCP && !is_syn(packet) &&
+	if (entry != NULL && lb_burst_proto(burst, i) == IPPROTO_TCP && !is_syn(packet) &&
 		worker->dp->services[packet->service].on_empty == LB_ON_EMPTY_RESET)
-		refuse(worker, burst, burst->to_service[k], LB_VERDICT_BACKEND_DOWN);
+		refuse(worker, burst, i, LB_VERDICT_BACKEND_DOWN);
 	else
-		choose_and_record(worker, burst, k, entry);
+		choose_and_record(worker, burst, i, hash, entry);
 	return false;
 }
 
@@ -319,29 +300,56 @@ static inline void prefetch_backend(const struct lb_worker *worker, uint16_t bac
 	rte_prefetch0_write(&worker->counters->backends[backend]);
 }
 
+// Whether packet k is a simple miss: see miss.h.
+static bool is_simple(const struct lb_worker *worker, const struct lb_burst *burst, const struct lookup *lookup, unsigned k)
+{
+	unsigned i = burst->to_service[k];
+	struct lb_miss_rule rule = lb_miss_rule_of(worker, burst->packets[i].service);
+
+	return rule.table != NULL && ((burst->short_keys | burst->plain6) >> i & 1) != 0 && lookup->slots[k] != NULL &&
+	       lb_miss_slot_is_simple(worker, rule.table, *lookup->slots[k]) &&
+	       !lb_flowtable_may_hold(&worker->flowtable, burst->hashes[k]);
+}
+
 /*
- * The packets without an entry that holds, in the burst's order. After an earlier packet of the same flow they may
- * have one: those whose hash looks like one before are looked up again, as are those with an entry at the start.
+ * Packet k without an entry that holds. After an earlier packet of the same flow it may have one: if its hash looks like one
+ * before, which @p mark tells, it is looked up again, as it is if it had an entry at the start. @return whether it has one.
  */
+static bool settle_miss(
+	struct lb_worker *worker, struct lb_burst *burst, const struct lookup *lookup, unsigned k, uint8_t *seen)
+{
+	uint64_t hash = burst->hashes[k];
+	uint8_t *mark = &seen[(uint8_t)(hash >> 32)];
+	bool is_hit = false;
+
+	if (unlikely(*mark != 0 || lookup->entries[k] != NULL))
+		is_hit = lb_flow_settle_again(worker, burst, burst->to_service[k], hash);
+	else
+		choose_and_record(worker, burst, burst->to_service[k], hash, NULL);
+	*mark = 1;
+	return is_hit;
+}
+
+// The packets without an entry that holds, in the burst's order, but the simple ones last.
 static void settle_misses(struct lb_worker *worker, struct lb_burst *burst, const struct lookup *lookup)
 {
 	unsigned n = lookup->n_misses, n_hits = 0;
 	uint8_t seen[256] = {0};
+	uint32_t simple = 0;
 
 	// The backend that the slot names, by now at hand, is the one nearly always.
-	for (unsigned m = 0; m < n; m++)
-		if (likely(lookup->slots[lookup->misses[m]] != NULL))
-			prefetch_backend(worker, lookup->slots[lookup->misses[m]]->backend);
 	for (unsigned m = 0; m < n; m++) {
 		unsigned k = lookup->misses[m];
-		uint8_t *mark = &seen[(uint8_t)(burst->hashes[k] >> 32)];
 
-		if (unlikely(*mark != 0 || lookup->entries[k] != NULL))
-			n_hits += settle_again(worker, burst, k);
-		else if (unlikely(!follow_slot(worker, burst, k, lookup->slots[k])))
-			choose_and_record(worker, burst, k, NULL);
-		*mark = 1;
+		if (likely(lookup->slots[k] != NULL))
+			prefetch_backend(worker, lookup->slots[k]->backend);
+		simple |= (uint32_t)is_simple(worker, burst, lookup, k) << m;
 	}
+	for (unsigned m = 0; m < n; m++)
+		if ((simple >> m & 1) == 0)
+			n_hits += settle_miss(worker, burst, lookup, lookup->misses[m], seen);
+	for (; simple != 0; simple &= simple - 1)
+		n_hits += settle_miss(worker, burst, lookup, lookup->misses[__builtin_ctz(simple)], seen);
 	worker->counters->flow.hit += n_hits;
 	worker->counters->flow.miss += n - n_hits;
 }
@@ -377,8 +385,7 @@ static void look_up_first(struct lb_worker *worker, const struct lb_burst *burst
 static inline void await_second(
 	struct lb_worker *worker, const struct lb_burst *burst, struct lookup *lookup, unsigned k)
 {
-	// hash_and_fetch() may have done it
-	if (!burst->mostly_services || burst->mostly_hits || !is_syn(&burst->packets[burst->to_service[k]]))
+	if (!burst->mostly_services || burst->mostly_hits) // else hash_and_fetch() has done it
 		lb_flowtable_prefetch_second(&worker->flowtable, burst->hashes[k]);
 	prefetch_slot(worker, burst, lookup, k);
 }
@@ -440,7 +447,7 @@ void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
 	struct lookup lookup;
 
 	if (n == 0) {
-		watch_port(worker, burst, 0);
+		watch_port(worker, burst, n_simple(burst));
 		return;
 	}
 	if (unlikely(!burst->mostly_services))
@@ -461,7 +468,7 @@ void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
 		if (lookup.entries[k] == NULL || unlikely(!follow_entry(worker, burst, k, lookup.entries[k])))
 			lookup.misses[lookup.n_misses++] = (uint8_t)k;
 	}
-	watch_port(worker, burst, lookup.n_misses);
+	watch_port(worker, burst, n_simple(burst) + lookup.n_misses);
 	worker->counters->flow.hit += n - lookup.n_misses;
 	// Last, since an insertion may move the entries that the hits point to.
 	if (unlikely(lookup.n_misses != 0))

@@ -26,6 +26,12 @@ uint16_t lb_flow_find(struct lb_worker *worker, uint16_t service_id, const struc
 	uint64_t hash);
 
 /**
+ * Packet @p i, whose flow had no entry or one that does not hold, looked up again, as an earlier packet of the burst may
+ * have recorded the flow; else a new choice is made for it. @p hash: the packet's. @return true: it is a hit by now. Worker.
+ */
+bool lb_flow_settle_again(struct lb_worker *worker, struct lb_burst *burst, unsigned i, uint64_t hash);
+
+/**
  * Note packet @p i of a flow whose @p entry is live and of the packet's service: the first one in this tick, or one that
  * makes its state @p state. Worker.
  */

@@ -376,7 +376,7 @@ void lb_frag_begin(struct lb_worker *worker, struct lb_burst *burst)
 	for (unsigned i = 0; i < burst->n; i++) { // the lists are in the burst's order
 		if (worker->dp->backends[burst->packets[i].backend].mode == LB_MODE_FULLNAT)
 			continue; // settled already
-		if (burst->settled >> i & 1)
+		if ((burst->settled | burst->misses) >> i & 1)
 			continue;
 		if (burst->packets[i].verdict == LB_VERDICT_FORWARD)
 			burst->to_service[burst->n_to_service++] = (uint8_t)i;

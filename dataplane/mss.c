@@ -65,6 +65,8 @@ void lb_stage_mss(const struct lb_worker *worker, struct lb_burst *burst)
 		const struct lb_backend *backend;
 		uint16_t out;
 
+		if (burst->settled >> i & 1)
+			continue; // no SYN, or its MSS has been looked at
 		if ((packet->tcp_flags & LB_MSS_TCP_SYN) == 0 ||
 			(packet->verdict != LB_VERDICT_FORWARD && packet->verdict != LB_VERDICT_REPLY))
 			continue;

@@ -31,7 +31,7 @@ static inline bool lb_mss_any_syn(const struct lb_burst *burst)
 void lb_mss_clamp(const struct lb_worker *worker, struct lb_burst *burst, unsigned i,
 	const struct lb_backend *backend, uint16_t client_port, uint16_t backend_port);
 
-/** The same for all of the burst that is forwarded in mode nat, after the rewrite stage. Worker. */
+/** The same for all of the burst that is forwarded in mode nat and not settled, after the rewrite stage. Worker. */
 void lb_stage_mss(const struct lb_worker *worker, struct lb_burst *burst);
 
 #endif

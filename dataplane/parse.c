@@ -563,4 +563,5 @@ void lb_stage_parse(struct lb_worker *worker, struct lb_burst *burst)
 	burst->answered = 0;
 	burst->held = 0;
 	burst->settled = 0;
+	burst->misses = 0;
 }

@@ -23,6 +23,12 @@ void lb_stage_fetch(struct lb_worker *worker, struct lb_burst *burst);
 /** Packets of flows under way leave ip_list of the worker's burst, and need no further stage: `settled`. */
 void lb_stage_fast(struct lb_worker *worker);
 
+/** Where hits are few: simple misses (miss.h) leave ip_list of the worker's burst, for lb_stage_miss_settle(). */
+void lb_stage_miss_find(struct lb_worker *worker);
+
+/** After the flow stage: those are recorded and rewritten; what is left of that to do is in burst->to_service. */
+void lb_stage_miss_settle(struct lb_worker *worker);
+
 /** For a service: burst->to_service; from a nat backend: burst->to_client; else the host's or dropped. */
 void lb_stage_classify(struct lb_worker *worker, struct lb_burst *burst);
 

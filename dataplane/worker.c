@@ -2,7 +2,7 @@
 /*
  * A worker core: polls its queue of every port and runs each burst to completion through the stages,
  *   rx -> parse -> (fast) -> classify -> flow -> rewrite -> tx
- * one file each (fetch, between the first two, is flow's). It never allocates, locks, logs or waits; what it needs to know changes under it by RCU.
+ * one file each (fetch, between the first two, is flow's; miss.c has steps before and after classify and flow). It never allocates, locks, logs or waits; what it needs to know changes under it by RCU.
  */
 #include "dataplane/worker.h"
 
@@ -161,10 +161,12 @@ static void process_rest(struct lb_worker *worker, struct lb_burst *burst)
 	if (unlikely(burst->n_odd != 0))
 		lb_frag_begin(worker, burst);
 	lb_stage_flow(worker, burst);
+	if (burst->misses != 0)
+		lb_stage_miss_settle(worker);
 	lb_stage_rewrite(worker, burst);
 	if (unlikely(burst->n_odd != 0))
 		lb_stage_odd(worker, burst);
-	if (unlikely(lb_mss_any_syn(burst)))
+	if (burst->settled != lb_burst_all(burst) && unlikely(lb_mss_any_syn(burst)))
 		lb_stage_mss(worker, burst);
 	if (unlikely(burst->n_answer != 0))
 		lb_stage_answer(worker, burst);
@@ -178,6 +180,8 @@ void lb_worker_process(struct lb_worker *worker)
 	lb_stage_fetch(worker, burst);
 	if (likely(burst->mostly_hits))
 		lb_stage_fast(worker);
+	else if (burst->mostly_services)
+		lb_stage_miss_find(worker);
 	if (unlikely(burst->settled != lb_burst_all(burst)))
 		process_rest(worker, burst);
 	if (unlikely(lb_vlan_is_used(worker->dp)))

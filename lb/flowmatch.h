@@ -2,6 +2,7 @@
 #ifndef LB_FLOWMATCH_H
 #define LB_FLOWMATCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -153,6 +154,23 @@ LB_FLOW_SSE static inline uint32_t lb_flow_match_free_sse(const uint64_t entries
 static inline uint32_t lb_flow_match(const uint64_t entries[8], uint32_t signature)
 {
 	return LB_FLOW_CONCAT(lb_flow_match_, LB_FLOW_MATCH_IMPL)(entries, signature);
+}
+
+/** Whether any way of either 64-byte aligned bucket has @p signature: in fewer instructions than which one it is. */
+static inline bool lb_flow_match_any(const uint64_t first[8], const uint64_t second[8], uint32_t signature)
+{
+#if defined(__AVX2__)
+	const __m256i *a = (const __m256i *)first, *b = (const __m256i *)second;
+	__m256i wanted = _mm256_set1_epi32((int)signature);
+	__m256i in_a = _mm256_or_si256(_mm256_cmpeq_epi32(_mm256_load_si256(a), wanted),
+		_mm256_cmpeq_epi32(_mm256_load_si256(a + 1), wanted));
+	__m256i in_b = _mm256_or_si256(_mm256_cmpeq_epi32(_mm256_load_si256(b), wanted),
+		_mm256_cmpeq_epi32(_mm256_load_si256(b + 1), wanted));
+
+	return _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_or_si256(in_a, in_b))) != 0;
+#else
+	return (lb_flow_match(first, signature) | lb_flow_match(second, signature)) != 0;
+#endif
 }
 
 /** Ways of the 64-byte aligned bucket that are free. */

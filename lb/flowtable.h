@@ -229,6 +229,41 @@ static inline uint32_t lb_flowtable_other_bucket(
 	return sum - bucket + (table->n_buckets & -(uint32_t)(sum < bucket));
 }
 
+/**
+ * The candidate buckets of @p n flows, a multiple of four of which is read and written: first ones into @p first, the others,
+ * unless it is NULL, into @p second.
+ */
+static inline void lb_flowtable_buckets(const struct lb_flowtable *table, const uint64_t *hashes, unsigned n,
+	struct lb_flow_bucket **first, struct lb_flow_bucket **second)
+{
+#ifdef __AVX2__
+	__m256i base = _mm256_set1_epi64x((long long)(uintptr_t)table->buckets);
+	__m256i n_buckets = _mm256_set1_epi64x(table->n_buckets);
+
+	for (unsigned i = 0; i < n; i += 4) {
+		__m256i hash = _mm256_loadu_si256((const __m256i *)(hashes + i));
+		__m256i its_first = _mm256_srli_epi64(_mm256_mul_epu32(hash, n_buckets), 32), sum, other;
+
+		_mm256_storeu_si256((__m256i *)(first + i), _mm256_add_epi64(base, _mm256_slli_epi64(its_first, 6)));
+		if (second == NULL)
+			continue;
+		sum = _mm256_srli_epi64(_mm256_mul_epu32(_mm256_srli_epi64(hash, 32), n_buckets), 32);
+		other = _mm256_sub_epi64(sum, its_first);
+		// negative: beyond the other end
+		other = _mm256_add_epi64(other, _mm256_and_si256(n_buckets, _mm256_cmpgt_epi64(its_first, sum)));
+		_mm256_storeu_si256((__m256i *)(second + i), _mm256_add_epi64(base, _mm256_slli_epi64(other, 6)));
+	}
+#else
+	for (unsigned i = 0; i < n; i++) {
+		uint32_t its_first = lb_flowtable_first_bucket(table, hashes[i]);
+
+		first[i] = &table->buckets[its_first];
+		if (second != NULL)
+			second[i] = &table->buckets[lb_flowtable_other_bucket(table, its_first, (uint32_t)(hashes[i] >> 32))];
+	}
+#endif
+}
+
 /** Fetch the line in which the flow nearly always is. Worker. */
 static inline void lb_flowtable_prefetch(const struct lb_flowtable *table, uint64_t hash)
 {
@@ -308,6 +343,15 @@ static inline uint16_t lb_flow_entry_low(uint32_t tick, enum lb_flow_state state
 static inline bool lb_flow_entry_settled(uint64_t entry, enum lb_flow_state state, uint32_t now_tick)
 {
 	return ((uint32_t)entry & (0xffffu ^ LB_FLOW_PINNED)) == lb_flow_entry_low(now_tick, state);
+}
+
+/** Whether an entry of @p hash, live or not, may be in the table. Worker. */
+static inline bool lb_flowtable_may_hold(const struct lb_flowtable *table, uint64_t hash)
+{
+	uint32_t first = lb_flowtable_first_bucket(table, hash), signature = (uint32_t)(hash >> 32);
+	uint32_t second = lb_flowtable_other_bucket(table, first, signature);
+
+	return lb_flow_match_any(table->buckets[first].entries, table->buckets[second].entries, signature);
 }
 
 #define LB_FLOWTABLE_BURST_MAX 64u
@@ -405,6 +449,31 @@ void lb_flowtable_move(struct lb_flowtable *table, uint64_t *entry, uint16_t bac
  */
 uint64_t *lb_flowtable_insert(struct lb_flowtable *table, uint64_t hash, uint16_t backend,
 	uint32_t state, uint32_t now_tick, bool may_evict);
+
+/**
+ * lb_flowtable_insert() of @p entry where that is easy: @p first and @p second are its buckets, and hold nothing with its
+ * signature.
+ * @return false: it is not so easy, and nothing has been done. Worker.
+ */
+static inline bool lb_flowtable_put(const struct lb_flowtable *table, struct lb_flow_bucket *first,
+	struct lb_flow_bucket *second, uint64_t entry)
+{
+	struct lb_flow_bucket *bucket = first;
+	uint32_t ways = lb_flow_match_free(bucket->entries);
+
+	if (ways == 0) {
+		bucket = second;
+		ways = lb_flow_match_free(bucket->entries);
+	}
+	// All of the free ways are behind the others: so SYNs are in the order of their arrival.
+	if (__builtin_expect(ways + (ways & -ways) != 1u << LB_FLOWTABLE_WAYS, 0))
+		return false;
+	__atomic_store_n(&bucket->entries[__builtin_ctz(ways)], entry, __ATOMIC_RELAXED);
+	++*lb_flowtable_count_of(table, lb_flow_entry_backend(entry), entry);
+	table->counters->used++;
+	table->counters->insert++;
+	return true;
+}
 
 /** Remove an entry. Worker. */
 void lb_flowtable_del(struct lb_flowtable *table, uint64_t *entry);

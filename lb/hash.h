@@ -55,6 +55,15 @@ static inline struct lb_flow_key lb_flow_key_lengthen(const struct lb_flow_key4 
 		.proto = key->proto};
 }
 
+/** Destination, its port and the protocol in one word; never 0. */
+static inline uint64_t lb_flow_key4_dst(const struct lb_flow_key4 *key)
+{
+	uint64_t word;
+
+	memcpy(&word, &key->dst_be, sizeof(word));
+	return word;
+}
+
 #define LB_HASH_N_ROUND_KEYS 13u
 
 /** Round keys expanded from the fleet's 128-bit secret. Read-only after init. */

@@ -239,6 +239,12 @@ int pipeline_command(struct pipeline *pipeline, const struct lb_msg *command, st
 int pipeline_publish(struct pipeline *pipeline, uint16_t service, const uint16_t *slots,
 	uint32_t n_slots)
 {
+	return pipeline_publish_of(pipeline, service, LB_SCHED_MAGLEV, slots, n_slots);
+}
+
+int pipeline_publish_of(struct pipeline *pipeline, uint16_t service, enum lb_scheduler scheduler, const uint16_t *slots,
+	uint32_t n_slots)
+{
 	static uint32_t version;
 	struct lb_msg msg = {.op = LB_OP_TABLE_PUBLISH};
 
@@ -247,6 +253,7 @@ int pipeline_publish(struct pipeline *pipeline, uint16_t service, const uint16_t
 	msg.table = (struct lb_msg_table){.service = service,
 		.n_slots = n_slots,
 		.version = version,
+		.scheduler = (uint8_t)scheduler,
 		.checksum = lb_hash_bytes(slots, n_slots * sizeof(*slots), version)};
 	return pipeline_command(pipeline, &msg, NULL);
 }

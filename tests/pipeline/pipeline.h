@@ -63,6 +63,10 @@ int pipeline_command(struct pipeline *pipeline, const struct lb_msg *command, st
 /** Write @p slots into buffer 0 and publish them. @return the command's status. */
 int pipeline_publish(struct pipeline *pipeline, uint16_t service, const uint16_t *slots,
 	uint32_t n_slots);
+/** The same with a scheduler that needs nothing but slots: maglev, ring, source. */
+int pipeline_publish_of(struct pipeline *pipeline, uint16_t service, enum lb_scheduler scheduler, const uint16_t *slots,
+	uint32_t n_slots);
+
 
 /**
  * A first sync with a secret, next hop 1 (port 1, 02:00:00:00:00:b1) for backends and next hop 2 (port 0,
