@@ -5,6 +5,8 @@ The first CPU (of those that we may use, see taskset): main lcores, lb-control, 
 where there is one. The second: what is measured. Started with real-time priority (chrt -f 10), the measured program keeps
 it, so that nobody else takes the CPU from it. A generator's polling thread has it, one below, while something is measured:
 the first CPU is left to the rest otherwise.
+
+What is compared is started first and then measured by turns: polling threads whose turn it is not get only what nobody wants.
 """
 import http.client
 import json
@@ -16,6 +18,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -152,32 +155,67 @@ def wait_alive(process, condition, timeout_s=STARTUP_S):
     wait_for(ready, lambda: f"{process.name}:\n{log_of(process)}", timeout_s)
 
 
+def polling_threads(process):
+    tasks = Path(f"/proc/{process.pid}/task").iterdir()
+    return [int(task.name) for task in tasks if (task / "comm").read_text().startswith("rte-worker")]
+
+
+def ran_ns(thread):
+    """CPU time that a thread has had."""
+    return int(Path(f"/proc/{thread}/schedstat").read_text().split()[0])
+
+
+class Contest:
+    """Programs that run at the same time and are measured by turns, so that all meet the machine as it is then: what else
+    runs, and how fast the CPUs are, changes within seconds, which a ratio of two that ran one after the other would show."""
+
+    def __init__(self, priority):
+        self.priority, self.threads, self.shares = priority, {}, []
+
+    def enter(self, measured, generator=None):
+        """A process, and the generator (a process) that it has, give way until it is their turn()."""
+        threads = polling_threads(measured), polling_threads(generator) if generator else []
+        self.threads[measured.pid] = threads
+        self.rest(measured)
+        for task in Path(f"/proc/{generator.pid}/task").iterdir() if generator else ():
+            if int(task.name) not in threads[1]:
+                os.setpriority(os.PRIO_PROCESS, int(task.name), 19)
+
+    def rest(self, measured):
+        for thread in sum(self.threads[measured.pid], []):
+            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+
+    def leave(self, measured):
+        """It may end now."""
+        for thread in sum(self.threads.pop(measured.pid), []):
+            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+
+    @contextmanager
+    def turn(self, measured):
+        """The polling threads of a process that has entered, and those of its generator, have their CPUs. How much of
+        them they had in fact is added to `shares`."""
+        polling = sum(self.threads[measured.pid], [])
+        before_ns, had_ns = time.monotonic_ns(), [ran_ns(thread) for thread in polling]
+        try:
+            if self.priority > 0:  # or we would hardly run
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(self.priority + 1))
+            for threads, below in zip(self.threads[measured.pid], (0, 1)):
+                value = max(self.priority - below, 0)
+                for thread in threads:
+                    os.sched_setscheduler(thread, os.SCHED_FIFO if value else os.SCHED_OTHER, os.sched_param(value))
+            yield
+        finally:
+            self.rest(measured)
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        now_ns = time.monotonic_ns()
+        self.shares.append(min((ran_ns(thread) - had) / (now_ns - before_ns) for thread, had in zip(polling, had_ns)))
+
+
 class Poller:
-    """A DPDK process (process, prefix) whose polling threads can be given a CPU, with a port to a measured one (port)."""
+    """A DPDK process (process, prefix) with a port to a measured one (port), or that is measured."""
 
     def is_started(self):
         return bool(telemetry(self.prefix, f"/ethdev/info,{self.port}")["dev_started"])
-
-    @contextmanager
-    def boosted(self, priority):
-        """Its polling threads have this real-time priority, 0: none, and its others give way to all else."""
-        tasks = list(Path(f"/proc/{self.process.pid}/task").iterdir())
-        threads = [int(task.name) for task in tasks if (task / "comm").read_text().startswith("rte-worker")]
-        for task in tasks:
-            if int(task.name) not in threads:
-                os.setpriority(os.PRIO_PROCESS, int(task.name), 19)
-
-        def schedule(policy, value):
-            for thread in threads:
-                os.sched_setscheduler(thread, policy, os.sched_param(value))
-        if priority > 0:
-            schedule(os.SCHED_FIFO, priority)
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority + 1))  # or we would hardly run
-        try:
-            yield
-        finally:
-            schedule(os.SCHED_OTHER, 0)
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
     def stop(self):
         self.process.stop()
@@ -196,8 +234,8 @@ class Testpmd(Poller):
         if is_measured:
             wait_alive(self.process, lambda: self.counters()["ipackets"] > 0)
 
-    def counters(self):
-        return telemetry(self.prefix, f"/ethdev/stats,{self.port}")
+    def counters(self, port=None):
+        return telemetry(self.prefix, f"/ethdev/stats,{self.port if port is None else port}")
 
 
 class Pktgen(Poller):
@@ -209,10 +247,10 @@ class Pktgen(Poller):
 
     port = 0
 
-    def __init__(self, rig, program, eal, pcap):
+    def __init__(self, rig, program, eal, pcap, name="pktgen"):
         commands = rig.dir / "pktgen.pkt"
         commands.write_text("start 0\nsleep 86400\n")
-        self.process, self.prefix = rig.dpdk("pktgen", program, eal,
+        self.process, self.prefix = rig.dpdk(name, program, eal,
                                              ["-P", "-m", "1.0", "-s", f"0:{pcap}", "-f", commands], is_measured=False,
                                              cwd=rig.dir,
                                              env={"LD_PRELOAD": str(rig.build / "tests/bench/liballow_mtu.so")})

@@ -126,7 +126,7 @@ def test_quick_run_has_the_promised_names(documents, name):
 
 
 @pytest.mark.parametrize("program, says", [("/nonexistent/pktgen", "PKTGEN=/nonexistent/pktgen: no such program"),
-                                           ("broken", "pktgen ended with status 3:\nno such port")])
+                                           ("broken", "pktgen-lb ended with status 3:\nno such port")])
 def test_pktgen_that_does_not_start_is_told(program, says, tmp_path):
     if not program.startswith("/"):
         program = tmp_path / program
