@@ -1019,6 +1019,52 @@ static void rubbish_in_the_memory_is_dropped(void **state)
 	fixture_destroy(f);
 }
 
+// Entries come and go, so that there are gaps in the buckets: what is put where that is easy lies where insert() has it.
+static void put_does_what_insert_does(void **state)
+{
+	struct fixture *a = fixture_create(500), *b = fixture_create(500);
+	unsigned n_easy = 0, n_second = 0, n_not = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 20000; i++) {
+		uint64_t hashes[4] = {random_u64(), 0, 0, 0};
+		uint32_t state_bits = random_below(2) == 0 ? LB_FLOW_SYN : LB_FLOW_UDP, tick = START_TICK + i / 50;
+		uint16_t backend = (uint16_t)random_below(N_BACKENDS);
+		uint64_t entry = lb_flow_entry_make((uint32_t)(hashes[0] >> 32), backend, tick, state_bits);
+		struct lb_flow_bucket *first[4], *second[4];
+		uint64_t idx = random_below((uint32_t)lb_flowtable_capacity(&a->table)), *at;
+
+		lb_flowtable_buckets(&b->table, hashes, 1, first, second);
+		assert_ptr_equal(first[0], &b->table.buckets[lb_flowtable_first_bucket(&b->table, hashes[0])]);
+		assert_ptr_equal(second[0], &b->table.buckets[lb_flowtable_other_bucket(&b->table,
+						     lb_flowtable_first_bucket(&b->table, hashes[0]), (uint32_t)(hashes[0] >> 32))]);
+		assert_false(lb_flowtable_may_hold(&b->table, hashes[0]));
+		at = insert(a, hashes[0], backend, state_bits, tick);
+		if (lb_flowtable_put(&b->table, first[0], second[0], entry)) {
+			n_easy++;
+			n_second += (uint64_t)(at - a->table.buckets[0].entries) / LB_FLOWTABLE_WAYS !=
+				    lb_flowtable_first_bucket(&a->table, hashes[0]);
+		} else {
+			insert(b, hashes[0], backend, state_bits, tick);
+			n_not++;
+		}
+		assert_true(at == NULL || lb_flowtable_may_hold(&b->table, hashes[0]));
+		if (lb_flowtable_peek(&a->table, idx) != 0 && random_below(2) == 0) {
+			lb_flowtable_del(&a->table, &a->table.buckets[0].entries[idx]);
+			lb_flowtable_del(&b->table, &b->table.buckets[0].entries[idx]);
+		}
+		if (random_below(2000) == 0)
+			for (unsigned k = 0; k < 2; k++)
+				lb_flowtable_purge(k == 0 ? &a->table : &b->table, (const uint8_t[LB_MAX_BACKENDS + 1]){[0 ... 20] = 1});
+		assert_memory_equal(a->table.buckets, b->table.buckets, a->table.n_buckets * sizeof(a->table.buckets[0]));
+		assert_memory_equal(&a->counters, &b->counters, sizeof(a->counters));
+	}
+	expect_counts_right(b);
+	assert_true(n_easy > 1000 && n_second > 20 && n_not > 1000);
+	fixture_destroy(a);
+	fixture_destroy(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1055,6 +1101,7 @@ int main(void)
 		cmocka_unit_test(time_away_does_not_wrap),
 		cmocka_unit_test(entries_newer_than_the_last_sweep_are_adopted),
 		cmocka_unit_test(other_tables_are_refused_with_a_reason),
+		cmocka_unit_test(put_does_what_insert_does),
 		cmocka_unit_test(rubbish_in_the_memory_is_dropped),
 	};
 
