@@ -139,11 +139,15 @@ static inline void follow_slot(struct lb_worker *worker, unsigned i, struct find
 	struct lb_packet *packet = &worker->burst.packets[i];
 	struct lb_slot slot = *finding->slots[i];
 
-	if ((unlikely(slot.changed_s != 0) || unlikely(slot.backend == LB_SLOT_NONE)) &&
-		!lb_miss_slot_is_simple(
-			worker, atomic_load_explicit(&dp->services[packet->service].table, memory_order_acquire), slot)) {
-		take_out(finding, i);
-		return;
+	if (unlikely(slot.changed_s != 0) || unlikely(slot.backend == LB_SLOT_NONE)) {
+		// Another one, perhaps, than the slot is of, or NULL: its service has just been deleted.
+		const struct lb_slot_table *table =
+			atomic_load_explicit(&dp->services[packet->service].table, memory_order_acquire);
+
+		if (table == NULL || !lb_miss_slot_is_simple(worker, table, slot)) {
+			take_out(finding, i);
+			return;
+		}
 	}
 	packet->backend = slot.backend;
 	rte_prefetch0(&dp->backends[slot.backend]);

@@ -12,7 +12,9 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include <netinet/in.h>
 
@@ -28,6 +30,7 @@
 #include "tests/unit/fullnat_util.h"
 
 #define N_SLOTS 61u
+#define N_SLOTS_BYTES 4096u /* more than they take: a page */
 #define N_BACKENDS 4u /* of each service: service * N_BACKENDS + 0 .. 3 */
 #define MTU 600
 
@@ -788,6 +791,54 @@ static void a_flow_of_ipv4_is_one_with_tag_in_pieces_and_without(void **state)
 	}
 }
 
+static uint8_t *slots_page; /* may not be read, until someone tries to */
+static struct sigaction action_before;
+
+// As lb_service_del() does, just before the worker reads a slot.
+static void take_table_away(int signal)
+{
+	(void)signal;
+	(void)mprotect(slots_page, N_SLOTS_BYTES, PROT_READ);
+	atomic_store(&pipeline.dp.services[1].table, NULL);
+	(void)sigaction(SIGSEGV, &action_before, NULL); // the next one is no slot's
+}
+
+// A service is deleted while a worker is at its packets, whose slots have changed once: by the table in hand, or by none.
+static void a_table_may_go_at_any_time(void **state)
+{
+	struct lb_worker *worker = pipeline.dp.workers[0];
+	struct lb_service *service = &pipeline.dp.services[1];
+	struct lb_slot_table *before = service->table, *table;
+	struct segment segment = segment_of("198.51.100.13", 5000, services[1].vip, services[1].port, IPPROTO_UDP, 0);
+	struct frame frame = frame_of(&segment);
+	struct sigaction action = {.sa_handler = take_table_away};
+	uint8_t *pages = mmap(NULL, 2 * N_SLOTS_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	assert_true(pages != MAP_FAILED);
+	slots_page = pages + N_SLOTS_BYTES;
+	table = (struct lb_slot_table *)(slots_page - offsetof(struct lb_slot_table, slots));
+	memcpy(table, before, offsetof(struct lb_slot_table, slots));
+	for (unsigned i = 0; i < N_SLOTS; i++)
+		table->slots[i] = (struct lb_slot){.backend = N_BACKENDS, .origin = N_BACKENDS, .changed_s = 1};
+	pipeline.dp.now_s += table->transition_s + 1;
+	lb_worker_keep_house(worker, 1);
+	for (unsigned fetch = 0; fetch < 2; fetch++) { // by the flow stage, by miss.c
+		atomic_store(&service->table, table);
+		assert_int_equal(mprotect(slots_page, N_SLOTS_BYTES, PROT_NONE), 0);
+		assert_int_equal(sigaction(SIGSEGV, &action, &action_before), 0);
+		worker->fetch_ports = fetch;
+		worker->fast_ports = 0;
+		fill(worker, &frame, 1, buffer_of);
+		lb_worker_process(worker);
+		assert_null(atomic_load(&service->table)); // taken away meanwhile
+		assert_int_equal(worker->burst.packets[0].verdict, LB_VERDICT_NO_TABLE);
+		free_burst(worker);
+	}
+	atomic_store(&service->table, before);
+	assert_int_equal(munmap(pages, 2 * N_SLOTS_BYTES), 0);
+}
+
 /*
  * A service is made anew in another mode, with the ids that it had, and flows of before have entries yet: the fast stage
  * finds their backend, whose outer header is to be replaced with the end of the commands' batch.
@@ -841,6 +892,7 @@ int main(void)
 
 		cmocka_unit_test(a_full_line_hides_no_vip),
 		cmocka_unit_test(a_flow_of_ipv4_is_one_with_tag_in_pieces_and_without),
+		cmocka_unit_test(a_table_may_go_at_any_time),
 		cmocka_unit_test(a_backends_id_does_not_come_back_in_another_mode),
 	};
 
