@@ -246,12 +246,29 @@ static const struct impl portable = {"portable", hash_long_portable, hash_short_
 #ifdef __x86_64__
 #define AESNI __attribute__((target("aes,sse2")))
 
+/* The halves of two blocks, XORed. */
+AESNI __attribute__((always_inline)) static inline __m128i fold_two(__m128i a, __m128i b)
+{
+	return _mm_xor_si128(_mm_unpacklo_epi64(a, b), _mm_unpackhi_epi64(a, b));
+}
+
 /* The halves of each of @p width blocks, XORed. */
 AESNI __attribute__((always_inline)) static inline void fold(const __m128i *b, uint64_t *hashes, unsigned width)
 {
-	for (unsigned i = 0; i < width; i++)
-		_mm_storel_epi64(
-			(__m128i *)&hashes[i], _mm_xor_si128(b[i], _mm_unpackhi_epi64(b[i], b[i])));
+	unsigned i = 0;
+
+	// In stores as wide as lb_flowtable_buckets()'s loads: narrower ones would make those wait.
+#ifdef __AVX2__
+	for (; i + 4 <= width; i += 4) {
+		__m128i low = fold_two(b[i], b[i + 1]), high = fold_two(b[i + 2], b[i + 3]);
+
+		_mm256_storeu_si256((__m256i *)&hashes[i], _mm256_set_m128i(high, low));
+	}
+#endif
+	for (; i + 2 <= width; i += 2)
+		_mm_storeu_si128((__m128i *)&hashes[i], fold_two(b[i], b[i + 1]));
+	for (; i < width; i++)
+		_mm_storel_epi64((__m128i *)&hashes[i], fold_two(b[i], b[i]));
 }
 
 /* @p width keys at once: a round takes 3 to 4 cycles, but two can start in each. */
