@@ -200,34 +200,33 @@ static __rte_noinline void classify_rest(const struct lb_dp *dp, const struct lb
 static void drop_strangers(const struct lb_keymap *services, const struct lb_keymap *endpoints, struct lb_burst *burst)
 {
 	uint32_t plain = burst->short_keys | burst->plain6;
-	uint64_t vip_hashes[LB_BURST], source_hashes[LB_BURST];
+	const uint64_t *vip_lines[LB_BURST], *source_lines[LB_BURST];
+	uint32_t vip_tags[LB_BURST], source_tags[LB_BURST];
 	unsigned n_ip = burst->n_ip, n_left = 0;
 
 	for (unsigned k = 0; k < n_ip; k++) {
 		unsigned i = burst->ip_list[k];
+		uint64_t vip_hash, source_hash;
 
 		if (likely(burst->short_keys >> i & 1)) {
-			const struct lb_flow_key4 *key = &burst->keys4[i];
-
-			vip_hashes[k] = lb_keymap_hash_ipv4(key->dst_be, 0);
-			source_hashes[k] = lb_keymap_hash_ipv4(key->src_be, 0);
+			vip_hash = lb_keymap_hash_ipv4(burst->keys4[i].dst_be, 0);
+			source_hash = lb_keymap_hash_ipv4(burst->keys4[i].src_be, 0);
 		} else { // of anything, if it is not plain
-			vip_hashes[k] = lb_keymap_hash_word(&burst->keys[i].dst, 0);
-			source_hashes[k] = lb_keymap_hash_word(&burst->keys[i].src, 0);
+			vip_hash = lb_keymap_hash_word(&burst->keys[i].dst, 0);
+			source_hash = lb_keymap_hash_word(&burst->keys[i].src, 0);
 		}
-		rte_prefetch0(lb_keymap_line(services, vip_hashes[k]));
-		rte_prefetch0(lb_keymap_line(endpoints, source_hashes[k]));
+		vip_tags[k] = lb_keymap_tag(vip_hash);
+		source_tags[k] = lb_keymap_tag(source_hash);
+		rte_prefetch0(vip_lines[k] = lb_keymap_line(services, vip_hash));
+		rte_prefetch0(source_lines[k] = lb_keymap_line(endpoints, source_hash));
 	}
 	for (unsigned k = 0; k < n_ip; k++) {
-		const uint64_t *vips = lb_keymap_line(services, vip_hashes[k]);
-		const uint64_t *sources = lb_keymap_line(endpoints, source_hashes[k]);
+		const uint64_t *vips = vip_lines[k], *sources = source_lines[k];
 		uint8_t i = burst->ip_list[k];
-		bool stranger = (lb_flow_match(vips, lb_keymap_tag(vip_hashes[k])) |
-					lb_flow_match(sources, lb_keymap_tag(source_hashes[k]))) == 0 &&
-				(vips[LB_KEYMAP_WAYS - 1] | sources[LB_KEYMAP_WAYS - 1]) == 0; // the probe ends there
 
 		lb_packet_set(&burst->packets[i], NOT_FOUND, LB_BACKEND_NONE);
-		if (likely(stranger) && likely(plain >> i & 1)) {
+		if (likely((vips[LB_KEYMAP_WAYS - 1] | sources[LB_KEYMAP_WAYS - 1]) == 0) && // or the probes go on
+			likely(!lb_flow_match_any(vips, vip_tags[k], sources, source_tags[k])) && likely(plain >> i & 1)) {
 			burst->packets[i].verdict = LB_VERDICT_HOST;
 			continue;
 		}

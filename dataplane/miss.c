@@ -161,7 +161,8 @@ static inline void look_for_entry(struct lb_worker *worker, unsigned i, struct f
 	uint32_t signature;
 
 	memcpy(&signature, (const uint8_t *)&burst->hashes[i] + 4, sizeof(signature)); // little endian: from memory
-	if (unlikely(lb_flow_match_any(burst->buckets[i]->entries, burst->seconds[i]->entries, signature)))
+	if (unlikely(lb_flow_match_any(
+		    burst->buckets[i]->entries, signature, burst->seconds[i]->entries, signature)))
 		take_out(finding, i);
 }
 

@@ -156,20 +156,20 @@ static inline uint32_t lb_flow_match(const uint64_t entries[8], uint32_t signatu
 	return LB_FLOW_CONCAT(lb_flow_match_, LB_FLOW_MATCH_IMPL)(entries, signature);
 }
 
-/** Whether any way of either 64-byte aligned bucket has @p signature: in fewer instructions than which one it is. */
-static inline bool lb_flow_match_any(const uint64_t first[8], const uint64_t second[8], uint32_t signature)
+/** Whether any way of @p a has signature @p in_a, or any of @p b @p in_b: in fewer instructions than which one it is. */
+static inline bool lb_flow_match_any(const uint64_t a[8], uint32_t in_a, const uint64_t b[8], uint32_t in_b)
 {
 #if defined(__AVX2__)
-	const __m256i *a = (const __m256i *)first, *b = (const __m256i *)second;
-	__m256i wanted = _mm256_set1_epi32((int)signature);
-	__m256i in_a = _mm256_or_si256(_mm256_cmpeq_epi32(_mm256_load_si256(a), wanted),
-		_mm256_cmpeq_epi32(_mm256_load_si256(a + 1), wanted));
-	__m256i in_b = _mm256_or_si256(_mm256_cmpeq_epi32(_mm256_load_si256(b), wanted),
-		_mm256_cmpeq_epi32(_mm256_load_si256(b + 1), wanted));
+	const __m256i *lines_a = (const __m256i *)a, *lines_b = (const __m256i *)b;
+	__m256i wanted_a = _mm256_set1_epi32((int)in_a), wanted_b = _mm256_set1_epi32((int)in_b);
+	__m256i found_a = _mm256_or_si256(_mm256_cmpeq_epi32(_mm256_load_si256(lines_a), wanted_a),
+		_mm256_cmpeq_epi32(_mm256_load_si256(lines_a + 1), wanted_a));
+	__m256i found_b = _mm256_or_si256(_mm256_cmpeq_epi32(_mm256_load_si256(lines_b), wanted_b),
+		_mm256_cmpeq_epi32(_mm256_load_si256(lines_b + 1), wanted_b));
 
-	return _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_or_si256(in_a, in_b))) != 0;
+	return _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_or_si256(found_a, found_b))) != 0;
 #else
-	return (lb_flow_match(first, signature) | lb_flow_match(second, signature)) != 0;
+	return (lb_flow_match(a, in_a) | lb_flow_match(b, in_b)) != 0;
 #endif
 }
 

@@ -351,7 +351,8 @@ static inline bool lb_flowtable_may_hold(const struct lb_flowtable *table, uint6
 	uint32_t first = lb_flowtable_first_bucket(table, hash), signature = (uint32_t)(hash >> 32);
 	uint32_t second = lb_flowtable_other_bucket(table, first, signature);
 
-	return lb_flow_match_any(table->buckets[first].entries, table->buckets[second].entries, signature);
+	return lb_flow_match_any(
+		table->buckets[first].entries, signature, table->buckets[second].entries, signature);
 }
 
 #define LB_FLOWTABLE_BURST_MAX 64u
