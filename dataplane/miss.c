@@ -18,6 +18,16 @@ static inline unsigned first_of(uint32_t packets)
 	return (unsigned)__builtin_ctz(packets);
 }
 
+// 0 if both are for the same address, port and protocol.
+static inline uint64_t difference6(const struct lb_flow_key *a, const struct lb_flow_key *b)
+{
+	uint32_t end_a, end_b; // port, protocol, zero
+
+	memcpy(&end_a, &a->dport_be, sizeof(end_a));
+	memcpy(&end_b, &b->dport_be, sizeof(end_b));
+	return (a->dst.u64[0] ^ b->dst.u64[0]) | (a->dst.u64[1] ^ b->dst.u64[1]) | (end_a ^ end_b);
+}
+
 // Of the packets in @p candidates, plain ones, whether all are for the same address, port and protocol.
 static bool are_for_one(const struct lb_burst *burst, uint32_t candidates)
 {
@@ -29,17 +39,20 @@ static bool are_for_one(const struct lb_burst *burst, uint32_t candidates)
 			differences |= lb_flow_key4_dst(&burst->keys4[0]) ^ lb_flow_key4_dst(&burst->keys4[i]);
 		return differences == 0;
 	}
+	if (burst->plain6 == lb_burst_all(burst)) {
+		for (unsigned i = 1; i < n; i++)
+			differences |= difference6(&burst->keys[0], &burst->keys[i]);
+		return differences == 0;
+	}
 	for (; candidates != 0; candidates &= candidates - 1) {
 		unsigned i = first_of(candidates);
-		const struct lb_flow_key *key = &burst->keys[i], *its = &burst->keys[first];
 
 		if ((burst->short_keys >> i & 1) != (burst->short_keys >> first & 1))
 			return false;
 		if (burst->short_keys >> i & 1)
 			differences |= lb_flow_key4_dst(&burst->keys4[first]) ^ lb_flow_key4_dst(&burst->keys4[i]);
 		else
-			differences |= (key->dst.u64[0] ^ its->dst.u64[0]) | (key->dst.u64[1] ^ its->dst.u64[1]) |
-				       (uint64_t)(key->dport_be ^ its->dport_be) | (uint64_t)(key->proto ^ its->proto);
+			differences |= difference6(&burst->keys[first], &burst->keys[i]);
 	}
 	return differences == 0;
 }
