@@ -142,6 +142,8 @@ static struct frame with_traffic_class(struct frame frame, uint8_t traffic_class
 
 static const struct service *popular; /* nearly all packets are its; NULL: they are all services' */
 static bool is_alone;                 /* really all are, if they are undamaged */
+static const struct service *second;  /* but for a few of this one; NULL: none */
+static bool leaves_keys;              /* of earlier bursts: who reads one may take it for this packet's */
 static unsigned first_port = 1024;    /* of clients */
 
 // Mid-stream most of the time; a few flows, so that they meet again, and again in one burst.
@@ -150,9 +152,15 @@ static struct frame random_packet(unsigned n_ports)
 	static const uint8_t flags[] = {SYN, SYN | ACK, FIN | ACK, RST, RST | ACK, PSH | ACK, ACK | 0x20, ACK | 0x40};
 	const struct service *service =
 		popular != NULL && (is_alone || next_random(20) != 0) ? popular : &services[next_random(N_SERVICES)];
-	bool ipv4 = strchr(service->vip, ':') == NULL;
-	uint16_t port = (uint16_t)(service->port != 0 ? service->port : is_alone ? 1 : 1 + next_random(3));
-	struct segment segment = segment_of(ipv4 ? "198.51.100.7" : "2001:db8:c::7", first_port + next_random(n_ports),
+	bool ipv4;
+	uint16_t port;
+	struct segment segment;
+
+	if (is_alone && popular != NULL && second != NULL && next_random(8) == 0)
+		service = second;
+	ipv4 = strchr(service->vip, ':') == NULL;
+	port = (uint16_t)(service->port != 0 ? service->port : is_alone ? 1 : 1 + next_random(3));
+	segment = segment_of(ipv4 ? "198.51.100.7" : "2001:db8:c::7", first_port + next_random(n_ports),
 		service->vip, port, service->proto,
 		service->proto != IPPROTO_TCP ? 0 : next_random(3) == 0 ? flags[next_random(RTE_DIM(flags))] : ACK);
 
@@ -253,6 +261,8 @@ static void fill(struct lb_worker *worker, const struct frame *frames, unsigned 
 	burst->port = 0;
 	for (unsigned i = 0; i < n; i++) {
 		burst->mbufs[i] = make_buffer(&frames[i]);
+		if (leaves_keys)
+			continue;
 		memset(&burst->keys[i], 0x5a, offsetof(struct lb_flow_key, zero)); // who reads a key that is not there, notices
 		memset(&burst->keys4[i], 0xa5, sizeof(burst->keys4[i]));
 	}
@@ -392,6 +402,8 @@ static void hold_against_each_other(
 		first_port = are_new ? 1024 + round * n_ports : 1024;
 		popular = round % 2 == 0 ? &services[next_random(N_SERVICES)] : NULL;
 		is_alone = next_random(2) == 0;
+		second = next_random(2) == 0 ? &services[next_random(N_SERVICES)] : NULL;
+		leaves_keys = next_random(2) == 0;
 		for (unsigned i = 0; i < n; i++) {
 			frames[i] = random_packet(n_ports);
 			if (next_random(12) == 0)
@@ -429,8 +441,8 @@ static void hold_against_each_other(
 		if (are_new)
 			keep_room(round);
 	}
-	popular = NULL;
-	is_alone = false;
+	popular = second = NULL;
+	is_alone = leaves_keys = false;
 }
 
 static void flows_under_way_go_as_they_would_through_every_stage(void **state)
