@@ -14,7 +14,7 @@
 #include "dataplane/stages.h"
 #include "dataplane/worker.h"
 
-static void look_up_first(struct lb_worker *worker, const struct lb_burst *burst, struct lb_fast *fast)
+static void look_up_first(struct lb_worker *worker, struct lb_burst *burst, struct lb_fast *fast)
 {
 	const struct lb_flowtable table = {.buckets = worker->flowtable.buckets, .n_buckets = worker->flowtable.n_buckets};
 	const uint8_t *encaps = fast->encaps != NULL ? (const uint8_t *)fast->encaps : (const uint8_t *)fast->backends;
@@ -47,7 +47,9 @@ static void look_up_first(struct lb_worker *worker, const struct lb_burst *burst
 		if (unlikely(burst->packets[i].verdict != LB_VERDICT_FORWARD) || unlikely(burst->packets[i].pending != 0))
 			continue;
 		fast->pending.idx[fast->pending.n++] = (uint8_t)i;
-		lb_flowtable_prefetch_second(&table, burst->hashes[i]);
+		burst->seconds[i] = &table.buckets[lb_flowtable_other_bucket(
+			&table, (uint32_t)(burst->buckets[i] - table.buckets), (uint32_t)(burst->hashes[i] >> 32))];
+		rte_prefetch0(burst->seconds[i]);
 	}
 }
 
@@ -207,18 +209,22 @@ static inline __attribute__((always_inline)) void settle_first(
 	}
 }
 
-static void settle_second(struct lb_worker *worker, struct lb_burst *burst, struct lb_fast *fast)
+// @return those that have no entry in their second bucket either.
+static uint32_t settle_second(struct lb_worker *worker, struct lb_burst *burst, struct lb_fast *fast)
 {
+	uint32_t missing = 0;
+
 	lb_flowtable_lookup_end(&worker->flowtable, burst->hashes, fast->entries_at, worker->tick, &fast->pending);
 	for (unsigned p = 0; p < fast->pending.n; p++) {
 		unsigned i = fast->pending.idx[p];
 		uint64_t *entry = fast->entries_at[i];
 
-		if (i >= fast->end)
-			break;
-		if (entry != NULL && settle_any(worker, burst, fast, i, *entry, entry))
+		if (entry == NULL)
+			missing |= UINT32_C(1) << i;
+		else if (i < fast->end && settle_any(worker, burst, fast, i, *entry, entry))
 			fast->left &= ~(UINT32_C(1) << i);
 	}
+	return missing;
 }
 
 // ip_list without what is settled.
@@ -239,6 +245,7 @@ static void shorten_list(struct lb_burst *burst)
 void lb_stage_fast(struct lb_worker *worker)
 {
 	struct lb_burst *burst = &worker->burst; // known to be: one register less
+	uint32_t missing = 0;
 	struct lb_fast fast;
 
 	fast.backends = worker->dp->backends;
@@ -257,7 +264,7 @@ void lb_stage_fast(struct lb_worker *worker)
 	else
 		settle_first(worker, burst, &fast, false, false);
 	if (fast.pending.n != 0)
-		settle_second(worker, burst, &fast);
+		missing = settle_second(worker, burst, &fast);
 	burst->settled = lb_burst_all(burst) & ~fast.left;
 	worker->counters->flow.hit += (unsigned)__builtin_popcount(burst->settled);
 	burst->n_to_service = burst->n_to_client = 0;
@@ -267,4 +274,6 @@ void lb_stage_fast(struct lb_worker *worker)
 		shorten_list(burst);
 	if (fast.n_direct != 0)
 		lb_encap_list(worker, burst, fast.direct, burst->hashes, fast.n_direct);
+	if (missing != 0)
+		lb_stage_miss_find(worker, missing);
 }

@@ -34,12 +34,12 @@ static bool are_for_one(const struct lb_burst *burst, uint32_t candidates)
 	unsigned first = first_of(candidates), n = burst->n;
 	uint64_t differences = 0;
 
-	if (likely(burst->short_keys == lb_burst_all(burst))) {
+	if (likely((candidates & burst->short_keys) == lb_burst_all(burst))) {
 		for (unsigned i = 1; i < n; i++)
 			differences |= lb_flow_key4_dst(&burst->keys4[0]) ^ lb_flow_key4_dst(&burst->keys4[i]);
 		return differences == 0;
 	}
-	if (burst->plain6 == lb_burst_all(burst)) {
+	if ((candidates & burst->plain6) == lb_burst_all(burst)) {
 		for (unsigned i = 1; i < n; i++)
 			differences |= difference6(&burst->keys[0], &burst->keys[i]);
 		return differences == 0;
@@ -192,12 +192,12 @@ static void shorten_list(struct lb_burst *burst)
 	burst->n_ip = n_left;
 }
 
-void lb_stage_miss_find(struct lb_worker *worker)
+void lb_stage_miss_find(struct lb_worker *worker, uint32_t candidates)
 {
 	struct lb_burst *burst = &worker->burst;
 	struct finding finding;
 
-	finding.left = burst->short_keys | burst->plain6;
+	finding.left = candidates & (burst->short_keys | burst->plain6);
 	if (finding.left == 0)
 		return;
 	find_slots(worker, &finding);

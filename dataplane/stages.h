@@ -23,8 +23,11 @@ void lb_stage_fetch(struct lb_worker *worker, struct lb_burst *burst);
 /** Packets of flows under way leave ip_list of the worker's burst, and need no further stage: `settled`. */
 void lb_stage_fast(struct lb_worker *worker);
 
-/** Where hits are few: simple misses (miss.h) leave ip_list of the worker's burst, for lb_stage_miss_settle(). */
-void lb_stage_miss_find(struct lb_worker *worker);
+/**
+ * Simple misses (miss.h) among the packets in @p candidates, a bit each, leave ip_list of the worker's burst, for
+ * lb_stage_miss_settle(): where hits are few, all of them; else those of which the fast stage has found no entry.
+ */
+void lb_stage_miss_find(struct lb_worker *worker, uint32_t candidates);
 
 /** After the flow stage: those are recorded and rewritten; what is left of that to do is in burst->to_service. */
 void lb_stage_miss_settle(struct lb_worker *worker);

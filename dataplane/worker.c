@@ -181,7 +181,7 @@ void lb_worker_process(struct lb_worker *worker)
 	if (likely(burst->mostly_hits))
 		lb_stage_fast(worker);
 	else if (burst->mostly_services)
-		lb_stage_miss_find(worker);
+		lb_stage_miss_find(worker, UINT32_MAX);
 	if (unlikely(burst->settled != lb_burst_all(burst)))
 		process_rest(worker, burst);
 	if (unlikely(lb_vlan_is_used(worker->dp)))

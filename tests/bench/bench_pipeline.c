@@ -34,10 +34,11 @@
 #define N_SLOTS 65537u
 #define RUNS 7u
 #define DEFAULT_BACKENDS 10u // not named in results
+#define NEW_IN 8u // KIND_MIX: one packet in so many is the SYN of a new flow
 #define ISN 0x10000u // of either side
 
-enum kind { KIND_HIT, KIND_MISS, KIND_SYN, KIND_OTHER, KIND_REPLY };
-static const char *const kind_names[] = {"hit", "miss", "syn", "other", "reply"};
+enum kind { KIND_HIT, KIND_MISS, KIND_SYN, KIND_OTHER, KIND_REPLY, KIND_MIX };
+static const char *const kind_names[] = {"hit", "miss", "syn", "other", "reply", "mix"};
 
 struct scenario {
 	enum kind kind;
@@ -55,6 +56,7 @@ struct scenario {
 struct lane {
 	struct lb_worker *worker;
 	struct rte_mbuf *mbufs[STRETCH_PKTS];
+	uint32_t n_new; /* KIND_MIX: SYNs so far */
 	unsigned idx, n; /* takes every n-th flow, from idx on */
 };
 
@@ -351,8 +353,12 @@ static uint64_t stretch(
 	struct lb_burst *burst = &lane->worker->burst;
 	uint64_t start;
 
-	for (unsigned i = 0; i < STRETCH_PKTS; i++)
-		lay_out(s, lane->mbufs[i], order[((from + i) * lane->n + lane->idx) % s->n_flows], dsts, syn);
+	for (unsigned i = 0; i < STRETCH_PKTS; i++) {
+		bool is_new = s->kind == KIND_MIX && i % NEW_IN == NEW_IN - 1;
+		uint32_t flow = is_new ? s->n_flows + lane->n_new++ : order[((from + i) * lane->n + lane->idx) % s->n_flows];
+
+		lay_out(s, lane->mbufs[i], flow, dsts, syn || is_new);
+	}
 	start = rte_rdtsc_precise();
 	for (unsigned b = 0; b < STRETCH_BURSTS; b++) {
 		burst->n = LB_BURST;
@@ -517,7 +523,7 @@ static void prepare(const struct scenario *s, struct lb_addr *dsts, unsigned n_w
 		if (lb_addr_parse(text, &dsts[i]) < 0)
 			abort();
 	}
-	if (s->kind == KIND_HIT || (s->kind == KIND_REPLY && s->mode == LB_MODE_FULLNAT)) {
+	if (s->kind == KIND_HIT || s->kind == KIND_MIX || (s->kind == KIND_REPLY && s->mode == LB_MODE_FULLNAT)) {
 		struct scenario begin = *s;
 
 		begin.kind = KIND_HIT;
@@ -544,6 +550,9 @@ static void measure(const struct scenario *s)
 	lanes[0].worker->pressure = s->kind == KIND_SYN; // nothing is recorded, as under a flood
 	if (s->kind == KIND_MISS) // each flow once
 		n_pkts = RTE_MIN(n_pkts, (uint64_t)s->n_flows);
+	lanes[0].n_new = 0;
+	if (s->kind == KIND_MIX) // the table has room for the new flows of all runs
+		n_pkts = RTE_MIN(n_pkts, UINT64_C(1) << 19);
 	for (unsigned i = 0; i < RUNS; i++) {
 		if (s->kind == KIND_MISS)
 			forget_flows();
@@ -675,6 +684,7 @@ int main(int argc, char **argv)
 			measure(&(struct scenario){KIND_SYN, family, IPPROTO_TCP, n_flows, 1, 10});
 		}
 		measure(&(struct scenario){KIND_REPLY, family, IPPROTO_TCP, 100000, 1, 10});
+		measure(&(struct scenario){KIND_MIX, family, IPPROTO_TCP, 100000, 1, 10});
 		measure(&(struct scenario){KIND_OTHER, family, IPPROTO_TCP, 100000, 1, 10});
 		for (enum lb_mode mode = LB_MODE_DSR; mode <= LB_MODE_GUE; mode++)
 			for (unsigned i = 0; i < RTE_DIM(protos); i++)
