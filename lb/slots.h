@@ -88,20 +88,26 @@ bool lb_slots_valid(const struct lb_slot_table *table, uint64_t size_bytes, uint
  */
 uint32_t lb_slots_forget(struct lb_slot_table *table, uint16_t backend);
 
+/* Whether a change at @p changed_s (as in a slot) is less than T ago; one that @p now_s does not know of yet is. */
+static inline bool lb_slots_change_is_recent(uint32_t changed_s, uint32_t transition_s, uint32_t now_s)
+{
+	return changed_s != 0 && (int32_t)(now_s + 1 - changed_s) <= (int32_t)transition_s;
+}
+
 /**
  * Whether @p slot is in transition. Both times are rounded down to seconds, so that it is until at
- * least T after the change.
+ * least T after the change. A worker's @p now_s is that of its last poll, and may be before the change.
  */
 static inline bool lb_slot_in_transition(
 	const struct lb_slot *slot, uint32_t transition_s, uint32_t now_s)
 {
-	return slot->changed_s != 0 && now_s + 1 - slot->changed_s <= transition_s;
+	return lb_slots_change_is_recent(slot->changed_s, transition_s, now_s);
 }
 
 /** Whether any slot of @p table is in transition. */
 static inline bool lb_slots_in_transition(const struct lb_slot_table *table, uint32_t now_s)
 {
-	return table->changed_s != 0 && now_s + 1 - table->changed_s <= table->transition_s;
+	return lb_slots_change_is_recent(table->changed_s, table->transition_s, now_s);
 }
 
 #endif

@@ -108,6 +108,7 @@ static void transition_lasts_t_after_the_last_change(void **state)
 	assert_true(moving(table, 0, T - 1));
 	assert_false(moving(table, 0, T + 1));
 	table = table_next(table, &a, 1, T, 1000);
+	assert_true(moving(table, 0, 990)); // by the clock that a worker read before it was changed
 	assert_true(moving(table, 0, 1000 + T - 1));
 	assert_false(moving(table, 0, 1000 + T + 1));
 	free(table);
