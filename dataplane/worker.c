@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A worker core: polls its queue of every port and runs each burst to completion through the stages,
- *   rx -> parse -> (fast) -> classify -> flow -> rewrite -> tx
- * one file each (fetch, between the first two, is flow's; miss.c has steps before and after classify and flow). It never allocates, locks, logs or waits; what it needs to know changes under it by RCU.
+ *   rx -> parse -> (fast) -> (miss) -> classify -> flow -> rewrite -> tx
+ * one file each (fetch, between the first two, is flow's; miss has a second step after flow). It never allocates, locks, logs
+ * or waits; what it needs to know changes under it by RCU.
  */
 #include "dataplane/worker.h"
 
