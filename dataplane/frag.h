@@ -2,7 +2,7 @@
 #ifndef LB_DATAPLANE_FRAG_H
 #define LB_DATAPLANE_FRAG_H
 
-#include "dataplane/burst.h"
+#include "dataplane/worker.h"
 #include "lb/addr.h"
 
 /*
@@ -18,7 +18,6 @@
 #define LB_FRAG_TICKS 2u        /* 2 to 4 s without another fragment: the rest will not come (RFC 1122 has a host
 				 * wait for a minute, but that one has to answer for the memory) */
 
-struct lb_worker;
 
 /* What identifies a datagram (RFC 791; RFC 8200, section 4.5: without the protocol). */
 struct lb_frag_key {
@@ -104,6 +103,15 @@ void lb_frag_follow(struct lb_worker *worker, struct lb_burst *burst, unsigned i
 
 /** Put fragments that no longer wait into @p burst, instead of receiving one. @return whether there are any. Worker. */
 bool lb_frag_release(struct lb_worker *worker, struct lb_burst *burst);
+
+/**
+ * The same after each burst: for fragments alone there may be any to release, and after what has been released, whatever
+ * became of it, the next burst is a new one. Worker.
+ */
+static inline bool lb_frag_release_more(struct lb_worker *worker, struct lb_burst *burst)
+{
+	return unlikely(burst->n_odd != 0 || worker->frags->replaying) && lb_frag_release(worker, burst);
+}
 
 /** Give up on datagrams whose time is over, a few at a time. Worker, each poll. */
 void lb_frag_sweep(struct lb_worker *worker);

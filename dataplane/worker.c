@@ -195,7 +195,7 @@ static void pass_burst(struct lb_worker *worker)
 
 	lb_worker_process(worker);
 	lb_stage_tx(worker, burst);
-	while (unlikely(burst->n_odd != 0) && lb_frag_release(worker, burst)) {
+	while (lb_frag_release_more(worker, burst)) {
 		lb_worker_process(worker);
 		lb_stage_tx(worker, burst);
 	}

@@ -891,6 +891,59 @@ static void a_backends_id_does_not_come_back_in_another_mode(void **state)
 	lb_dp_commit(&pipeline.dp);
 }
 
+static struct frame fragment_of(const struct segment *segment, uint8_t id, uint8_t flags, uint8_t offset)
+{
+	struct frame frame = frame_of(segment);
+
+	frame.bytes[14 + 5] = id;
+	frame.bytes[14 + 6] = flags;
+	frame.bytes[14 + 7] = offset;
+	set_ipv4_checksum(&frame);
+	return frame;
+}
+
+static bool is_held(struct lb_worker *worker, struct frame frame)
+{
+	bool held;
+
+	fill(worker, &frame, 1, buffer_of);
+	lb_worker_process(worker);
+	held = worker->burst.held & 1;
+	free_burst(worker);
+	return held;
+}
+
+// A fragment that has waited is nobody's any more when its turn comes. The next datagram's wait all the same.
+static void fragments_wait_whatever_became_of_those_before(void **state)
+{
+	struct segment segment = segment_of("198.51.100.13", 5000, services[1].vip, 53, IPPROTO_UDP, 0);
+	struct lb_worker *worker = pipeline.dp.workers[0];
+	struct lb_keymap *before = atomic_load(&pipeline.dp.service_map), *none = lb_keymap_create(16);
+
+	(void)state;
+	assert_non_null(none);
+	segment.n_payload = 40;
+	worker->fetch_ports = worker->fast_ports = worker->stranger_ports = 0;
+	assert_true(is_held(worker, fragment_of(&segment, 77, 0, 6)));
+	assert_false(is_held(worker, fragment_of(&segment, 77, 0x20, 0)));
+	assert_true(lb_frag_release_more(worker, &worker->burst));
+	assert_int_equal(worker->burst.n, 1);
+	atomic_store(&pipeline.dp.service_map, none);
+	lb_worker_process(worker);
+	atomic_store(&pipeline.dp.service_map, before);
+	lb_keymap_destroy(none);
+	assert_int_equal(worker->burst.packets[0].verdict, LB_VERDICT_HOST);
+	free_burst(worker);
+	assert_false(lb_frag_release_more(worker, &worker->burst));
+	assert_true(is_held(worker, fragment_of(&segment, 78, 0, 6)));
+	assert_false(is_held(worker, fragment_of(&segment, 78, 0x20, 0)));
+	assert_true(lb_frag_release_more(worker, &worker->burst));
+	lb_worker_process(worker);
+	assert_int_equal(worker->burst.packets[0].verdict, LB_VERDICT_FORWARD);
+	free_burst(worker);
+	assert_false(lb_frag_release_more(worker, &worker->burst));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -905,6 +958,7 @@ int main(void)
 		cmocka_unit_test(a_full_line_hides_no_vip),
 		cmocka_unit_test(a_flow_of_ipv4_is_one_with_tag_in_pieces_and_without),
 		cmocka_unit_test(a_table_may_go_at_any_time),
+		cmocka_unit_test(fragments_wait_whatever_became_of_those_before),
 		cmocka_unit_test(a_backends_id_does_not_come_back_in_another_mode),
 	};
 

@@ -119,7 +119,7 @@ static void process(struct lb_worker *worker, struct output *output)
 	do {
 		lb_worker_process(worker);
 		take_out(worker, output);
-	} while (worker->burst.n_odd != 0 && lb_frag_release(worker, &worker->burst));
+	} while (lb_frag_release_more(worker, &worker->burst));
 }
 
 static void pass_frames(unsigned idx, const struct frame *frames, unsigned n, struct output *output)
