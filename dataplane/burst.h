@@ -51,8 +51,8 @@ struct lb_burst {
 	uint32_t short_keys;
 	uint32_t plain6; /* parse: bit per packet: plain IPv6 */
 	/*
-	 * fast: bit per packet: it is what its backend gets, has its next hop, and is in no list; its service and backend
-	 * are not told. Who changes its verdict after all clears the bit.
+	 * fast, miss: bit per packet: it is what its backend gets, has its next hop, and is in no list; its service and backend
+	 * are not told, unless it is one of `misses`. Who changes its verdict after all clears the bit.
 	 */
 	uint32_t settled;
 	bool mostly_services; /* parse: as were those of this port before; all are hashed by the fetch stage */
@@ -63,9 +63,9 @@ struct lb_burst {
 	uint64_t hashes[LB_BURST]; /* by packet index; from the flow stage on, in the order of to_service */
 	uint64_t nexthops[LB_BURST]; /* rewrite -> tx: next-hop word by packet index */
 	uint16_t mtus[LB_BURST]; /* rewrite, with verdict TOO_BIG: the largest IP packet that fits, by packet index */
-	/* miss.h: simple misses are in no list between its two steps, which are alone to read these */
-	uint32_t misses;  /* bit per packet */
-	uint32_t records; /* likewise: its flow is recorded, if it begins with this packet */
+	uint32_t misses; /* bit per packet: a simple miss (miss.h), which is in no list between the miss stage's two steps */
+	/* what its first step tells its second of them */
+	uint32_t records; /* bit per packet: its flow is recorded, if it begins with this packet */
 	uint32_t clamps;  /* likewise: its MSS option is looked at, if it is a SYN */
 	uint64_t miss_hashes[LB_BURST]; /* by packet index, if there are other packets */
 	uint64_t inserts_before;        /* likewise: flow.insert, as it was at the first step */
@@ -153,6 +153,20 @@ static inline void lb_burst_lengthen(struct lb_burst *burst, unsigned i)
 static inline void lb_burst_answer(struct lb_burst *burst, unsigned i)
 {
 	burst->answer_list[burst->n_answer++] = (uint8_t)i;
+}
+
+/** Take the packets with a bit in @p packets out of ip_list. */
+static inline void lb_burst_shorten(struct lb_burst *burst, uint32_t packets)
+{
+	unsigned n = burst->n_ip, n_left = 0;
+
+	for (unsigned k = 0; k < n; k++) {
+		uint8_t i = burst->ip_list[k];
+
+		burst->ip_list[n_left] = i;
+		n_left += (packets >> i & 1) == 0;
+	}
+	burst->n_ip = n_left;
 }
 
 /** All of the burst's packets as bits. */

@@ -227,21 +227,6 @@ static uint32_t settle_second(struct lb_worker *worker, struct lb_burst *burst, 
 	return missing;
 }
 
-// ip_list without what is settled.
-static void shorten_list(struct lb_burst *burst)
-{
-	unsigned n = burst->n_ip, n_left = 0;
-
-	for (unsigned k = 0; k < n; k++) {
-		uint8_t i = burst->ip_list[k];
-
-		if (burst->settled >> i & 1)
-			continue;
-		burst->ip_list[n_left++] = i;
-	}
-	burst->n_ip = n_left;
-}
-
 void lb_stage_fast(struct lb_worker *worker)
 {
 	struct lb_burst *burst = &worker->burst; // known to be: one register less
@@ -271,7 +256,7 @@ void lb_stage_fast(struct lb_worker *worker)
 	if (likely(burst->settled == lb_burst_all(burst)))
 		burst->n_ip = 0;
 	else
-		shorten_list(burst);
+		lb_burst_shorten(burst, burst->settled);
 	if (fast.n_direct != 0)
 		lb_encap_list(worker, burst, fast.direct, burst->hashes, fast.n_direct);
 	if (missing != 0)

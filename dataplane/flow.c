@@ -14,7 +14,7 @@
 
 static inline bool is_syn(const struct lb_packet *packet)
 {
-	return (packet->tcp_flags & (LB_TCP_SYN | LB_TCP_ACK)) == LB_TCP_SYN;
+	return lb_tcp_is_syn(packet->tcp_flags);
 }
 
 static void hash_and_fetch(struct lb_worker *worker, struct lb_burst *burst)
@@ -60,17 +60,13 @@ void lb_stage_fetch(struct lb_worker *worker, struct lb_burst *burst)
 		hash_and_fetch(worker, burst);
 }
 
-static inline unsigned n_simple(const struct lb_burst *burst)
-{
-	return (unsigned)__builtin_popcount(burst->misses);
-}
-
-// What the next burst of this port will be like.
+// What the next burst of this port will be like. @p n_misses: those that are not simple ones.
 static void watch_port(struct lb_worker *worker, const struct lb_burst *burst, unsigned n_misses)
 {
 	unsigned n = burst->n_to_service + (unsigned)__builtin_popcount(burst->settled | burst->misses);
 	uint32_t port = UINT32_C(1) << burst->port;
 
+	n_misses += (unsigned)__builtin_popcount(burst->misses);
 	worker->fetch_ports = n * 2 >= burst->n ? worker->fetch_ports | port : worker->fetch_ports & ~port;
 	worker->fast_ports = (n - n_misses) * 2 >= burst->n ? worker->fast_ports | port : worker->fast_ports & ~port;
 }
@@ -313,7 +309,7 @@ static bool is_simple(const struct lb_worker *worker, const struct lb_burst *bur
 
 /*
  * Packet k without an entry that holds. After an earlier packet of the same flow it may have one: if its hash looks like one
- * before, which @p mark tells, it is looked up again, as it is if it had an entry at the start. @return whether it has one.
+ * before, as @p seen tells by eight bits of each, it is looked up again, as it is if it had an entry at the start. @return whether it has one.
  */
 static bool settle_miss(
 	struct lb_worker *worker, struct lb_burst *burst, const struct lookup *lookup, unsigned k, uint8_t *seen)
@@ -447,7 +443,7 @@ void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
 	struct lookup lookup;
 
 	if (n == 0) {
-		watch_port(worker, burst, n_simple(burst));
+		watch_port(worker, burst, 0);
 		return;
 	}
 	if (unlikely(!burst->mostly_services))
@@ -468,7 +464,7 @@ void lb_stage_flow(struct lb_worker *worker, struct lb_burst *burst)
 		if (lookup.entries[k] == NULL || unlikely(!follow_entry(worker, burst, k, lookup.entries[k])))
 			lookup.misses[lookup.n_misses++] = (uint8_t)k;
 	}
-	watch_port(worker, burst, n_simple(burst) + lookup.n_misses);
+	watch_port(worker, burst, lookup.n_misses);
 	worker->counters->flow.hit += n - lookup.n_misses;
 	// Last, since an insertion may move the entries that the hits point to.
 	if (unlikely(lookup.n_misses != 0))

@@ -172,7 +172,7 @@ static void look_up(const struct lb_worker *worker, const struct lb_burst *burst
 
 static inline bool is_syn(const struct lb_packet *packet)
 {
-	return (packet->tcp_flags & (LB_TCP_SYN | LB_TCP_ACK)) == LB_TCP_SYN;
+	return lb_tcp_is_syn(packet->tcp_flags);
 }
 
 // Over once both sides have sent a FIN.

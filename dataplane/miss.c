@@ -179,19 +179,6 @@ static inline void look_for_entry(struct lb_worker *worker, unsigned i, struct f
 		take_out(finding, i);
 }
 
-static void shorten_list(struct lb_burst *burst)
-{
-	unsigned n = burst->n_ip, n_left = 0;
-
-	for (unsigned k = 0; k < n; k++) {
-		uint8_t i = burst->ip_list[k];
-
-		burst->ip_list[n_left] = i;
-		n_left += (burst->misses >> i & 1) == 0;
-	}
-	burst->n_ip = n_left;
-}
-
 void lb_stage_miss_find(struct lb_worker *worker, uint32_t candidates)
 {
 	struct lb_burst *burst = &worker->burst;
@@ -210,7 +197,7 @@ void lb_stage_miss_find(struct lb_worker *worker, uint32_t candidates)
 	}
 	if (burst->misses == 0)
 		return;
-	shorten_list(burst);
+	lb_burst_shorten(burst, burst->misses);
 	burst->inserts_before = worker->counters->flow.insert;
 	memcpy(burst->miss_hashes, burst->hashes, sizeof(burst->miss_hashes)); // the flow stage puts those in another order
 }

@@ -19,12 +19,15 @@ struct lb_miss_rule {
 	bool clamps;                       /* the MSS of those with SYN */
 };
 
-/** @p service: id, or LB_CLASSIFY_NONE. Worker. */
+/** @p service_id may be LB_CLASSIFY_NONE. Worker. */
 static inline struct lb_miss_rule lb_miss_rule_of(const struct lb_worker *worker, uint16_t service_id)
 {
-	const struct lb_service *service = &worker->dp->services[service_id];
+	const struct lb_service *service;
 
-	if (service_id == LB_CLASSIFY_NONE || service->key.port_be == 0 || service->mode == LB_MODE_FULLNAT ||
+	if (service_id == LB_CLASSIFY_NONE)
+		return (struct lb_miss_rule){.table = NULL};
+	service = &worker->dp->services[service_id];
+	if (service->key.port_be == 0 || service->mode == LB_MODE_FULLNAT ||
 		atomic_load_explicit(&service->pick, memory_order_relaxed) != NULL)
 		return (struct lb_miss_rule){.table = NULL};
 	return (struct lb_miss_rule){.table = atomic_load_explicit(&service->table, memory_order_acquire),
@@ -41,7 +44,7 @@ static inline bool lb_miss_slot_is_simple(const struct lb_worker *worker, const 
 /** Whether such a packet with these TCP flags (of UDP: none) begins a flow. */
 static inline bool lb_miss_begins(uint8_t tcp_flags)
 {
-	return tcp_flags == 0 || (tcp_flags & (LB_TCP_SYN | LB_TCP_ACK)) == LB_TCP_SYN;
+	return tcp_flags == 0 || lb_tcp_is_syn(tcp_flags);
 }
 
 #endif

@@ -20,7 +20,10 @@ bool lb_source_is_bad(const struct lb_flow_key *key);
 /** All of the burst hashed, if it is likely to be for services: what the flow stage needs is on its way. */
 void lb_stage_fetch(struct lb_worker *worker, struct lb_burst *burst);
 
-/** Packets of flows under way leave ip_list of the worker's burst, and need no further stage: `settled`. */
+/**
+ * Packets of flows under way leave ip_list of the worker's burst, and need no further stage: `settled`. Those of which it has
+ * found no entry are looked at by lb_stage_miss_find().
+ */
 void lb_stage_fast(struct lb_worker *worker);
 
 /**

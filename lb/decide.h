@@ -105,6 +105,12 @@ static inline bool lb_decide_pinned(uint16_t backend, const struct lb_slot *slot
 #define LB_TCP_RST 0x04u
 #define LB_TCP_ACK 0x10u
 
+/** Whether these are a SYN's flags, not a SYN/ACK's: a connection begins. */
+static inline bool lb_tcp_is_syn(uint8_t tcp_flags)
+{
+	return (tcp_flags & (LB_TCP_SYN | LB_TCP_ACK)) == LB_TCP_SYN;
+}
+
 /**
  * The state of a TCP flow's entry after a packet from the client that goes to the entry's backend.
  * @param state before; FREE: no entry yet, or one that does not hold.
@@ -120,7 +126,7 @@ static inline enum lb_flow_state lb_flow_tcp_state(enum lb_flow_state state, uin
 {
 	if (tcp_flags & LB_TCP_RST)
 		return LB_FLOW_CLOSED;
-	if ((tcp_flags & (LB_TCP_SYN | LB_TCP_ACK)) == LB_TCP_SYN)
+	if (lb_tcp_is_syn(tcp_flags))
 		return state == LB_FLOW_ESTABLISHED ? LB_FLOW_ESTABLISHED : LB_FLOW_SYN;
 	if (tcp_flags & LB_TCP_FIN || state == LB_FLOW_FIN)
 		return LB_FLOW_FIN;
