@@ -188,3 +188,11 @@ def test_report_judges_growth(report, costs, said):
             for n, cost in zip((1000, 100000, 1000000, 10000000), costs)]
     lines, worse = report.growth_rows(results_of(*rows), [("L2", 1 << 20), ("L3", 60 << 20)])
     assert said in lines[0] and bool(worse) == ("more than" in said)
+
+
+def test_report_says_where_huge_pages_are_small_ones_to_the_host(report):
+    def said(near, far):
+        return "".join(report.describe_pages(results_of(*((name, "cycles/load", cost, cost, cost)
+                                                          for name, cost in zip(report.LOADS, (near, far))))))
+    assert "11.3 cycles" in said(11.3, 39.5) and "and 39.5" in said(11.3, 39.5)
+    assert said(11.3, 12.1) == "" and "".join(report.describe_pages({})) == ""
