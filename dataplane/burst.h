@@ -60,6 +60,7 @@ struct lb_burst {
 	bool mostly_strangers; /* parse: most were the host's */
 	struct lb_flow_bucket *buckets[LB_BURST]; /* fetch: the first in which the flow may be */
 	struct lb_flow_bucket *seconds[LB_BURST]; /* likewise the second; with mostly_hits, fast: of those not found in the first */
+	uint32_t away; /* with them: bit per packet: the flow may be in the second */
 	uint64_t hashes[LB_BURST]; /* by packet index; from the flow stage on, in the order of to_service */
 	uint64_t nexthops[LB_BURST]; /* rewrite -> tx: next-hop word by packet index */
 	uint16_t mtus[LB_BURST]; /* rewrite, with verdict TOO_BIG: the largest IP packet that fits, by packet index */

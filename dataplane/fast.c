@@ -16,7 +16,8 @@
 
 static void look_up_first(struct lb_worker *worker, struct lb_burst *burst, struct lb_fast *fast)
 {
-	const struct lb_flowtable table = {.buckets = worker->flowtable.buckets, .n_buckets = worker->flowtable.n_buckets};
+	const struct lb_flowtable table = {.buckets = worker->flowtable.buckets,
+		.n_buckets = worker->flowtable.n_buckets, .away = worker->flowtable.away};
 	const uint8_t *encaps = fast->encaps != NULL ? (const uint8_t *)fast->encaps : (const uint8_t *)fast->backends;
 	uint32_t missing = 0;
 	unsigned n = burst->n;
@@ -41,14 +42,22 @@ static void look_up_first(struct lb_worker *worker, struct lb_burst *burst, stru
 		rte_prefetch0(encaps + lb_fast_distance(entry));
 	}
 	fast->pending.n = 0;
+	fast->missing = 0;
+	burst->away = 0;
 	for (; missing != 0; missing &= missing - 1) {
 		unsigned i = (unsigned)__builtin_ctz(missing);
+		uint32_t first = (uint32_t)(burst->buckets[i] - table.buckets);
 
 		if (unlikely(burst->packets[i].verdict != LB_VERDICT_FORWARD) || unlikely(burst->packets[i].pending != 0))
 			continue;
+		burst->seconds[i] =
+			&table.buckets[lb_flowtable_other_bucket(&table, first, (uint32_t)(burst->hashes[i] >> 32))];
+		if (!lb_flowtable_away(&table, first)) {
+			fast->missing |= UINT32_C(1) << i;
+			continue;
+		}
+		burst->away |= UINT32_C(1) << i;
 		fast->pending.idx[fast->pending.n++] = (uint8_t)i;
-		burst->seconds[i] = &table.buckets[lb_flowtable_other_bucket(
-			&table, (uint32_t)(burst->buckets[i] - table.buckets), (uint32_t)(burst->hashes[i] >> 32))];
 		rte_prefetch0(burst->seconds[i]);
 	}
 }
@@ -209,28 +218,48 @@ static inline __attribute__((always_inline)) void settle_first(
 	}
 }
 
-// @return those that have no entry in their second bucket either.
-static uint32_t settle_second(struct lb_worker *worker, struct lb_burst *burst, struct lb_fast *fast)
+// Packet @p i, if its entry is in its second bucket and cannot go to the first. @return whether it has been dealt with.
+static inline bool settle_away(struct lb_worker *worker, struct lb_burst *burst, struct lb_fast *fast, unsigned i)
 {
-	uint32_t missing = 0;
+	struct lb_flow_bucket *bucket = burst->seconds[i];
+	uint32_t ways = lb_flow_match(bucket->entries, (uint32_t)(burst->hashes[i] >> 32));
+	uint64_t *entry = &bucket->entries[__builtin_ctz(ways | 1u << LB_FLOWTABLE_WAYS)];
 
+	return likely(ways != 0) && likely(i < fast->end) &&
+	       likely(lb_flow_match_free(burst->buckets[i]->entries) == 0) &&
+	       likely(settle_any(worker, burst, fast, i, *entry, entry));
+}
+
+static void settle_second(struct lb_worker *worker, struct lb_burst *burst, struct lb_fast *fast)
+{
+	unsigned n = fast->pending.n;
+
+	fast->pending.n = 0;
+	for (unsigned p = 0; p < n; p++) {
+		uint8_t i = fast->pending.idx[p];
+
+		if (likely(settle_away(worker, burst, fast, i)))
+			fast->left &= ~(UINT32_C(1) << i);
+		else
+			fast->pending.idx[fast->pending.n++] = i;
+	}
+	if (likely(fast->pending.n == 0))
+		return;
 	lb_flowtable_lookup_end(&worker->flowtable, burst->hashes, fast->entries_at, worker->tick, &fast->pending);
 	for (unsigned p = 0; p < fast->pending.n; p++) {
 		unsigned i = fast->pending.idx[p];
 		uint64_t *entry = fast->entries_at[i];
 
 		if (entry == NULL)
-			missing |= UINT32_C(1) << i;
+			fast->missing |= UINT32_C(1) << i;
 		else if (i < fast->end && settle_any(worker, burst, fast, i, *entry, entry))
 			fast->left &= ~(UINT32_C(1) << i);
 	}
-	return missing;
 }
 
 void lb_stage_fast(struct lb_worker *worker)
 {
 	struct lb_burst *burst = &worker->burst; // known to be: one register less
-	uint32_t missing = 0;
 	struct lb_fast fast;
 
 	fast.backends = worker->dp->backends;
@@ -249,7 +278,7 @@ void lb_stage_fast(struct lb_worker *worker)
 	else
 		settle_first(worker, burst, &fast, false, false);
 	if (fast.pending.n != 0)
-		missing = settle_second(worker, burst, &fast);
+		settle_second(worker, burst, &fast);
 	burst->settled = lb_burst_all(burst) & ~fast.left;
 	worker->counters->flow.hit += (unsigned)__builtin_popcount(burst->settled);
 	burst->n_to_service = burst->n_to_client = 0;
@@ -259,6 +288,6 @@ void lb_stage_fast(struct lb_worker *worker)
 		lb_burst_shorten(burst, burst->settled);
 	if (fast.n_direct != 0)
 		lb_encap_list(worker, burst, fast.direct, burst->hashes, fast.n_direct);
-	if (missing != 0)
-		lb_stage_miss_find(worker, missing);
+	if (fast.missing != 0)
+		lb_stage_miss_find(worker, fast.missing);
 }

@@ -22,6 +22,7 @@ struct lb_fast {
 	uint64_t entries[LB_BURST];  /* as they were found, by packet index; 0: none in the first bucket */
 	uint64_t *entries_at[LB_BURST]; /* for lb_flowtable_lookup_end() */
 	struct lb_flow_pending pending;
+	uint32_t missing; /* bit per packet: it has no entry, and might have one */
 	uint8_t direct[LB_BURST]; /* for lb_encap_list() */
 	unsigned n_direct;
 	uint32_t left; /* bit per packet: not settled */

@@ -19,9 +19,11 @@ static inline bool is_syn(const struct lb_packet *packet)
 
 static void hash_and_fetch(struct lb_worker *worker, struct lb_burst *burst)
 {
-	const struct lb_flowtable table = {.buckets = worker->flowtable.buckets, .n_buckets = worker->flowtable.n_buckets};
+	const struct lb_flowtable table = {.buckets = worker->flowtable.buckets,
+		.n_buckets = worker->flowtable.n_buckets, .away = worker->flowtable.away};
 	const struct lb_hash_key *key = &worker->dp->hash_key;
 	unsigned n = burst->n;
+	uint32_t away = 0;
 
 	if (likely(burst->short_keys == lb_burst_all(burst)))
 		lb_hash_flows4(key, burst->keys4, burst->hashes, n);
@@ -46,8 +48,11 @@ static void hash_and_fetch(struct lb_worker *worker, struct lb_burst *burst)
 	lb_flowtable_buckets(&table, burst->hashes, n, burst->buckets, burst->seconds);
 	for (unsigned i = 0; i < n; i++) {
 		rte_prefetch0(burst->buckets[i]);
-		rte_prefetch0(burst->seconds[i]);
+		away |= (uint32_t)lb_flowtable_away(&table, (uint32_t)(burst->buckets[i] - table.buckets)) << i;
 	}
+	burst->away = away;
+	for (; away != 0; away &= away - 1)
+		rte_prefetch0(burst->seconds[__builtin_ctz(away)]);
 }
 
 /*

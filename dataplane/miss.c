@@ -167,15 +167,32 @@ static inline void follow_slot(struct lb_worker *worker, unsigned i, struct find
 	rte_prefetch0_write(&worker->counters->backends[slot.backend]);
 }
 
-// Whether the flow may have an entry.
-static inline void look_for_entry(struct lb_worker *worker, unsigned i, struct finding *finding)
+static inline uint32_t signature_of(const struct lb_burst *burst, unsigned i)
 {
-	const struct lb_burst *burst = &worker->burst;
 	uint32_t signature;
 
 	memcpy(&signature, (const uint8_t *)&burst->hashes[i] + 4, sizeof(signature)); // little endian: from memory
-	if (unlikely(lb_flow_match_any(
-		    burst->buckets[i]->entries, signature, burst->seconds[i]->entries, signature)))
+	return signature;
+}
+
+// Whether the flow may have an entry, if it cannot be in its second bucket.
+static inline void look_for_entry(struct lb_worker *worker, unsigned i, struct finding *finding)
+{
+	const struct lb_burst *burst = &worker->burst;
+
+	if (unlikely(lb_flow_match(burst->buckets[i]->entries, signature_of(burst, i)) != 0))
+		take_out(finding, i);
+}
+
+// The same if it may be.
+static inline void look_for_entry_in_both(struct lb_worker *worker, unsigned i, struct finding *finding)
+{
+	const struct lb_burst *burst = &worker->burst;
+	const struct lb_flow_bucket *first = burst->buckets[i];
+	const struct lb_flow_bucket *second = burst->away >> i & 1 ? burst->seconds[i] : first;
+	uint32_t signature = signature_of(burst, i);
+
+	if (unlikely(lb_flow_match_any(first->entries, signature, second->entries, signature)))
 		take_out(finding, i);
 }
 
@@ -189,7 +206,11 @@ void lb_stage_miss_find(struct lb_worker *worker, uint32_t candidates)
 		return;
 	find_slots(worker, &finding);
 	look_at_each(worker, &finding, follow_slot);
-	look_at_each(worker, &finding, look_for_entry); // the flow table's lines are the last to arrive
+	// the flow table's lines are the last to arrive
+	if (likely((burst->away & finding.left) == 0))
+		look_at_each(worker, &finding, look_for_entry);
+	else
+		look_at_each(worker, &finding, look_for_entry_in_both);
 	burst->misses = finding.left;
 	if (likely(burst->misses == lb_burst_all(burst))) {
 		burst->n_ip = 0;

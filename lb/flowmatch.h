@@ -173,6 +173,25 @@ static inline bool lb_flow_match_any(const uint64_t a[8], uint32_t in_a, const u
 #endif
 }
 
+/** Ways of the 64-byte aligned bucket whose signatures are odd. */
+static inline uint32_t lb_flow_odd(const uint64_t entries[8])
+{
+#if defined(__AVX2__)
+	const __m256i *lines = (const __m256i *)entries;
+	__m256i low = _mm256_slli_epi64(_mm256_load_si256(lines), 31);
+	__m256i high = _mm256_slli_epi64(_mm256_load_si256(lines + 1), 31);
+
+	return (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(low)) |
+	       (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(high)) << 4;
+#else
+	uint32_t odd = 0;
+
+	for (unsigned way = 0; way < 8; way++)
+		odd |= (uint32_t)(entries[way] >> 32 & 1) << way;
+	return odd;
+#endif
+}
+
 /** Ways of the 64-byte aligned bucket that are free. */
 static inline uint32_t lb_flow_match_free(const uint64_t entries[8])
 {

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define FLOW_MAGIC UINT64_C(0x776f6c666c7546) /* "Fulflow" */
-#define FLOW_VERSION 3u /* 1, 2: the hash of flows was another */
+#define FLOW_VERSION 4u /* 1, 2: the hash of flows was another; 3: so were their buckets */
 
 /*
  * What makes a table in memory usable by the next process. The worker that owns the table writes;
@@ -32,8 +32,17 @@ static_assert(sizeof(struct lb_flow_header) == 64, "buckets follow, aligned");
 static uint64_t n_buckets_for(uint64_t n_flows)
 {
 	uint64_t n_ways = (n_flows * 10 + 8) / 9;
+	uint64_t n_buckets = (n_ways + LB_FLOWTABLE_WAYS - 1) / LB_FLOWTABLE_WAYS;
 
-	return (n_ways + LB_FLOWTABLE_WAYS - 1) / LB_FLOWTABLE_WAYS;
+	return n_buckets + n_buckets % 2;
+}
+
+#define N_BITMAPS 3u
+
+// Of one bitmap: whole lines.
+static uint64_t bitmap_bytes(uint64_t n_buckets)
+{
+	return (n_buckets + 511) / 512 * 64;
 }
 
 uint64_t lb_flowtable_bytes(uint64_t n_flows)
@@ -41,7 +50,8 @@ uint64_t lb_flowtable_bytes(uint64_t n_flows)
 	if (n_flows == 0 || n_flows > UINT64_C(1) << 33)
 		return 0;
 	return sizeof(struct lb_flow_header) +
-	       n_buckets_for(n_flows) * sizeof(struct lb_flow_bucket);
+	       n_buckets_for(n_flows) * sizeof(struct lb_flow_bucket) +
+	       N_BITMAPS * bitmap_bytes(n_buckets_for(n_flows));
 }
 
 static inline void count_add(struct lb_flowtable *table, uint64_t entry)
@@ -59,6 +69,20 @@ static inline void count_del(struct lb_flowtable *table, uint64_t entry)
 static inline void entry_store(uint64_t *entry, uint64_t value)
 {
 	__atomic_store_n(entry, value, __ATOMIC_RELAXED); // the main lcore may read it at any time
+}
+
+// The bit for @p entry, which is in @p bucket, if it is a guest there.
+static inline void note_guest(const struct lb_flowtable *table, uint32_t bucket, uint64_t entry)
+{
+	uint32_t signature = lb_flow_entry_signature(entry);
+
+	if (lb_flow_is_guest(table, bucket, signature))
+		lb_flowtable_set_away(table, lb_flowtable_other_bucket(table, bucket, signature));
+}
+
+static inline uint32_t bucket_of(const struct lb_flowtable *table, const uint64_t *entry)
+{
+	return (uint32_t)((uint64_t)(entry - table->buckets[0].entries) / LB_FLOWTABLE_WAYS);
 }
 
 /* ---- start and adoption ---- */
@@ -137,6 +161,7 @@ static int64_t adopt(struct lb_flowtable *table, uint32_t last_tick, uint32_t no
 			continue;
 		}
 		count_add(table, *entry);
+		note_guest(table, (uint32_t)(i / LB_FLOWTABLE_WAYS), *entry);
 		n_adopted++;
 	}
 	return n_adopted;
@@ -158,6 +183,7 @@ int64_t lb_flowtable_init(struct lb_flowtable *table, const struct lb_flowtable_
 {
 	struct lb_flow_header *header = config->mem;
 	struct lb_flow_header wanted;
+	uint64_t n_bitmap_bytes;
 	char reason[160];
 	int64_t n_adopted = 0;
 
@@ -176,6 +202,11 @@ int64_t lb_flowtable_init(struct lb_flowtable *table, const struct lb_flowtable_
 	// Beyond 31/32 full a free way is rarely one move away, and looking for it costs a line
 	// each.
 	table->displace_max = lb_flowtable_capacity(table) / 32 * 31;
+	n_bitmap_bytes = bitmap_bytes(table->n_buckets);
+	table->away = (uint64_t *)(table->buckets + table->n_buckets);
+	table->away_next = table->away + n_bitmap_bytes / sizeof(uint64_t);
+	table->away_spare = table->away_next + n_bitmap_bytes / sizeof(uint64_t);
+	memset(table->away, 0, N_BITMAPS * n_bitmap_bytes);
 	table->counters->used = 0;
 	wanted = header_wanted(table, config, now_tick);
 	why_not(header, &wanted, reason, sizeof(reason));
@@ -267,10 +298,11 @@ static inline uint64_t *lookup_pending(
 	uint32_t signature = (uint32_t)(hash >> 32);
 	uint32_t first = lb_flowtable_first_bucket(table, hash);
 	uint32_t second = lb_flowtable_other_bucket(table, first, signature);
-	uint64_t *entry =
-		lb_flow_bucket_find(table, &table->buckets[second], signature, 0xff, now_tick);
+	uint64_t *entry = NULL;
 
-	if (entry != NULL && first != second) {
+	if (lb_flowtable_away(table, first))
+		entry = lb_flow_bucket_find(table, &table->buckets[second], signature, 0xff, now_tick);
+	if (entry != NULL) {
 		uint64_t bit = UINT64_C(1) << (signature & 63), *better;
 
 		// There may be room by now, but an earlier packet's pointer to this entry must hold
@@ -325,13 +357,12 @@ uint64_t *lb_flowtable_lookup_next(
 	uint32_t first = lb_flowtable_first_bucket(table, hash);
 	uint32_t signature = (uint32_t)(hash >> 32);
 	uint32_t second = lb_flowtable_other_bucket(table, first, signature);
-	uint64_t idx = (uint64_t)(entry - table->buckets[0].entries);
-	uint32_t bucket = (uint32_t)(idx / LB_FLOWTABLE_WAYS);
-	uint32_t later_ways = 0xfeu << idx % LB_FLOWTABLE_WAYS;
+	uint32_t bucket = bucket_of(table, entry);
+	uint32_t later_ways = 0xfeu << (entry - table->buckets[bucket].entries);
 
 	entry = lb_flow_bucket_find(
 		table, &table->buckets[bucket], signature, later_ways & 0xff, now_tick);
-	if (entry != NULL || bucket != first || first == second)
+	if (entry != NULL || bucket != first)
 		return entry;
 	return lb_flow_bucket_find(table, &table->buckets[second], signature, 0xff, now_tick);
 }
@@ -379,6 +410,14 @@ static void find_others(const struct lb_flowtable *table, uint32_t from,
 	}
 }
 
+// @p entry, which is in bucket @p from, into a way of its other bucket.
+static void go_to(struct lb_flowtable *table, uint32_t from, uint64_t *way, uint64_t entry)
+{
+	if (!lb_flow_is_guest(table, from, lb_flow_entry_signature(entry)))
+		lb_flowtable_set_away(table, from);
+	entry_store(way, entry);
+}
+
 /* Move one entry of bucket @p from to a free way of its other bucket. @return the vacated way. */
 static uint64_t *displace(struct lb_flowtable *table, uint32_t from)
 {
@@ -393,7 +432,7 @@ static uint64_t *displace(struct lb_flowtable *table, uint32_t from)
 			continue;
 		// A process killed before the way is overwritten leaves the flow twice, which
 		// lookup does not mind
-		entry_store(&others[way]->entries[__builtin_ctz(free_ways)], bucket->entries[way]);
+		go_to(table, from, &others[way]->entries[__builtin_ctz(free_ways)], bucket->entries[way]);
 		return &bucket->entries[way];
 	}
 	return NULL;
@@ -581,7 +620,7 @@ static uint64_t *evict_elsewhere(
 	if (best_way == LB_FLOWTABLE_WAYS)
 		return NULL;
 	vacated = evict(table, &victim);
-	entry_store(vacated, bucket->entries[best_way]);
+	go_to(table, from, vacated, bucket->entries[best_way]);
 	return &bucket->entries[best_way];
 }
 
@@ -654,7 +693,8 @@ static inline uint64_t *find_way(struct lb_flowtable *table, uint32_t first, uin
 	// An expired entry of this flow must not come to life again, be it by a longer timeout,
 	// beside the new one
 	if (__builtin_expect((lb_flow_match(bucket1->entries, signature) |
-				     lb_flow_match(bucket2->entries, signature)) != 0, 0)) {
+				     (lb_flowtable_away(table, first) ? lb_flow_match(bucket2->entries, signature)
+								      : 0)) != 0, 0)) {
 		uint64_t *entry = reclaim_own(table, bucket1, bucket2, signature, now_tick);
 
 		if (entry != NULL)
@@ -673,8 +713,8 @@ uint64_t *lb_flowtable_insert(struct lb_flowtable *table, uint64_t hash, uint16_
 	uint32_t state, uint32_t now_tick, bool may_evict)
 {
 	uint32_t signature = (uint32_t)(hash >> 32);
-	uint64_t *entry = find_way(table, lb_flowtable_first_bucket(table, hash), signature, state,
-		may_evict, now_tick);
+	uint32_t first = lb_flowtable_first_bucket(table, hash);
+	uint64_t *entry = find_way(table, first, signature, state, may_evict, now_tick);
 
 	if (entry == NULL) {
 		table->counters->insert_failed++;
@@ -683,6 +723,8 @@ uint64_t *lb_flowtable_insert(struct lb_flowtable *table, uint64_t hash, uint16_
 	}
 	if ((state & ~LB_FLOW_PINNED) == LB_FLOW_SYN)
 		entry = close_gap(entry);
+	if (bucket_of(table, entry) != first)
+		lb_flowtable_set_away(table, first);
 	entry_store(entry, lb_flow_entry_make(signature, backend, now_tick, state));
 	++*lb_flowtable_count_of(table, backend, state);
 	table->counters->used++;
@@ -707,6 +749,34 @@ void lb_flowtable_del(struct lb_flowtable *table, uint64_t *entry)
 	entry_store(entry, 0);
 }
 
+// Ways of bucket @p b that hold guests.
+static inline uint32_t guest_ways(const struct lb_flowtable *table, uint32_t b)
+{
+	const uint64_t *entries = table->buckets[b].entries;
+	uint32_t odd = lb_flow_odd(entries);
+
+	return (b < table->n_buckets / 2 ? odd : ~odd) & ~lb_flow_match_free(entries) & 0xff;
+}
+
+// @p entry is a guest in the bucket at which the sweep is.
+static void set_away_next(struct lb_flowtable *table, uint64_t entry)
+{
+	uint32_t home = lb_flowtable_other_bucket(table, table->sweep_bucket, lb_flow_entry_signature(entry));
+
+	table->away_next[home / 64] |= UINT64_C(1) << home % 64;
+}
+
+// All guests are in the next bitmap by now.
+static void begin_round(struct lb_flowtable *table)
+{
+	uint64_t *spare = table->away;
+
+	table->away = table->away_next;
+	table->away_next = table->away_spare;
+	table->away_spare = spare;
+	table->sweep_bucket = 0;
+}
+
 unsigned lb_flowtable_sweep(struct lb_flowtable *table, uint32_t now_tick, unsigned n_buckets)
 {
 	unsigned n_reclaimed = 0;
@@ -721,8 +791,12 @@ unsigned lb_flowtable_sweep(struct lb_flowtable *table, uint32_t now_tick, unsig
 
 		for (; ways != 0; ways &= ways - 1, n_reclaimed++)
 			reclaim(table, &bucket->entries[__builtin_ctz(ways)]);
+		for (ways = guest_ways(table, table->sweep_bucket); ways != 0; ways &= ways - 1)
+			set_away_next(table, bucket->entries[__builtin_ctz(ways)]);
+		if (table->sweep_bucket % 64 == 0)
+			table->away_spare[table->sweep_bucket / 64] = 0;
 		if (++table->sweep_bucket == table->n_buckets)
-			table->sweep_bucket = 0;
+			begin_round(table);
 	}
 	return n_reclaimed;
 }

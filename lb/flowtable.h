@@ -18,11 +18,21 @@
  * pair of buckets identify a flow, and the caller treats a hit on a backend of another service as a
  * miss.
  *
- * The low 32 bits of the hash choose the first bucket, the high 32 bits are the signature. The
- * other bucket of an entry is f(signature) - bucket modulo the number of buckets: the same rule
- * leads from each of the two to the other, so that an entry can be moved by what is stored of it,
- * and the number of buckets need not be a power of two. An entry goes to its first bucket as long
- * as that has a free way: a lookup then ends in the first line nearly always.
+ * The high 32 bits of the hash are the signature, whose lowest bit and the low 32 bits of the hash
+ * choose the first bucket: of the lower half of all if that bit is 0, of the upper one if it is 1. The
+ * other bucket lies in the other half, in places that add up to f(signature) modulo their number: the
+ * same rule leads from each of the two to the other, so that an entry can be moved by what is stored
+ * of it, and the number of buckets need be no more than even. Of a bucket's entries it is known which
+ * are at home there and which are *guests*, in their second bucket: they differ in the signature's
+ * lowest bit, and never match a flow of the other kind, which makes up for the bit that the place of a
+ * bucket and a signature share.
+ *
+ * An entry goes to its first bucket as long as that has a free way: a lookup then ends in the first
+ * line nearly always. A bit per bucket tells whether an entry of it may be *away*, a guest in its
+ * second one: if not, a miss ends there too. It is set with the first that goes, in two bitmaps; the
+ * sweep sets it in the second one for each guest it meets, and at the end of a round that takes the
+ * place of the first, in which bits of what has gone meanwhile are still set. A third one is cleared
+ * as the sweep goes, to be the next second.
  */
 
 #define LB_FLOWTABLE_WAYS 8u
@@ -128,7 +138,9 @@ struct lb_flow_header; /* at the start of the memory; private to flowtable.c */
 
 /* The worker's view of its table: worker: rw; main lcore: ro after init, for display. */
 struct lb_flowtable {
-	struct lb_flow_bucket *buckets; /* 1 <= n_buckets < 2^31 */
+	struct lb_flow_bucket *buckets; /* 2 <= n_buckets < 2^31, even */
+	uint64_t *away; /* bit per bucket */
+	uint64_t *away_next, *away_spare; /* likewise: what the sweep makes, and what it clears */
 	const uint16_t *idle_ticks; /* per backend id; 0: no such backend, its entries are dead */
 	int64_t *active, *closing; /* entries of flows that are open, and that are not: lb_flow_state_is_open() */
 	size_t active_stride;
@@ -140,8 +152,8 @@ struct lb_flowtable {
 };
 
 /**
- * Bytes of memory for @p n_flows entries at 90 % load (header and buckets; the number of buckets
- * need not be a power of two): 8.9 bytes each. 0 if @p n_flows is 0 or beyond 2^33.
+ * Bytes of memory for @p n_flows entries at 90 % load (header, buckets and bitmaps; the number of
+ * buckets is even): 8.95 bytes each. 0 if @p n_flows is 0 or beyond 2^33.
  */
 uint64_t lb_flowtable_bytes(uint64_t n_flows);
 
@@ -215,18 +227,37 @@ static inline bool lb_flow_entry_live(const uint16_t *idle_ticks, uint64_t entry
 
 static inline uint32_t lb_flowtable_first_bucket(const struct lb_flowtable *table, uint64_t hash)
 {
-	return (uint32_t)(((hash & UINT32_MAX) * table->n_buckets) >> 32);
+	return (uint32_t)(((hash & ((UINT64_C(1) << 33) - 1)) * (table->n_buckets / 2)) >> 32);
 }
 
-/** The other candidate bucket of an entry in @p bucket; an involution. May be the same one (1 in
- * n_buckets). */
+/** The other candidate bucket of an entry in @p bucket; an involution. Never the same one. */
 static inline uint32_t lb_flowtable_other_bucket(
 	const struct lb_flowtable *table, uint32_t bucket, uint32_t signature)
 {
-	uint32_t sum = (uint32_t)(((uint64_t)signature * table->n_buckets) >> 32);
+	uint32_t half = table->n_buckets / 2, sum = (uint32_t)(((uint64_t)signature * half) >> 32);
+	uint32_t from = bucket < half ? 0 : half, place = bucket - from; // in its half
 
 	// A branch on which is greater would go wrong every other time
-	return sum - bucket + (table->n_buckets & -(uint32_t)(sum < bucket));
+	return half - from + sum - place + (half & -(uint32_t)(sum < place));
+}
+
+/** Whether an entry with @p signature is in its second bucket if it is in @p bucket. */
+static inline bool lb_flow_is_guest(const struct lb_flowtable *table, uint32_t bucket, uint32_t signature)
+{
+	return (bucket >= table->n_buckets / 2) != (signature & 1);
+}
+
+/** Whether an entry whose first bucket is @p bucket may be in its second one. Worker. */
+static inline bool lb_flowtable_away(const struct lb_flowtable *table, uint32_t bucket)
+{
+	return table->away[bucket / 64] >> bucket % 64 & 1;
+}
+
+/** An entry whose first bucket is @p bucket goes to its second one. Worker. */
+static inline void lb_flowtable_set_away(const struct lb_flowtable *table, uint32_t bucket)
+{
+	table->away[bucket / 64] |= UINT64_C(1) << bucket % 64;
+	table->away_next[bucket / 64] |= UINT64_C(1) << bucket % 64;
 }
 
 /**
@@ -238,20 +269,26 @@ static inline void lb_flowtable_buckets(const struct lb_flowtable *table, const 
 {
 #ifdef __AVX2__
 	__m256i base = _mm256_set1_epi64x((long long)(uintptr_t)table->buckets);
-	__m256i n_buckets = _mm256_set1_epi64x(table->n_buckets);
+	__m256i half = _mm256_set1_epi64x(table->n_buckets / 2);
+	__m256i middle = _mm256_add_epi64(base, _mm256_slli_epi64(half, 6));
 
 	for (unsigned i = 0; i < n; i += 4) {
 		__m256i hash = _mm256_loadu_si256((const __m256i *)(hashes + i));
-		__m256i its_first = _mm256_srli_epi64(_mm256_mul_epu32(hash, n_buckets), 32), sum, other;
+		__m256i place = _mm256_srli_epi64(_mm256_mul_epu32(hash, half), 32), sum, other;
+		__m256d upper = _mm256_castsi256_pd(_mm256_slli_epi64(hash, 31)); // in the sign
+		__m256d from = _mm256_blendv_pd(_mm256_castsi256_pd(base), _mm256_castsi256_pd(middle), upper);
 
-		_mm256_storeu_si256((__m256i *)(first + i), _mm256_add_epi64(base, _mm256_slli_epi64(its_first, 6)));
+		_mm256_storeu_si256(
+			(__m256i *)(first + i), _mm256_add_epi64(_mm256_castpd_si256(from), _mm256_slli_epi64(place, 6)));
 		if (second == NULL)
 			continue;
-		sum = _mm256_srli_epi64(_mm256_mul_epu32(_mm256_srli_epi64(hash, 32), n_buckets), 32);
-		other = _mm256_sub_epi64(sum, its_first);
+		from = _mm256_blendv_pd(_mm256_castsi256_pd(middle), _mm256_castsi256_pd(base), upper);
+		sum = _mm256_srli_epi64(_mm256_mul_epu32(_mm256_srli_epi64(hash, 32), half), 32);
+		other = _mm256_sub_epi64(sum, place);
 		// negative: beyond the other end
-		other = _mm256_add_epi64(other, _mm256_and_si256(n_buckets, _mm256_cmpgt_epi64(its_first, sum)));
-		_mm256_storeu_si256((__m256i *)(second + i), _mm256_add_epi64(base, _mm256_slli_epi64(other, 6)));
+		other = _mm256_add_epi64(other, _mm256_and_si256(half, _mm256_cmpgt_epi64(place, sum)));
+		_mm256_storeu_si256(
+			(__m256i *)(second + i), _mm256_add_epi64(_mm256_castpd_si256(from), _mm256_slli_epi64(other, 6)));
 	}
 #else
 	for (unsigned i = 0; i < n; i++) {
@@ -264,17 +301,24 @@ static inline void lb_flowtable_buckets(const struct lb_flowtable *table, const 
 #endif
 }
 
+/*
+ * To a compiler a function that only prefetches has no effect: it leaves out calls that it has not inlined before it looks.
+ */
+#define LB_PREFETCHES static inline __attribute__((always_inline)) void
+
 /** Fetch the line in which the flow nearly always is. Worker. */
-static inline void lb_flowtable_prefetch(const struct lb_flowtable *table, uint64_t hash)
+LB_PREFETCHES lb_flowtable_prefetch(const struct lb_flowtable *table, uint64_t hash)
 {
 	__builtin_prefetch(&table->buckets[lb_flowtable_first_bucket(table, hash)]);
 }
 
-/** Fetch the second candidate's line too: where a miss is likely. Worker. */
-static inline void lb_flowtable_prefetch_second(const struct lb_flowtable *table, uint64_t hash)
+/** Fetch the second candidate's line too, if the flow may be there: where a miss is likely. Worker. */
+LB_PREFETCHES lb_flowtable_prefetch_second(const struct lb_flowtable *table, uint64_t hash)
 {
 	uint32_t first = lb_flowtable_first_bucket(table, hash);
 
+	if (!lb_flowtable_away(table, first))
+		return;
 	__builtin_prefetch(
 		&table->buckets[lb_flowtable_other_bucket(table, first, (uint32_t)(hash >> 32))]);
 }
@@ -309,6 +353,8 @@ static inline uint64_t *lb_flowtable_lookup(
 
 	if (__builtin_expect(entry != NULL, 1))
 		return entry;
+	if (!lb_flowtable_away(table, first))
+		return NULL;
 	first = lb_flowtable_other_bucket(table, first, signature);
 	return lb_flow_bucket_find(table, &table->buckets[first], signature, 0xff, now_tick);
 }
@@ -351,6 +397,8 @@ static inline bool lb_flowtable_may_hold(const struct lb_flowtable *table, uint6
 	uint32_t first = lb_flowtable_first_bucket(table, hash), signature = (uint32_t)(hash >> 32);
 	uint32_t second = lb_flowtable_other_bucket(table, first, signature);
 
+	if (!lb_flowtable_away(table, first))
+		return lb_flow_match(table->buckets[first].entries, signature) != 0;
 	return lb_flow_match_any(
 		table->buckets[first].entries, signature, table->buckets[second].entries, signature);
 }
@@ -469,6 +517,8 @@ static inline bool lb_flowtable_put(const struct lb_flowtable *table, struct lb_
 	// All of the free ways are behind the others: so SYNs are in the order of their arrival.
 	if (__builtin_expect(ways + (ways & -ways) != 1u << LB_FLOWTABLE_WAYS, 0))
 		return false;
+	if (bucket != first)
+		lb_flowtable_set_away(table, (uint32_t)(first - table->buckets));
 	__atomic_store_n(&bucket->entries[__builtin_ctz(ways)], entry, __ATOMIC_RELAXED);
 	++*lb_flowtable_count_of(table, lb_flow_entry_backend(entry), entry);
 	table->counters->used++;

@@ -891,6 +891,119 @@ static void a_backends_id_does_not_come_back_in_another_mode(void **state)
 	lb_dp_commit(&pipeline.dp);
 }
 
+// A flow's entry has expired in its second bucket: the next SYN is recorded in its place, behind whatever port.
+static void an_expired_entry_in_the_second_bucket_is_not_doubled(void **state)
+{
+	struct segment segment = segment_of("198.51.100.13", 5000, services[0].vip, services[0].port, IPPROTO_TCP, SYN);
+	struct lb_worker *worker = pipeline.dp.workers[0];
+	uint16_t slots[N_SLOTS] = {0};
+	struct lb_slot_table *table;
+	struct lb_flowtable *flowtable = &worker->flowtable;
+	struct frame frames[2] = {frame_of(&segment), {.n = 0}};
+	uint32_t home = 0, away = 0;
+	uint64_t hash = 0;
+
+	(void)state;
+	segment.sport++;
+	frames[1] = frame_of(&segment);
+	worker->pressure = false;
+	for (unsigned k = 0; k < N_BACKENDS; k++)
+		set_backend(k, LB_BACKEND_UP);
+	assert_int_equal(pipeline_publish_of(&pipeline, 0, LB_SCHED_MAGLEV, slots, N_SLOTS), 0);
+	table = atomic_load(&pipeline.dp.services[0].table);
+	for (unsigned i = 0; i < N_SLOTS; i++)
+		table->slots[i].changed_s = 0; // simple misses
+	for (unsigned fast = 0; fast < 2; fast++) {
+		for (unsigned expired = 0; expired < 2; expired++) {
+			memset(flowtable->buckets, 0, flowtable->n_buckets * sizeof(flowtable->buckets[0]));
+			worker->counters->flow.used = 0;
+			worker->fetch_ports = 1;
+			worker->fast_ports = fast;
+			if (expired) {
+				flowtable->buckets[away].entries[0] =
+					lb_flow_entry_make((uint32_t)(hash >> 32), 0, worker->tick - 100, LB_FLOW_SYN);
+				lb_flowtable_set_away(flowtable, home);
+				worker->counters->flow.used = 1;
+			}
+			fill(worker, frames, 2, buffer_of);
+			lb_worker_process(worker);
+			assert_int_equal(worker->burst.misses, expired ? 2 : 3);
+			hash = worker->burst.hashes[0];
+			free_burst(worker);
+			assert_int_equal(worker->counters->flow.used, 2);
+			assert_int_equal(lb_flowtable_count(flowtable, LB_BACKEND_NONE), 2);
+			assert_non_null(lb_flowtable_lookup(flowtable, hash, worker->tick));
+			home = lb_flowtable_first_bucket(flowtable, hash);
+			away = lb_flowtable_other_bucket(flowtable, home, (uint32_t)(hash >> 32));
+		}
+	}
+}
+
+// Entries, none of which a flow of the tests has, into all ways of a bucket, or out of them.
+static void crowd(struct lb_flowtable *table, uint32_t bucket, bool in)
+{
+	for (uint32_t way = 0; way < LB_FLOWTABLE_WAYS; way++)
+		table->buckets[bucket].entries[way] = in ? lb_flow_entry_make(way + 1, 0, 0, LB_FLOW_UDP) : 0;
+}
+
+/*
+ * A flow whose entry is in its second bucket: it is settled by the fast stage, but behind an RST, which it revives it from,
+ * and goes to its first bucket when there is room.
+ */
+static void flow_in_its_second_bucket_is_settled(void **state)
+{
+	struct segment segment = segment_of("198.51.100.14", 5000, services[0].vip, services[0].port, IPPROTO_TCP, SYN);
+	struct lb_worker *worker = pipeline.dp.workers[0];
+	struct lb_flowtable *table = &worker->flowtable;
+	struct frame frames[2] = {frame_of(&segment), {.n = 0}};
+	uint32_t home, away;
+	uint64_t hash, entry;
+
+	(void)state;
+	memset(table->buckets, 0, table->n_buckets * sizeof(table->buckets[0]));
+	worker->pressure = false;
+	for (unsigned k = 0; k < N_BACKENDS; k++)
+		set_backend(k, LB_BACKEND_UP);
+	for (unsigned i = 0; i < 2; i++) {
+		segment.flags = i == 0 ? SYN : ACK;
+		frames[0] = frame_of(&segment);
+		worker->fetch_ports = worker->fast_ports = 1;
+		fill(worker, frames, 1, buffer_of);
+		lb_worker_process(worker);
+		hash = worker->burst.hashes[0];
+		free_burst(worker);
+	}
+	entry = *lb_flowtable_lookup(table, hash, worker->tick);
+	assert_int_equal(lb_flow_entry_state(entry), LB_FLOW_ESTABLISHED);
+	home = lb_flowtable_first_bucket(table, hash);
+	away = lb_flowtable_other_bucket(table, home, (uint32_t)(hash >> 32));
+	for (unsigned behind_rst = 0; behind_rst < 2; behind_rst++) {
+		crowd(table, home, true);
+		crowd(table, away, false);
+		table->buckets[away].entries[3] = entry;
+		lb_flowtable_set_away(table, home);
+		segment.flags = behind_rst ? RST : ACK;
+		frames[0] = frame_of(&segment);
+		segment.flags = ACK;
+		frames[1] = frame_of(&segment);
+		worker->fetch_ports = worker->fast_ports = 1;
+		fill(worker, frames, 2, buffer_of);
+		lb_worker_process(worker);
+		assert_int_equal(worker->burst.settled, behind_rst ? 0 : 3);
+		free_burst(worker);
+		assert_int_equal(table->buckets[away].entries[3], entry);
+	}
+	table->buckets[home].entries[5] = 0;
+	fill(worker, frames + 1, 1, buffer_of);
+	worker->fetch_ports = worker->fast_ports = 1;
+	lb_worker_process(worker);
+	assert_int_equal(worker->burst.settled, 1);
+	free_burst(worker);
+	assert_int_equal(table->buckets[away].entries[3], 0);
+	assert_int_equal(table->buckets[home].entries[5], entry);
+	crowd(table, home, false);
+}
+
 static struct frame fragment_of(const struct segment *segment, uint8_t id, uint8_t flags, uint8_t offset)
 {
 	struct frame frame = frame_of(segment);
@@ -960,6 +1073,8 @@ int main(void)
 		cmocka_unit_test(a_table_may_go_at_any_time),
 		cmocka_unit_test(fragments_wait_whatever_became_of_those_before),
 		cmocka_unit_test(a_backends_id_does_not_come_back_in_another_mode),
+		cmocka_unit_test(an_expired_entry_in_the_second_bucket_is_not_doubled),
+		cmocka_unit_test(flow_in_its_second_bucket_is_settled),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

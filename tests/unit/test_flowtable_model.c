@@ -123,6 +123,32 @@ static uint64_t *expect_lookup(const struct flow *flow)
 	return entry;
 }
 
+/* Whether each guest has its bit, and, if it is @p exact, nothing else has one. */
+static void expect_away(bool exact)
+{
+	unsigned n_guests = 0, n_bits = 0;
+	static uint8_t seen[1 << 16];
+
+	assert_true(table.n_buckets <= sizeof(seen));
+	memset(seen, 0, sizeof(seen));
+	for (uint32_t b = 0; b < table.n_buckets; b++) {
+		for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
+			uint64_t entry = table.buckets[b].entries[way];
+			uint32_t home = lb_flowtable_other_bucket(&table, b, lb_flow_entry_signature(entry));
+
+			if (entry == 0 || !lb_flow_is_guest(&table, b, lb_flow_entry_signature(entry)))
+				continue;
+			assert_true(lb_flowtable_away(&table, home));
+			n_guests += !seen[home];
+			seen[home] = 1;
+		}
+	}
+	for (uint32_t b = 0; b < table.n_buckets; b++)
+		n_bits += lb_flowtable_away(&table, b);
+	if (exact)
+		assert_int_equal(n_bits, n_guests);
+}
+
 static void expect_everything(void)
 {
 	int64_t n_active[N_BACKENDS] = {0}, n_closing[N_BACKENDS] = {0};
@@ -137,7 +163,11 @@ static void expect_everything(void)
 		else
 			n_active[flows[i].backend]++;
 	}
+	expect_away(false);
 	lb_flowtable_sweep(&table, now_tick, table.n_buckets);
+	expect_away(false);
+	lb_flowtable_sweep(&table, now_tick, table.n_buckets);
+	expect_away(true);
 	assert_int_equal(counters.used, n_live);
 	assert_int_equal(lb_flowtable_count(&table, LB_BACKEND_NONE), n_live);
 	for (uint16_t i = 0; i < N_BACKENDS; i++) {
@@ -320,8 +350,12 @@ static void step(uint64_t n_target)
 		step_burst();
 	if (random_below(50000) == 0)
 		step_purge();
-	if (random_below(50000) == 0)
+	if (random_below(5000) == 0)
+		expect_away(false);
+	if (random_below(50000) == 0) {
 		step_restart();
+		expect_away(true);
+	}
 	if (random_below(100000) == 0) { // a jump, as far as a sweep per 992 s allows
 		now_tick += random_below(490);
 		lb_flowtable_sweep(&table, now_tick, table.n_buckets);
