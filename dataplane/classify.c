@@ -192,45 +192,56 @@ static __rte_noinline void classify_rest(const struct lb_dp *dp, const struct lb
 	}
 }
 
+// Whether one of the addresses of packet @p i may be in a map. @p family of its key; 0: whichever.
+static inline __attribute__((always_inline)) bool may_be_known(const struct lb_keymap *services,
+	const struct lb_keymap *endpoints, const struct lb_burst *burst, unsigned i, unsigned family)
+{
+	uint64_t vip_hash, source_hash;
+
+	if (family == 4 || (family == 0 && (burst->short_keys >> i & 1) != 0)) {
+		vip_hash = lb_keymap_hash_ipv4(burst->keys4[i].dst_be, 0);
+		source_hash = lb_keymap_hash_ipv4(burst->keys4[i].src_be, 0);
+	} else { // of anything, if it is not plain
+		vip_hash = lb_keymap_hash_word(&burst->keys[i].dst, 0);
+		source_hash = lb_keymap_hash_word(&burst->keys[i].src, 0);
+	}
+	return lb_keymap_may_have(services, vip_hash) | lb_keymap_may_have(endpoints, source_hash);
+}
+
+static inline __attribute__((always_inline)) uint32_t find_known(const struct lb_keymap *services,
+	const struct lb_keymap *endpoints, const struct lb_burst *burst, unsigned family)
+{
+	uint32_t known = 0;
+
+	for (unsigned i = 0, n = burst->n; i < n; i++)
+		known |= (uint32_t)may_be_known(services, endpoints, burst, i, family) << i;
+	return known;
+}
+
 /*
- * On a port where most packets are the host's: those plain ones of which neither address is in a map are that, and leave
- * the list. By tags, so that no other line is read; what may be more than that stays. Not with mode fullnat in use, whose
- * replies come to the host's addresses.
+ * On a port where most packets are the host's: those plain ones of which neither address may be in a map are that, and leave
+ * the list. By the maps' filters, so that nothing else of these is read; what may be more than that stays. Not with mode
+ * fullnat in use, whose replies come to the host's addresses.
  */
 static void drop_strangers(const struct lb_keymap *services, const struct lb_keymap *endpoints, struct lb_burst *burst)
 {
-	uint32_t plain = burst->short_keys | burst->plain6;
-	const uint64_t *vip_lines[LB_BURST], *source_lines[LB_BURST];
-	uint32_t vip_tags[LB_BURST], source_tags[LB_BURST];
+	uint32_t plain = burst->short_keys | burst->plain6, strangers;
 	unsigned n_ip = burst->n_ip, n_left = 0;
 
+	if (likely(burst->short_keys == lb_burst_all(burst)))
+		strangers = ~find_known(services, endpoints, burst, 4);
+	else if (burst->plain6 == lb_burst_all(burst))
+		strangers = ~find_known(services, endpoints, burst, 6);
+	else
+		strangers = plain & ~find_known(services, endpoints, burst, 0);
 	for (unsigned k = 0; k < n_ip; k++) {
-		unsigned i = burst->ip_list[k];
-		uint64_t vip_hash, source_hash;
-
-		if (likely(burst->short_keys >> i & 1)) {
-			vip_hash = lb_keymap_hash_ipv4(burst->keys4[i].dst_be, 0);
-			source_hash = lb_keymap_hash_ipv4(burst->keys4[i].src_be, 0);
-		} else { // of anything, if it is not plain
-			vip_hash = lb_keymap_hash_word(&burst->keys[i].dst, 0);
-			source_hash = lb_keymap_hash_word(&burst->keys[i].src, 0);
-		}
-		vip_tags[k] = lb_keymap_tag(vip_hash);
-		source_tags[k] = lb_keymap_tag(source_hash);
-		rte_prefetch0(vip_lines[k] = lb_keymap_line(services, vip_hash));
-		rte_prefetch0(source_lines[k] = lb_keymap_line(endpoints, source_hash));
-	}
-	for (unsigned k = 0; k < n_ip; k++) {
-		const uint64_t *vips = vip_lines[k], *sources = source_lines[k];
 		uint8_t i = burst->ip_list[k];
 
 		lb_packet_set(&burst->packets[i], NOT_FOUND, LB_BACKEND_NONE);
-		if (likely((vips[LB_KEYMAP_WAYS - 1] | sources[LB_KEYMAP_WAYS - 1]) == 0) && // or the probes go on
-			likely(!lb_flow_match_any(vips, vip_tags[k], sources, source_tags[k])) && likely(plain >> i & 1)) {
+		if (likely(strangers >> i & 1))
 			burst->packets[i].verdict = LB_VERDICT_HOST;
-			continue;
-		}
-		burst->ip_list[n_left++] = i;
+		else
+			burst->ip_list[n_left++] = i;
 	}
 	burst->n_ip = n_left;
 }

@@ -29,8 +29,9 @@ struct lb_keymap *lb_keymap_create(uint32_t n_entries)
 	if (map == NULL)
 		return NULL;
 	map->keys = calloc((size_t)n_lines * 8, sizeof(map->keys[0]));
-	if (map->keys == NULL) {
-		rte_free(map);
+	map->filter = rte_zmalloc("keymap filter", n_lines * sizeof(map->filter[0]), 64);
+	if (map->keys == NULL || map->filter == NULL) {
+		lb_keymap_destroy(map);
 		return NULL;
 	}
 	map->line_mask = n_lines - 1;
@@ -43,6 +44,7 @@ void lb_keymap_destroy(struct lb_keymap *map)
 	if (map == NULL)
 		return;
 	free(map->keys);
+	rte_free(map->filter);
 	rte_free(map);
 }
 
@@ -76,6 +78,30 @@ uint32_t lb_keymap_get(const struct lb_keymap *map, const struct lb_service_key 
 	return found ? lb_keymap_entry_id(map->lines[place / 8][place % 8]) : LB_KEYMAP_MISS;
 }
 
+static bool is_marker(const struct lb_service_key *key)
+{
+	return key->port_be == 0 && key->proto == 0;
+}
+
+static void filter_add(struct lb_keymap *map, uint64_t hash)
+{
+	map->filter[lb_keymap_line_idx(map, hash)] |= UINT64_C(1) << lb_keymap_filter_bit(hash);
+}
+
+// After a marker with @p gone_hash has gone: others may have its bit too.
+static void filter_renew(struct lb_keymap *map, uint64_t gone_hash)
+{
+	uint32_t line = lb_keymap_line_idx(map, gone_hash), n_places = (map->line_mask + 1) * 8;
+
+	map->filter[line] = 0;
+	for (uint32_t place = line * 8; *entry_at(map, place) != 0; place = (place + 1) % n_places) {
+		const struct lb_service_key *key = &map->keys[place];
+
+		if (is_marker(key) && lb_keymap_line_idx(map, key_hash(key)) == line)
+			filter_add(map, key_hash(key));
+	}
+}
+
 static void put(struct lb_keymap *map, const struct lb_service_key *key, uint16_t id, uint16_t refs)
 {
 	bool found;
@@ -83,6 +109,8 @@ static void put(struct lb_keymap *map, const struct lb_service_key *key, uint16_
 
 	map->keys[place] = *key;
 	*entry_at(map, place) = lb_keymap_entry_make(lb_keymap_tag(key_hash(key)), refs, id);
+	if (is_marker(key))
+		filter_add(map, key_hash(key));
 	map->n_used++;
 }
 
@@ -133,8 +161,10 @@ void lb_keymap_del(struct lb_keymap *map, const struct lb_service_key *key)
 	if (!found)
 		return;
 	*entry_at(map, place) -= ONE_REF;
-	if (lb_keymap_entry_refs(*entry_at(map, place)) == 0)
-		take_out(map, place);
+	if (lb_keymap_entry_refs(*entry_at(map, place)) != 0)
+		return;
+	take_out(map, place);
+	filter_renew(map, key_hash(&marker));
 }
 
 struct lb_keymap *lb_keymap_clone(const struct lb_keymap *map, uint32_t n_entries)

@@ -12,7 +12,9 @@
  * pointer (maps.c). The hash need not be keyed: packets only look up, they never insert.
  *
  * Two keys have a meaning of their own: port 0 is "every port", and port 0 with protocol 0 marks an
- * address that has at least one entry (a VIP, a backend's host), counted in `refs`.
+ * address that has at least one entry (a VIP, a backend's host), counted in `refs`. Of these there is also
+ * a filter of 64 bits for each line, which tells of nearly all other addresses that they are not here,
+ * in one load from a small part of the memory.
  */
 
 /*
@@ -42,7 +44,8 @@ struct lb_keymap {
 	uint32_t line_offset_mask; /* the same times 64: the bits of a hash that are the offset of its line */
 	uint32_t n_used;
 	uint32_t n_wildcard; /* entries with port 0: none, and lookups need not try */
-	uint32_t zero[12];
+	uint32_t zero[10];
+	uint64_t *filter; /* by line, of each marker whose probe begins there the bit that lb_keymap_filter_bit() says */
 	struct lb_service_key *keys; /* main lcore only: the full key of each entry, same index */
 	uint64_t lines[][8] __attribute__((aligned(64)));
 };
@@ -94,6 +97,20 @@ static inline uint32_t lb_keymap_line_idx(const struct lb_keymap *map, uint64_t 
 static inline const uint64_t *lb_keymap_line(const struct lb_keymap *map, uint64_t hash)
 {
 	return (const uint64_t *)(const void *)((const char *)map->lines + (hash & map->line_offset_mask));
+}
+
+static inline unsigned lb_keymap_filter_bit(uint64_t hash)
+{
+	return hash >> 32 & 63; // of the tag: lines are chosen by the other half
+}
+
+/** Whether the address may have an entry, by the hash of its marker: no is certain. Any thread under RCU. */
+static inline bool lb_keymap_may_have(const struct lb_keymap *map, uint64_t marker_hash)
+{
+	uint64_t bits;
+
+	memcpy(&bits, (const char *)map->filter + ((marker_hash & map->line_offset_mask) >> 3), sizeof(bits));
+	return bits >> lb_keymap_filter_bit(marker_hash) & 1;
 }
 
 /**
