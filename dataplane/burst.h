@@ -46,7 +46,7 @@ struct lb_burst {
 	unsigned n_to_client;
 	/*
 	 * parse: bit per packet: plain IPv4, with its key in keys4, and not (or not known to be) in keys: see lb_burst_key(). In
-	 * keys as well from classify on if it is for no service, or after lb_burst_lengthen().
+	 * keys as well after lb_burst_lengthen().
 	 */
 	uint32_t short_keys;
 	uint32_t plain6; /* parse: bit per packet: plain IPv6 */

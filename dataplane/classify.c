@@ -246,9 +246,80 @@ static void drop_strangers(const struct lb_keymap *services, const struct lb_key
 	burst->n_ip = n_left;
 }
 
+// Whether packet @p i, a plain one, comes from the endpoint of @p backend.
+static inline bool is_from(const struct lb_burst *burst, unsigned i, const struct lb_backend *backend)
+{
+	const struct lb_flow_key4 *key4 = &burst->keys4[i];
+	uint32_t word = lb_keymap_word(backend->port_be, backend->proto);
+	struct lb_addr addr;
+
+	if (burst->short_keys >> i & 1) {
+		addr = lb_addr_from_ipv4(key4->src_be);
+		return word == lb_keymap_word(key4->sport_be, key4->proto) && lb_addr_equal(&backend->addr, &addr);
+	}
+	return word == src_of(&burst->keys[i]).word && lb_addr_equal(&backend->addr, &burst->keys[i].src);
+}
+
+/*
+ * Plain packets to no VIP from the address, port and protocol of a nat backend: replies. They leave the list for to_client; what
+ * classify_rest() would take for one, but not so directly, stays. Not with mode fullnat in use.
+ */
+static void find_replies(const struct lb_dp *dp, const struct lb_keymap *services, const struct lb_keymap *endpoints,
+	struct lb_burst *burst)
+{
+	uint32_t candidates = 0, found = 0;
+	uint64_t hashes[LB_BURST];
+	uint16_t ids[LB_BURST];
+
+	for (unsigned k = 0; k < burst->n_ip; k++) {
+		unsigned i = burst->ip_list[k];
+		uint64_t vip_hash;
+
+		if (likely(burst->short_keys >> i & 1)) {
+			const struct lb_flow_key4 *key = &burst->keys4[i];
+
+			vip_hash = lb_keymap_hash_ipv4(key->dst_be, 0);
+			hashes[i] = lb_keymap_hash_ipv4(key->src_be, lb_keymap_word(key->sport_be, key->proto));
+		} else { // of anything, if it is not plain
+			vip_hash = lb_keymap_hash_word(&burst->keys[i].dst, 0);
+			hashes[i] = hash_of(src_of(&burst->keys[i]));
+		}
+		candidates |= (uint32_t)!lb_keymap_may_have(services, vip_hash) << i;
+		rte_prefetch0(lb_keymap_line(endpoints, hashes[i]));
+	}
+	candidates &= burst->short_keys | burst->plain6;
+	for (uint32_t left = candidates; left != 0; left &= left - 1) {
+		unsigned i = (unsigned)__builtin_ctz(left);
+		const uint64_t *line = lb_keymap_line(endpoints, hashes[i]);
+		uint32_t ways = lb_flow_match(line, lb_keymap_tag(hashes[i]));
+
+		if (unlikely(ways == 0))
+			continue;
+		found |= UINT32_C(1) << i;
+		ids[i] = lb_keymap_entry_id(line[__builtin_ctz(ways)]);
+		rte_prefetch0(&dp->backends[ids[i]]);
+	}
+	for (uint32_t left = found; left != 0; left &= left - 1) {
+		unsigned i = (unsigned)__builtin_ctz(left);
+
+		if (unlikely(!is_from(burst, i, &dp->backends[ids[i]]))) {
+			found &= ~(UINT32_C(1) << i);
+			continue;
+		}
+		lb_packet_set(&burst->packets[i], NOT_FOUND, ids[i]);
+		burst->packets[i].verdict = LB_VERDICT_REPLY;
+		burst->to_client[burst->n_to_client++] = (uint8_t)i;
+	}
+	if (likely((unsigned)__builtin_popcount(found) == burst->n_ip))
+		burst->n_ip = 0;
+	else if (found != 0)
+		lb_burst_shorten(burst, found);
+}
+
+// Behind those that are in the lists already.
 static void list_by_verdict(struct lb_burst *burst)
 {
-	unsigned n_ip = burst->n_ip, n_to_service = 0, n_to_client = 0;
+	unsigned n_ip = burst->n_ip, n_to_service = burst->n_to_service, n_to_client = burst->n_to_client;
 
 	for (unsigned k = 0; k < n_ip; k++) {
 		uint8_t i = burst->ip_list[k];
@@ -353,6 +424,8 @@ void lb_stage_classify(struct lb_worker *worker, struct lb_burst *burst)
 			lb_packet_set(&burst->packets[burst->ip_list[k]], NOT_FOUND, LB_BACKEND_NONE);
 	}
 	burst->n_to_service = burst->n_to_client = 0;
+	if (!burst->mostly_strangers && likely(atomic_load_explicit(&dp->fullnat, memory_order_relaxed) == NULL))
+		find_replies(dp, services, endpoints, burst);
 	if (burst->n_ip != 0) {
 		classify_rest(dp, services, endpoints, burst);
 		list_by_verdict(burst);

@@ -147,7 +147,8 @@ static void end_flow(struct lb_worker *worker, const struct lb_burst *burst, uns
 {
 	const struct lb_dp *dp = worker->dp;
 	uint16_t id = burst->packets[i].backend;
-	uint64_t hash = hash_of_client(dp, &burst->keys[i], &dp->backends[id]);
+	struct lb_flow_key reply = lb_burst_key(burst, i);
+	uint64_t hash = hash_of_client(dp, &reply, &dp->backends[id]);
 
 	worker->counters->backends[id].resets++;
 	if (!close_flow(worker, hash, id) && dp->reset_rings != NULL)

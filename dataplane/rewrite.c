@@ -160,12 +160,12 @@ static void look_up_routes(const struct lb_fib *fib, const struct lb_burst *burs
 		return;
 	}
 	for (unsigned k = 0; k < n; k++) {
-		const struct lb_addr *dst = &burst->keys[list[k]].dst;
+		struct lb_flow_key key = lb_burst_key(burst, list[k]);
 
 		if (family == 4)
-			ipv4[k] = rte_be_to_cpu_32(lb_addr_ipv4_be(dst));
+			ipv4[k] = rte_be_to_cpu_32(lb_addr_ipv4_be(&key.dst));
 		else
-			memcpy(ipv6[k], dst, sizeof(ipv6[k]));
+			memcpy(ipv6[k], &key.dst, sizeof(ipv6[k]));
 	}
 	if (family == 4)
 		rte_fib_lookup_bulk(fib->ipv4, ipv4, nexthops, (int)n);

@@ -629,6 +629,55 @@ static void replies_to_the_host_are_left_alone(void **state)
 	assert_int_equal(send_one(&check, NULL), LB_VERDICT_REPLY);
 }
 
+// What comes from an endpoint is a reply, but to a VIP; and its route is that of its own client, whoever is beside it.
+static void packets_of_an_endpoint_go_where_they_are_sent(void **state)
+{
+	const struct {
+		struct frame frame;
+		uint8_t verdict;
+	} cases[] = {
+		{make("10.0.0.11", 8080, CLIENT4, 40000, IPPROTO_TCP, ACK, 0), LB_VERDICT_REPLY},
+		{make("10.0.0.11", 8080, "10.0.0.1", 40000, IPPROTO_TCP, ACK, 0), LB_VERDICT_HOST}, // by its route
+		{make("10.0.0.11", 8081, CLIENT4, 40000, IPPROTO_TCP, ACK, 0), LB_VERDICT_HOST},
+		{make("10.0.0.21", 8080, CLIENT4, 40000, IPPROTO_TCP, ACK, 0), LB_VERDICT_HOST},
+		{make("10.0.0.13", 4711, CLIENT4, 40000, IPPROTO_TCP, ACK, 0), LB_VERDICT_REPLY}, // of all ports
+		{make("10.0.0.12", 53, VIP4, 53, IPPROTO_UDP, 0, 8), LB_VERDICT_FORWARD},
+		{make("10.0.0.11", 8080, VIP4, 81, IPPROTO_TCP, ACK, 0), LB_VERDICT_VIP_NO_SERVICE},
+		{make("10.0.0.11", 8080, "203.0.113.20", 99, IPPROTO_TCP, SYN, 0), LB_VERDICT_FORWARD}, // all ports
+		{make("fd00::11", 8080, CLIENT6, 40000, IPPROTO_TCP, ACK, 0), LB_VERDICT_REPLY},
+		{make("fd00::11", 8080, VIP6, 81, IPPROTO_TCP, ACK, 0), LB_VERDICT_VIP_NO_SERVICE},
+		{make("fd00::11", 8081, CLIENT6, 40000, IPPROTO_TCP, ACK, 0), LB_VERDICT_HOST},
+	};
+	const unsigned n_cases = sizeof(cases) / sizeof(cases[0]);
+	struct lb_msg route = {.op = LB_OP_ROUTE_SET,
+		.route = {.family = 4, .length = 32, .nexthop = LB_NEXTHOP_HOST}};
+	struct lb_worker *worker = pipeline.worker;
+	unsigned picks[LB_BURST];
+	struct frame frames[LB_BURST];
+
+	(void)state;
+	assert_int_equal(lb_addr_parse("10.0.0.1", &route.route.prefix), 0);
+	assert_int_equal(pipeline_command(&pipeline, &route, NULL), 0);
+	for (unsigned round = 0; round < 300; round++) {
+		unsigned n = 1 + (round * 7) % LB_BURST, first = round % n_cases;
+
+		memset(worker->burst.keys, 0xee, sizeof(worker->burst.keys)); // of a burst before
+		memset(worker->burst.keys4, 0xee, sizeof(worker->burst.keys4));
+		worker->fetch_ports = round / 3 % 2;
+		worker->fast_ports = worker->stranger_ports = round / 5 % 2;
+		for (unsigned i = 0; i < n; i++) {
+			picks[i] = round % 4 == 0 ? first : (first + i * (1 + round % 5)) % n_cases;
+			frames[i] = cases[picks[i]].frame;
+		}
+		send_burst(frames, n);
+		for (unsigned i = 0; i < n; i++)
+			assert_int_equal(worker->burst.packets[i].verdict, cases[picks[i]].verdict);
+		free_burst();
+	}
+	route.op = LB_OP_ROUTE_DEL;
+	assert_int_equal(pipeline_command(&pipeline, &route, NULL), 0);
+}
+
 static uint64_t flows_of(uint16_t backend)
 {
 	return (uint64_t)pipeline.worker->counters->backends[backend].active_flows;
@@ -922,6 +971,7 @@ int main(void)
 		cmocka_unit_test(flows_stay_when_the_table_changes),
 		cmocka_unit_test(a_syn_does_not_move_a_live_connection),
 		cmocka_unit_test(replies_to_the_host_are_left_alone),
+		cmocka_unit_test(packets_of_an_endpoint_go_where_they_are_sent),
 		cmocka_unit_test(a_flush_removes_the_flows_of_one_backend),
 		cmocka_unit_test(slot_history_outlives_a_restart),
 		cmocka_unit_test(history_with_the_longest_timeout_is_kept),
