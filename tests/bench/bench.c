@@ -90,6 +90,12 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+// Whether something else had a part in most of the runs: the best one tells more then, and a ratio of medians little.
+static bool is_noisy(double min, double median)
+{
+	return min > 0 && median > 1.2 * min;
+}
+
 void bench_result_add(const char *name, const char *unit, double *samples, unsigned n)
 {
 	double median;
@@ -102,8 +108,8 @@ void bench_result_add(const char *name, const char *unit, double *samples, unsig
 	}
 	qsort(samples, n, sizeof(*samples), compare);
 	median = n % 2 == 1 ? samples[n / 2] : (samples[n / 2 - 1] + samples[n / 2]) / 2;
-	printf("%-64s %16s %12.4g %12.4g %12.4g %5u %s\n", name, unit, samples[0], median,
-		samples[n - 1], n, bench.note);
+	printf("%-64s %16s %12.4g %12.4g %12.4g %5u %s%s\n", name, unit, samples[0], median,
+		samples[n - 1], n, bench.note, is_noisy(samples[0], median) ? "  noisy" : "");
 	fflush(stdout);
 	json_array_append_new(results,
 		json_pack("{s:s, s:s, s:f, s:f, s:f, s:i}", "name", name, "unit", unit, "min",
@@ -173,6 +179,11 @@ static void print_ratio(const json_t *result, const json_t *old, const char *key
 		printf(" %12s", "-");
 }
 
+static bool result_is_noisy(const json_t *result)
+{
+	return is_noisy(json_number_value(json_object_get(result, "min")), json_number_value(json_object_get(result, "median")));
+}
+
 // new/old of what both have.
 static void compare_results(void)
 {
@@ -192,7 +203,7 @@ static void compare_results(void)
 		printf("%-64s %16s", name, unit);
 		print_ratio(result, old, "min");
 		print_ratio(result, old, "median");
-		putchar('\n');
+		printf("%s\n", result_is_noisy(result) || result_is_noisy(old) ? "  noisy" : "");
 		n_common++;
 	}
 	if (n_common == 0)
