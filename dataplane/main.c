@@ -213,19 +213,15 @@ static int make_workers(const struct options *options, unsigned n_ports)
 static bool already_running(const char *instance)
 {
 	struct lb_shm_map map;
-	bool running = false;
+	uint32_t pid;
 
 	if (lb_shm_attach(&map, instance, NULL, 0) != 0)
 		return false;
-	if (lb_shm_heartbeat_age_ns(map.shm, LB_SIDE_DATA) < LB_SHM_DEAD_NS) {
-		uint32_t pid = map.shm->header.side[LB_SIDE_DATA].pid;
-
-		running = pid != 0 && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
-		if (running)
-			lb_log(LB_LOG_ERROR, TOPIC, "instance '%s' is already running, pid %u", instance, pid);
-	}
+	pid = lb_shm_owner(map.shm);
+	if (pid != 0)
+		lb_log(LB_LOG_ERROR, TOPIC, "instance '%s' is already running, pid %" PRIu32, instance, pid);
 	lb_shm_detach(&map, false);
-	return running;
+	return pid != 0;
 }
 
 static int make_region(const struct options *options, unsigned n_ports)

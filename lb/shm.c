@@ -8,6 +8,8 @@
 #include <linux/futex.h>
 #include <linux/magic.h>
 #include <mntent.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -486,6 +488,33 @@ uint64_t lb_shm_heartbeat_age_ns(const struct lb_shm *shm, enum lb_side side)
 	if (stamp_ns == 0)
 		return UINT64_MAX;
 	return now_ns > stamp_ns ? now_ns - stamp_ns : 0;
+}
+
+/* Whether process @p pid is there, and no zombie. */
+static bool is_alive(pid_t pid)
+{
+	struct pollfd ended = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+	int rc;
+
+	if (ended.fd < 0 && errno == ESRCH)
+		return false;
+	if (ended.fd < 0) // no descriptor left, or an old kernel: a zombie passes for alive
+		return kill(pid, 0) == 0 || errno == EPERM;
+	do
+		rc = poll(&ended, 1, 0);
+	while (rc < 0 && errno == EINTR);
+	close(ended.fd);
+	return rc <= 0;
+}
+
+uint32_t lb_shm_owner(const struct lb_shm *shm)
+{
+	uint32_t pid = __atomic_load_n(&shm->header.side[LB_SIDE_DATA].pid, __ATOMIC_RELAXED);
+
+	if (lb_shm_heartbeat_age_ns(shm, LB_SIDE_DATA) >= LB_SHM_DEAD_NS || pid == 0 ||
+		pid > INT32_MAX)
+		return 0;
+	return is_alive((pid_t)pid) ? pid : 0;
 }
 
 /* The futex is shared between processes: no FUTEX_PRIVATE_FLAG. */

@@ -258,6 +258,12 @@ void lb_shm_detach(struct lb_shm_map *map, bool unlink_file);
 void lb_shm_heartbeat(struct lb_shm *shm, enum lb_side side);
 uint64_t lb_shm_heartbeat_age_ns(const struct lb_shm *shm, enum lb_side side);
 
+/**
+ * Whether a data plane works on @p shm: its heartbeat is fresh and its process has not ended; one
+ * that nobody has waited for (a zombie) has. @return its pid; 0: no.
+ */
+uint32_t lb_shm_owner(const struct lb_shm *shm);
+
 /** CLOCK_MONOTONIC and CLOCK_REALTIME, ns. */
 uint64_t lb_now_ns(void);
 uint64_t lb_realtime_ns(void);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -659,6 +660,45 @@ static void heartbeats_age(void **state)
 	assert_int_equal(0, lb_shm_heartbeat_age_ns(data.shm, LB_SIDE_CONTROL));
 }
 
+/* Nothing but the pid tells: the heartbeat is as fresh as it was. */
+static uint32_t owner_if(uint32_t pid)
+{
+	lb_shm_heartbeat(data.shm, LB_SIDE_DATA);
+	data.shm->header.side[LB_SIDE_DATA].pid = pid;
+	data.shm->header.side[LB_SIDE_DATA].heartbeat_ns += 600 * LB_SHM_DEAD_NS;
+	return lb_shm_owner(data.shm);
+}
+
+static void ended_process_owns_nothing(void **state)
+{
+	siginfo_t info;
+	pid_t child;
+
+	(void)state;
+	create(1);
+	child = fork();
+	if (child == 0)
+		for (;;)
+			pause();
+	assert_true(child > 0);
+	assert_int_equal(owner_if((uint32_t)child), child);
+	assert_int_equal(0, kill(child, SIGKILL));
+	assert_int_equal(0, waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT));
+	assert_int_equal(0, kill(child, 0)); // a zombie
+	assert_int_equal(owner_if((uint32_t)child), 0);
+	assert_int_equal(child, waitpid(child, NULL, 0));
+	assert_int_equal(owner_if((uint32_t)child), 0);
+
+	assert_int_equal(owner_if((uint32_t)getpid()), getpid());
+	data.shm->header.side[LB_SIDE_DATA].heartbeat_ns = 0;
+	assert_int_equal(lb_shm_owner(data.shm), 0);
+	data.shm->header.side[LB_SIDE_DATA].heartbeat_ns = 1;
+	assert_int_equal(lb_shm_owner(data.shm), 0);
+	assert_int_equal(owner_if(0), 0); // and no group of processes, either
+	assert_int_equal(owner_if(UINT32_MAX), 0);
+	assert_int_equal(owner_if((uint32_t)-getpgrp()), 0);
+}
+
 static void *wait_for_wake(void *arg)
 {
 	struct lb_ring consumer;
@@ -746,6 +786,7 @@ int main(void)
 		TEST(huge_pages_are_preferred),
 		TEST(nothing_is_held_after_detaching),
 		TEST(heartbeats_age),
+		TEST(ended_process_owns_nothing),
 		TEST(no_wake_is_lost),
 		TEST(wait_ends_by_itself),
 	};
