@@ -29,10 +29,10 @@
  *
  * An entry goes to its first bucket as long as that has a free way: a lookup then ends in the first
  * line nearly always. A bit per bucket tells whether an entry of it may be *away*, a guest in its
- * second one: if not, a miss ends there too. It is set with the first that goes, in two bitmaps; the
- * sweep sets it in the second one for each guest it meets, and at the end of a round that takes the
- * place of the first, in which bits of what has gone meanwhile are still set. A third one is cleared
- * as the sweep goes, to be the next second.
+ * second one: if not, a miss ends there too. It is set with each that goes, in two bitmaps; the sweep
+ * sets it in the second one for each guest it meets, and at the end of a round that takes the place of
+ * the first, in which bits of what has gone meanwhile are still set. A third one is cleared as the
+ * sweep goes, to be the next second.
  */
 
 #define LB_FLOWTABLE_WAYS 8u
@@ -153,7 +153,7 @@ struct lb_flowtable {
 
 /**
  * Bytes of memory for @p n_flows entries at 90 % load (header, buckets and bitmaps; the number of
- * buckets is even): 8.95 bytes each. 0 if @p n_flows is 0 or beyond 2^33.
+ * buckets is even): 8.94 bytes each. 0 if @p n_flows is 0 or beyond 2^33.
  */
 uint64_t lb_flowtable_bytes(uint64_t n_flows);
 
@@ -247,7 +247,7 @@ static inline bool lb_flow_is_guest(const struct lb_flowtable *table, uint32_t b
 	return (bucket >= table->n_buckets / 2) != (signature & 1);
 }
 
-/** Whether an entry whose first bucket is @p bucket may be in its second one. Worker. */
+/** Whether an entry whose first bucket is @p bucket may be in its second one. Worker; others for a hint. */
 static inline bool lb_flowtable_away(const struct lb_flowtable *table, uint32_t bucket)
 {
 	return table->away[bucket / 64] >> bucket % 64 & 1;
@@ -312,7 +312,7 @@ LB_PREFETCHES lb_flowtable_prefetch(const struct lb_flowtable *table, uint64_t h
 	__builtin_prefetch(&table->buckets[lb_flowtable_first_bucket(table, hash)]);
 }
 
-/** Fetch the second candidate's line too, if the flow may be there: where a miss is likely. Worker. */
+/** Fetch the second candidate's line too, if the flow may be there: where a miss is likely. Worker; others too. */
 LB_PREFETCHES lb_flowtable_prefetch_second(const struct lb_flowtable *table, uint64_t hash)
 {
 	uint32_t first = lb_flowtable_first_bucket(table, hash);
@@ -341,7 +341,7 @@ static inline uint64_t *lb_flow_bucket_find(const struct lb_flowtable *table,
 /**
  * Find the live entry of @p hash. @return a pointer to it, valid until the next insert, purge or
  * sweep (an insert may move other entries); NULL: miss (an entry that has expired is a miss).
- * Worker; the main lcore may, for display.
+ * Worker; others may where a wrong answer does no harm.
  */
 static inline uint64_t *lb_flowtable_lookup(
 	struct lb_flowtable *table, uint64_t hash, uint32_t now_tick)

@@ -217,6 +217,19 @@ static bool may_go(const struct flow *victim, uint32_t state, uint32_t pinned, b
 	return pinned && !is_syn;
 }
 
+// As insert() does, or put() where that is easy.
+static uint64_t *insert(uint64_t hash, uint16_t backend, uint32_t state, bool may_evict)
+{
+	uint32_t signature = (uint32_t)(hash >> 32), first = lb_flowtable_first_bucket(&table, hash);
+	uint32_t second = lb_flowtable_other_bucket(&table, first, signature);
+
+	if (random_below(2) == 0 && !lb_flowtable_may_hold(&table, hash) &&
+		lb_flowtable_put(&table, &table.buckets[first], &table.buckets[second],
+			lb_flow_entry_make(signature, backend, now_tick, state)))
+		return lb_flowtable_lookup(&table, hash, now_tick);
+	return lb_flowtable_insert(&table, hash, backend, state, now_tick, may_evict);
+}
+
 static void step_insert(struct flow *flow)
 {
 	uint8_t state = random_state_of_flow(), pinned = random_pinned();
@@ -229,8 +242,7 @@ static void step_insert(struct flow *flow)
 
 	for (unsigned b = 0; b < n_buckets; b++)
 		memcpy(before[b], table.buckets[buckets[b]].entries, sizeof(before[b]));
-	entry = lb_flowtable_insert(
-		&table, flow->hash, backend, state | pinned, now_tick, may_evict);
+	entry = insert(flow->hash, backend, state | pinned, may_evict);
 	for (unsigned b = 0; b < n_buckets && counters.evict != were.evict; b++)
 		for (unsigned way = 0; way < LB_FLOWTABLE_WAYS; way++) {
 			uint32_t signature = lb_flow_entry_signature(before[b][way]);
