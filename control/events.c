@@ -2,6 +2,7 @@
 #include "control/events.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,17 @@ static void trim_utf8(char *text)
 	}
 }
 
+/*
+ * What somebody who looks for warnings wants to see: what went down, and what was refused. New backends and services
+ * (from nothing) are down until they are checked: no news. A link has no state before.
+ */
+static bool is_bad(const struct entry *entry)
+{
+	if (strcmp(entry->to, "down") == 0)
+		return entry->from[0] != '\0' || strcmp(entry->kind, "port_link") == 0;
+	return strcmp(entry->kind, "config_refused") == 0 || strcmp(entry->kind, "dataplane_refused") == 0;
+}
+
 static void log_entry(const struct entry *entry)
 {
 	char states[40] = "";
@@ -76,7 +88,7 @@ static void log_entry(const struct entry *entry)
 		snprintf(states, sizeof(states), " %s%s%s", entry->from,
 			entry->from[0] != '\0' ? " -> " : "",
 			entry->to[0] != '\0' ? entry->to : "removed");
-	lb_log(LB_LOG_INFO, "events", "%s: %s%s%s%s", entry->kind, entry->subject, states,
+	lb_log(is_bad(entry) ? LB_LOG_WARN : LB_LOG_INFO, "events", "%s: %s%s%s%s", entry->kind, entry->subject, states,
 		entry->cause[0] != '\0' ? ": " : "", entry->cause);
 }
 

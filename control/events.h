@@ -29,7 +29,7 @@ void lb_events_listen(struct lb_events *events, struct lb_events_listener *liste
 void lb_events_unlisten(struct lb_events *events, struct lb_events_listener *listener);
 
 /**
- * Record an event now, and log it.
+ * Record an event now, and log it: as a warning if something was refused or went "down".
  * @param kind    a literal, kept.
  * @param subject what it is about, e.g. "backend web/api-1"; copied, cut at 159 bytes.
  * @param from, to states before and after; copied; NULL where that makes no sense.

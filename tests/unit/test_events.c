@@ -3,10 +3,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 
 #include <string.h>
+#include <unistd.h>
 
 #include "control/events.h"
 #include "lb/log.h"
@@ -150,6 +152,47 @@ static void listeners_hear_of_each_event(void **state)
 	lb_events_destroy(events);
 }
 
+/* The level of the one line that such an event makes in the log. */
+static void assert_level(const char *level, const char *kind, const char *from, const char *to)
+{
+	struct lb_events *events = make(4, 0);
+	int saved = dup(STDERR_FILENO), pipe_fd[2];
+	char line[LB_LOG_LINE_MAX] = "", wanted[160];
+
+	assert_true(saved >= 0);
+	assert_int_equal(0, pipe(pipe_fd));
+	assert_true(dup2(pipe_fd[1], STDERR_FILENO) >= 0);
+	lb_log_set_level(LB_LOG_INFO);
+	lb_events_add(events, kind, "subject", from, to, "why");
+	lb_log_set_level(LB_LOG_ERROR);
+	assert_true(dup2(saved, STDERR_FILENO) >= 0);
+	close(saved);
+	close(pipe_fd[1]);
+	assert_true(read(pipe_fd[0], line, sizeof(line) - 1) > 0);
+	close(pipe_fd[0]);
+	snprintf(wanted, sizeof(wanted), "%s events: %s: subject", level, kind);
+	assert_non_null(strstr(line, wanted));
+	assert_non_null(strstr(line, ": why\n"));
+	lb_events_destroy(events);
+}
+
+static void what_went_down_or_was_refused_is_a_warning_in_the_log(void **state)
+{
+	(void)state;
+	assert_level("WARN", "config_refused", NULL, NULL);
+	assert_level("WARN", "dataplane_refused", NULL, NULL);
+	assert_level("WARN", "dataplane_state", "up", "down");
+	assert_level("WARN", "backend_state", "up", "down");
+	assert_level("WARN", "service_state", "degraded", "down");
+	assert_level("WARN", "port_link", NULL, "down");
+	assert_level("INFO", "port_link", NULL, "up");
+	assert_level("INFO", "backend_state", NULL, "down"); // a new one, not checked yet
+	assert_level("INFO", "backend_state", "down", "up");
+	assert_level("INFO", "backend_state", "down", NULL);
+	assert_level("INFO", "dataplane_state", "down", "syncing");
+	assert_level("INFO", "config_applied", NULL, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -159,6 +202,7 @@ int main(void)
 		cmocka_unit_test(a_limit_takes_the_newest_or_goes_on_from_since),
 		cmocka_unit_test(hostile_text_stays_json),
 		cmocka_unit_test(listeners_hear_of_each_event),
+		cmocka_unit_test(what_went_down_or_was_refused_is_a_warning_in_the_log),
 	};
 
 	lb_log_set_level(LB_LOG_ERROR);
