@@ -6,6 +6,8 @@
 #include "control/json.h"
 #include "control/sync.h"
 
+#define MAX_SHOWN 8u /* of the interfaces, or services, that one thing is wrong with */
+
 static void add(json_t *list, const char *where, const char *message, const char *hint)
 {
 	json_array_append_new(list, json_pack("{s:s, s:o, s:s}", "where", where, "message",
@@ -32,6 +34,29 @@ static void warn_of_interfaces(json_t *list, const struct lb_config *config)
 	}
 }
 
+/* @p families: one of LB_FORWARDS_*. */
+static void warn_of_forwarding(
+	json_t *list, const struct lb_forwarding *forwarding, unsigned families, const char *family, const char *hint)
+{
+	char names[MAX_SHOWN * (IF_NAMESIZE + 2)] = "", message[sizeof(names) + 160], more[32] = "";
+	size_t n = 0, len = 0;
+
+	for (size_t i = 0; i < forwarding->n; i++) {
+		if ((forwarding->interfaces[i].families & families) == 0 || n++ >= MAX_SHOWN)
+			continue;
+		len += (size_t)snprintf(
+			names + len, sizeof(names) - len, "%s%s", len > 0 ? ", " : "", forwarding->interfaces[i].name);
+	}
+	if (n == 0)
+		return;
+	if (n > MAX_SHOWN)
+		snprintf(more, sizeof(more), " and %zu more", n - MAX_SHOWN);
+	snprintf(message, sizeof(message),
+		"the kernel forwards %s packets that it receives on %s%s, those of services too: connections fail", family,
+		names, more);
+	add(list, "forwarding", message, hint);
+}
+
 json_t *lb_api_warnings_json(const struct lb_model *model, const struct lb_config *config)
 {
 	json_t *list = json_array();
@@ -41,5 +66,8 @@ json_t *lb_api_warnings_json(const struct lb_model *model, const struct lb_confi
 			"give lcore 0 of lb-dataplane a CPU that others leave alone at times");
 	warn_of_secret(list, model);
 	warn_of_interfaces(list, config);
+	warn_of_forwarding(list, &model->forwarding, LB_FORWARDS_IPV4, "IPv4",
+		"sysctl -w net/ipv4/conf/INTERFACE/forwarding=0 for each, or net.ipv4.ip_forward=0 for all");
+	warn_of_forwarding(list, &model->forwarding, LB_FORWARDS_IPV6, "IPv6", "sysctl -w net.ipv6.conf.all.forwarding=0");
 	return list;
 }

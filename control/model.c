@@ -975,6 +975,7 @@ void lb_model_destroy(struct lb_model *model)
 	lb_push_fini(model);
 	lb_ramp_fini(model);
 	lb_sync_fini(model);
+	lb_forwarding_fini(&model->forwarding);
 	lb_nexthops_destroy(model->nexthops);
 	lb_dp_destroy(model->dp);
 	if (model->health != NULL)

@@ -10,6 +10,7 @@
 #include "control/config.h"
 #include "control/dp.h"
 #include "control/events.h"
+#include "control/forwarding.h"
 #include "control/health.h"
 #include "control/ids.h"
 #include "control/names.h"
@@ -167,6 +168,7 @@ struct lb_model {
 	struct lb_health *health;
 	struct lb_dp *dp;
 	struct lb_nexthops *nexthops;
+	struct lb_forwarding forwarding;
 	struct lb_announce *announce; /* NULL in tests */
 	uint64_t boot_id;     /* of the data plane last attached */
 	uint64_t attached_ns; /* CLOCK_MONOTONIC */

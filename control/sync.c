@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "control/forwarding.h"
 #include "control/mirror.h"
 #include "control/passive.h"
 #include "control/push.h"
@@ -345,6 +346,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 		lb_rest_tick(model->rest, lb_dp_map(model->dp));
 	}
 	lb_passive_tick(model);
+	lb_forwarding_tick(model);
 	lb_push_tick(model);
 }
 

@@ -38,6 +38,44 @@ def test_an_interface_that_is_not_there(small_lab):
     assert warnings(lab) == []
 
 
+def forwarding_warnings(lab):
+    return [message for where, message in warnings(lab) if where == "forwarding"]
+
+
+def test_a_kernel_that_forwards(small_lab):
+    """What the services' families are, and nothing of a family without service; told when it begins and ends."""
+    lab = small_lab
+    told = "the kernel forwards {} packets that it receives on {}, those of services too: connections fail".format
+
+    def states(interface):
+        return [(e["from"], e["to"]) for e in lab.events(kind="kernel_forwards", subject=f"interface {interface}")]
+
+    lab.lb.run("sysctl", "-w", "net.ipv6.conf.all.forwarding=1")
+    lab.lb.run("sysctl", "-w", "net.ipv4.ip_forward=1")
+    wait_for(lambda: forwarding_warnings(lab) == [told("IPv4", "vethc, vethb")], lambda: lab.lbctl("status").stdout)
+    assert states("vethc") == states("vethb") == [("ok", "ipv4")]
+    assert "WARN forwarding: interface vethc: the kernel forwards IPv4 packets" in lab.control.log.read_text()
+    out = lab.lbctl("status").stdout
+    assert "those of services too" in out and "net/ipv4/conf/INTERFACE/forwarding=0" in out
+    lab.write_config(config(web(lab, 4), web(lab, 6)))
+    assert "forwarding: warning: the kernel forwards IPv4" in lab.lbctl("apply", lab.config_file).stderr
+    wait_for(lambda: forwarding_warnings(lab) == [told(f, "vethc, vethb") for f in ("IPv4", "IPv6")],
+             lambda: lab.lbctl("status").stdout)
+    lab.lb.run("sysctl", "-w", "net/ipv4/conf/vethc/forwarding=0")
+    wait_for(lambda: forwarding_warnings(lab) == [told("IPv4", "vethb"), told("IPv6", "vethc, vethb")],
+             lambda: lab.lbctl("status").stdout)
+    lab.lb.run("sysctl", "-w", "net.ipv6.conf.all.forwarding=0")
+    lab.lb.run("sysctl", "-w", "net.ipv4.ip_forward=0")
+    wait_for(lambda: warnings(lab) == [], lambda: lab.lbctl("status").stdout)
+    for interface in ("vethc", "vethb"):
+        seen = states(interface)
+        assert (seen[0], seen[-1][1]) == (("ok", "ipv4"), "ok")
+        assert all(before[1] == after[0] for before, after in zip(seen, seen[1:])), "no change was left out"
+        assert f"INFO forwarding: interface {interface}: the kernel forwards no " in lab.control.log.read_text()
+    lab.write_config(config(web(lab, 4)))
+    lab.lbctl("apply", lab.config_file)
+
+
 def test_another_secret_than_the_data_plane_has(small_lab):
     lab = small_lab
     lab.config_file.write_text("# another secret\nhash_secret: " + "f0" * 16 +
