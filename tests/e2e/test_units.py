@@ -104,6 +104,21 @@ def test_host_setup_shows_its_usage(tmp_path, args):
     assert done.stdout.startswith("usage: scripts/host-setup hugepages N") and "FULCRUM_BUILD=DIR" in done.stdout.splitlines()[-1]
 
 
+def test_links_of_the_installed_documents_lead_somewhere(tmp_path):
+    assert host_setup(tmp_path, "install").returncode == 0
+    doc = tmp_path / "usr/local/share/doc/fulcrum"
+    documents = list(doc.rglob("*.md"))
+    assert {path.name for path in documents} == {"README.md", *(path.name for path in (TOP / "docs").glob("*.md"))}
+    dead = set()
+    for document in documents:
+        for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", document.read_text()):
+            if not (document.parent / link).exists():
+                dead.add(os.path.relpath(document.parent / link, doc))
+    # but for those into the source
+    assert {link for link in dead if link.split("/")[0] not in ("dataplane", "lb", "control")} <= {"scripts/pktgen"}
+    assert (tmp_path / "usr/local/share/man/man8/lb-decap.8").exists() and (tmp_path / "usr/local/sbin/lb-decap").exists()
+
+
 def test_host_setup_installs_and_uninstalls(tmp_path):
     yaml, env = tmp_path / "etc/fulcrum/edge.yaml", tmp_path / "etc/fulcrum/edge.env"
     done = host_setup(tmp_path, "install", "edge")
