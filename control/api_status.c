@@ -144,6 +144,7 @@ static void write_service(struct lb_writer *out, const char *key, const struct l
 	lb_writer_string(out, "tracking", lb_tracking_name(config->tracking));
 	lb_writer_string(out, "tracking_now", lb_tracking_name(lb_model_tracking_now(service)));
 	lb_writer_string(out, "health_ignored", lb_health_ignored_name(service->health_ignored));
+	lb_writer_bool(out, "vip_local", service->vip_is_own);
 	write_table(out, service);
 	write_sums(out, service);
 	lb_writer_close(out, '}');

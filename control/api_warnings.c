@@ -57,6 +57,35 @@ static void warn_of_forwarding(
 	add(list, "forwarding", message, hint);
 }
 
+/* Once for each VIP. */
+static void warn_of_vips(json_t *list, const struct lb_model *model, const struct lb_config *config)
+{
+	static const char hint[] = "take it off the interface (ip address del): the VIP is routed to this host, not its own";
+	char where[sizeof("service ") + LB_CONFIG_NAME_MAX], vip[LB_ADDR_STRLEN], message[LB_ADDR_STRLEN + 100];
+	const struct lb_addr *last = NULL;
+	size_t n = 0;
+
+	if (config == NULL || !lb_nexthops_is_ready(model->nexthops))
+		return;
+	for (size_t i = 0; i < config->n_services; i++) {
+		const struct lb_addr *addr = &config->services[i]->key.addr;
+
+		if ((last != NULL && lb_addr_equal(addr, last)) || !lb_nexthops_is_own(model->nexthops, addr))
+			continue;
+		last = addr;
+		if (n++ >= MAX_SHOWN)
+			continue;
+		snprintf(where, sizeof(where), "service %s", config->services[i]->name);
+		snprintf(message, sizeof(message), "its VIP %s is an address of this host, whose kernel may answer clients too",
+			lb_addr_format(addr, vip));
+		add(list, where, message, hint);
+	}
+	if (n > MAX_SHOWN) {
+		snprintf(message, sizeof(message), "%zu more VIPs are addresses of this host", n - MAX_SHOWN);
+		add(list, "services", message, hint);
+	}
+}
+
 json_t *lb_api_warnings_json(const struct lb_model *model, const struct lb_config *config)
 {
 	json_t *list = json_array();
@@ -66,6 +95,7 @@ json_t *lb_api_warnings_json(const struct lb_model *model, const struct lb_confi
 			"give lcore 0 of lb-dataplane a CPU that others leave alone at times");
 	warn_of_secret(list, model);
 	warn_of_interfaces(list, config);
+	warn_of_vips(list, model, config);
 	warn_of_forwarding(list, &model->forwarding, LB_FORWARDS_IPV4, "IPv4",
 		"sysctl -w net/ipv4/conf/INTERFACE/forwarding=0 for each, or net.ipv4.ip_forward=0 for all");
 	warn_of_forwarding(list, &model->forwarding, LB_FORWARDS_IPV6, "IPv6", "sysctl -w net.ipv6.conf.all.forwarding=0");

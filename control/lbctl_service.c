@@ -155,6 +155,9 @@ static void print_service(const struct lbctl *ctl, const json_t *answer)
 
 	lbctl_print_field(ctl, "service", LBCTL_BOLD, "%s", lbctl_json_text(service, "name"));
 	lbctl_print_field(ctl, "vip", LBCTL_PLAIN, "%s", vip);
+	if (lbctl_json_true(service, "vip_local"))
+		lbctl_print_field(ctl, "warning", LBCTL_YELLOW,
+			"the VIP is an address of this host, whose kernel may answer clients too: take it off the interface");
 	lbctl_print_field(ctl, "state", lbctl_state_colour(state), "%s", state);
 	lbctl_print_field(ctl, "forwarding", LBCTL_PLAIN,
 		"mode %s, scheduler %s, tracking %s (now %s)", lbctl_json_text(service, "mode"),

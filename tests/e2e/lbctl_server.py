@@ -51,6 +51,7 @@ SERVICE = {
     "name": "web", "id": 0, "vip": "203.0.113.10", "port": 443, "protocol": "tcp", "mode": "nat",
     "scheduler": "maglev", "on_empty": "drop", "state": "degraded", "n_backends": 3, "n_up": 1, "n_drain": 1,
     "n_down": 1, "active_tier": 0, "health_ignored": None, "tracking": "all", "tracking_now": "all",
+    "vip_local": False,
     "table": {"n_slots": 65537, "version": 12, "published": True, "n_pending_moves": 0}, "counters": counters(no_backend_pkts=7),
 }
 SERVICE6 = dict(SERVICE, name="dns", vip="2001:db8::10", port="all", protocol="udp", state="ok", active_tier=None)

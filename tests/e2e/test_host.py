@@ -123,6 +123,17 @@ def test_vip_on_an_interface_is_told(watch):
     event = wait_for(lambda: lab.events(kind="vip_local"), "the event")[0]
     assert (event["subject"], event["to"]) == ("service web", "local")
     assert VIP in event["cause"]
+    warning = {"where": "service web",
+               "message": f"its VIP {VIP} is an address of this host, whose kernel may answer clients too"}
+    status = lab.lbctl_json("status")
+    assert [{k: w[k] for k in warning} for w in status["warnings"]] == [warning]
+    assert {s["name"]: s["vip_local"] for s in status["services"]} == {"web": True, "web6": False}
+    assert f"warning: {warning['message']}" in lab.lbctl("service", "set", "web", "idle_timeout=5m").stderr
+    assert warning["message"] in lab.lbctl("status").stdout
+    assert "the VIP is an address of this host" in lab.lbctl("service", "show", "web").stdout
+    assert "the VIP is an address of this host" not in lab.lbctl("service", "show", "web6").stdout
     assert f"WARN model: service web: its VIP {VIP} is a local address" in lab.control.log.read_text()
     lab.lb.ip(f"addr del {VIP}/32 dev lo")
     wait_for(lambda: [e["to"] for e in lab.events(kind="vip_local")] == ["local", "ok"], "its end")
+    status = lab.lbctl_json("status")
+    assert status["warnings"] == [] and not any(s["vip_local"] for s in status["services"])
