@@ -422,6 +422,7 @@ static struct stretch run_stretch(
 	return done;
 }
 
+// And what the tables remember of them until the second round of the sweep.
 static void forget_flows(void)
 {
 	static uint8_t everyone[LB_MAX_BACKENDS + 1];
@@ -431,6 +432,8 @@ static void forget_flows(void)
 		struct lb_worker *worker = lanes[i].worker;
 
 		lb_flowtable_purge(&worker->flowtable, everyone);
+		for (unsigned round = 0; round < 2; round++)
+			lb_flowtable_sweep(&worker->flowtable, worker->tick, worker->flowtable.n_buckets);
 		if (pipeline.dp.fullnat != NULL)
 			lb_sessions_purge_range(&worker->sessions, everyone, 0, worker->sessions.n_entries);
 	}
