@@ -9,7 +9,7 @@
  * Read-mostly map from (address, port, protocol) to a 16-bit id, looked up for every packet: services by
  * VIP, nat backends by endpoint. 8-byte entries in 64-byte lines, linear probing over lines, at most half
  * full, so that a miss costs one line. Workers read; the main lcore changes a private copy and swaps the
- * pointer (maps.c). The hash need not be keyed: packets only look up, they never insert.
+ * pointer (mapspare.c, objects.c). The hash need not be keyed: packets only look up, they never insert.
  *
  * Two keys have a meaning of their own: port 0 is "every port", and port 0 with protocol 0 marks an
  * address that has at least one entry (a VIP, a backend's host), counted in `refs`. Of these there is also

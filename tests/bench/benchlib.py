@@ -51,6 +51,11 @@ def read_results(path):
         sys.exit(f"{path}: not a document of results")
 
 
+def is_noisy(low, median):
+    """As bench.c: something else had a part in most of the runs."""
+    return 0 < low and median > 1.2 * low
+
+
 def compare(old, new, out=sys.stdout):
     """Print new/old of what both lists hold."""
     print(f"\n{'new/old':<76} {'unit':>16} {'min':>8} {'median':>8}", file=out)
@@ -59,7 +64,8 @@ def compare(old, new, out=sys.stdout):
         if name not in old or old[name]["unit"] != result["unit"]:
             continue
         ratios = [f"{result[key] / old[name][key]:.3f}" if old[name][key] else "-" for key in ("min", "median")]
-        print(f"{name:<76} {result['unit']:>16} {ratios[0]:>8} {ratios[1]:>8}", file=out)
+        noisy = "  noisy" if is_noisy(result["min"], result["median"]) or is_noisy(old[name]["min"], old[name]["median"]) else ""
+        print(f"{name:<76} {result['unit']:>16} {ratios[0]:>8} {ratios[1]:>8}{noisy}", file=out)
         n_common += 1
     if n_common == 0:
         print("no result has the same name in both", file=out)
@@ -87,7 +93,8 @@ class Bench:
     def result(self, name, unit, samples, **extra):
         """Report a result: one value per run. extra: more keys of its JSON object."""
         values = min(samples), statistics.median(samples), max(samples)
-        print(f"{name:<76} {unit:>16} " + " ".join(f"{value:>12.4g}" for value in values) + f" {len(samples):>5}",
+        print(f"{name:<76} {unit:>16} " + " ".join(f"{value:>12.4g}" for value in values) + f" {len(samples):>5}" +
+              ("  noisy" if is_noisy(values[0], values[1]) else ""),
               flush=True)
         self.results.append({"name": name, "unit": unit, "min": values[0], "median": values[1], "max": values[2],
                              "runs": len(samples), **extra})
